@@ -2,7 +2,7 @@
 
 The rooms of the package, floor by floor: `split`, `images`, `survey`, `simulate`; `networks`,
 `objectives`, `models`; `training`, `scoring`; `latent`, `detection`, `baselines`, `completeness`;
-`plots`, `widgets`. The names below are loaded when they are first used, so that `import lensq`
+`plots`, `study`. The names below are loaded when they are first used, so that `import lensq`
 costs no more than Python itself.
 """
 
@@ -21,10 +21,10 @@ _ROOM_OF = {
     "score": "scoring",
     "reconstruct": "scoring",
 }
-_ROOMS = (
-    "split images survey simulate networks objectives models training scoring "
-    "latent detection baselines completeness plots widgets"
-).split()
+_ROOMS = [
+    *("provenance", "split", "images", "survey", "simulate", "networks", "objectives", "models"),
+    *("training", "scoring", "latent", "detection", "baselines", "completeness", "plots", "study"),
+]
 
 __all__ = [*_ROOM_OF, "__version__"]
 

@@ -1,0 +1,56 @@
+# lensq: `make help` lists what can be done.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PROFILE ?= laptop
+SURVEY ?=
+CORES ?= $(shell getconf _NPROCESSORS_ONLN)
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+
+# The laptop profile lives in _build; other sizes and other surveys beside it, so that none displaces another.
+VARIATION := $(filter-out laptop,$(PROFILE))$(if $(SURVEY),-$(notdir $(abspath $(SURVEY))))
+BUILD ?= _build$(if $(VARIATION),/$(VARIATION:-%=%))
+
+INSTALLED := .venv/.installed
+RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONNOUSERSITE=1
+SNAKEMAKE = $(RUN) snakemake --snakefile Snakefile --directory $(BUILD) --cores $(CORES) --quiet rules host \
+	--rerun-incomplete --config profile=$(PROFILE) survey="$(abspath $(SURVEY))"
+
+.PHONY: help book test lab candidates bench lint clean
+
+help: ## list what can be done
+	@echo "lensq: lensed quasars by variational autoencoders"
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  PROFILE=smoke|laptop|full|paper and SURVEY=<folder> choose size and data: make book PROFILE=smoke"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "lensq 1/2: installing the environment into .venv (about 7 GB and 3 minutes, once)"
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "lensq needs Python 3.11; name it: make PYTHON=<python3.11>")'
+	test -x .venv/bin/python || "$(PYTHON)" -m venv .venv
+	.venv/bin/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[book,test]' \
+		| awk '/^(Collecting|Installing|Successfully|ERROR)/ {print substr($$0, 1, 100); fflush()}'
+	@touch $@
+
+book: $(INSTALLED) ## run the study and build the book
+	@mkdir -p $(BUILD)
+	@echo "lensq 2/2: running the study, profile $(PROFILE), in $(BUILD)"
+	@$(SNAKEMAKE)
+	@echo "The book is built. Open file://$(abspath $(BUILD))/html/index.html"
+
+test: $(INSTALLED) ## run all tests: units, the study at smoke size, its book in a browser
+	$(RUN) pytest
+
+lab: $(INSTALLED) ## open JupyterLab on the notebooks
+	$(RUN) jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
+
+bench: $(INSTALLED) ## run the benchmarks: one ratio a claim
+	@for claim in benchmarks/*.py; do echo "== $$claim"; $(RUN) python $$claim; done
+
+lint: $(INSTALLED) ## check style, types of file and that notebooks carry no outputs
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) nbstripout --verify notebooks/*.ipynb
+
+clean: ## remove everything that was made, but not the environment
+	rm -rf _build

@@ -1,0 +1,92 @@
+"""The study as a graph: every notebook by papermill, then the book.
+
+Run through `make book`, or by hand in a folder of its own:
+    snakemake --snakefile Snakefile --directory _build --cores 2 --config profile=laptop
+"""
+import os
+from pathlib import Path
+
+import yaml
+
+from lensq.study import read_profile, rooms_of
+
+ROOT = Path(workflow.basedir)
+NOTEBOOKS = ROOT / "notebooks"
+PROFILE = read_profile(NOTEBOOKS / "profiles" / f"{config.get('profile', 'laptop')}.yml", NOTEBOOKS)
+OWN_SURVEY = config.get("survey") or None
+HERE = Path(os.path.relpath(Path.cwd(), NOTEBOOKS))  # seen from the notebooks, which run in their folder
+
+# 02 to 08 are one variant each, named like it.
+VARIANTS = {file.stem[3:]: file.stem for file in sorted(NOTEBOOKS.glob("0[2-8]_*.ipynb"))}
+
+if OWN_SURVEY and not Path(OWN_SURVEY).is_dir():
+    raise FileNotFoundError(f"{OWN_SURVEY}: SURVEY must name a folder of FITS cutouts")
+
+SURVEY = "survey/truth.parquet"
+CHOSEN = PROFILE["09_latent_chi_squared"].get("variant", "RESNET18_BETATC_VAE")
+
+# What each notebook reads and what it makes, beside its own executed copy.
+STUDY = {
+    "00_start_here": ([], [] if OWN_SURVEY else [SURVEY]),
+    "01_data_exploration": ([] if OWN_SURVEY else [SURVEY], ["results/survey.json"]),
+    **{
+        notebook: (["results/survey.json"], [f"results/{variant}/model.pt", f"results/{variant}/scores.parquet"])
+        for variant, notebook in VARIANTS.items()
+    },
+    "09_latent_chi_squared": ([f"results/{CHOSEN}/scores.parquet"], [f"results/{CHOSEN}/dimensions.parquet"]),
+    "10_thresholding": ([f"results/{CHOSEN}/scores.parquet"], [f"results/{CHOSEN}/detection.json"]),
+    "13_candidates": (
+        [f"results/{CHOSEN}/{file}" for file in ("model.pt", "scores.parquet", "detection.json")],
+        ["results/candidates.csv"],
+    ),
+}
+
+
+def parameters(notebook):
+    """A notebook's papermill parameters as one line of YAML; its own paths are seen from notebooks/."""
+    places = {
+        "survey": str(Path(OWN_SURVEY).resolve()) if OWN_SURVEY else str(HERE / "survey"),
+        "results": str(HERE / "results"),
+    }
+    if notebook == "00_start_here":
+        places["simulate"] = not OWN_SURVEY
+    return yaml.safe_dump(PROFILE[notebook] | places, default_flow_style=True, width=10**6).strip()
+
+
+rule book:
+    input:
+        [str(file) for file in sorted((ROOT / "book").rglob("*")) if file.suffix != ".pyc" and file.is_file()],
+        [str(ROOT / name) for name in ("_config.yml", "_toc.yml")],
+        [f"src/notebooks/{name}.ipynb" for name in STUDY],
+    output:
+        "html/index.html",
+    log:
+        "logs/book.txt",
+    shell:
+        "rm -rf src/book && cp -r {ROOT:q}/book {ROOT:q}/_config.yml {ROOT:q}/_toc.yml src/"
+        " && echo 'Building the book' && rm -rf _build html"
+        " && (jupyter-book build src --path-output . -W --keep-going > {log} 2>&1 || (cat {log}; exit 1))"
+        " && mv _build/html html && rm -r _build"
+
+
+for notebook, (needs, makes) in STUDY.items():
+
+    rule:
+        name:
+            notebook
+        input:
+            needs,
+            nb=str(NOTEBOOKS / f"{notebook}.ipynb"),
+            lib=[str(file) for file in rooms_of(NOTEBOOKS / f"{notebook}.ipynb")],
+        output:
+            makes,
+            nb=f"src/notebooks/{notebook}.ipynb",
+        log:
+            nb=f"logs/{notebook}.ipynb",
+        params:
+            yaml=parameters(notebook),
+        threads: workflow.cores
+        # The log first, a copy on success: a failed job keeps its half-run notebook to read.
+        shell:
+            "papermill {input.nb:q} {log.nb:q} --cwd {NOTEBOOKS:q} --log-level ERROR -y {params.yaml:q}"
+            " && cp {log.nb:q} {output.nb:q}"

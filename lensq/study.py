@@ -1,0 +1,108 @@
+"""What the workflow knows of the notebooks: their parameters, their profiles, the code they rest on."""
+
+import ast
+import json
+from pathlib import Path
+
+import yaml
+
+from lensq import _ROOM_OF, _ROOMS
+from lensq.provenance import source_files
+
+EVERY_NOTEBOOK = "every notebook"
+"""The section of a profile whose keys go to each notebook that declares them."""
+
+
+def _code_cells(notebook: Path) -> list[dict]:
+    cells = json.loads(notebook.read_text())["cells"]
+    return [cell | {"source": "".join(cell["source"])} for cell in cells if cell["cell_type"] == "code"]
+
+
+def declared_parameters(notebook: Path) -> dict[str, object]:
+    """Names and defaults of a notebook's parameters, from its cell tagged `parameters`.
+
+    Raises:
+        ValueError: The notebook has no such cell, or a default is not a plain literal.
+    """
+    for cell in _code_cells(notebook):
+        if "parameters" in cell["metadata"].get("tags", []):
+            break
+    else:
+        raise ValueError(f"{notebook}: no cell is tagged 'parameters'; papermill needs one")
+    parameters = {}
+    for node in ast.parse(cell["source"]).body:
+        if isinstance(node, ast.AnnAssign | ast.Assign):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            try:
+                parameters[target.id] = ast.literal_eval(node.value)
+            except ValueError:
+                raise ValueError(f"{notebook}: the default of {target.id} is not a plain value") from None
+    return parameters
+
+
+def _check_type(name: str, value: object, default: object, where: str) -> None:
+    allowed = (int, float) if isinstance(default, float) else (type(default),)
+    wrong = isinstance(value, bool) and not isinstance(default, bool)
+    if default is not None and (wrong or not isinstance(value, allowed)):
+        raise ValueError(
+            f"{where}: {name} is {value!r}, but the notebook expects {type(default).__name__} "
+            f"such as {default!r}"
+        )
+
+
+def read_profile(path: Path, notebooks: Path) -> dict[str, dict[str, object]]:
+    """Papermill parameters of every notebook, from a profile.
+
+    Args:
+        path: A YAML file: one section a notebook (its name without `.ipynb`), and one section
+            `every notebook`, whose keys go to each notebook that declares them.
+        notebooks: The folder that holds the notebooks.
+
+    Returns:
+        For each notebook in the folder its parameters, perhaps none.
+
+    Raises:
+        FileNotFoundError: The profile does not exist.
+        ValueError: A section names no notebook, a key is declared by no notebook that it is
+            meant for, or a value has another type than the notebook's default.
+    """
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yml")))
+        raise FileNotFoundError(f"{path}: there is no such profile; there are {known}")
+    declared = {file.stem: declared_parameters(file) for file in sorted(notebooks.glob("[0-9]*.ipynb"))}
+    sections = yaml.safe_load(path.read_text()) or {}
+    shared = sections.pop(EVERY_NOTEBOOK, {})
+    if unknown := set(sections) - set(declared):
+        raise ValueError(f"{path}: sections that name no notebook: {', '.join(sorted(unknown))}")
+    for key in shared:
+        if not any(key in parameters for parameters in declared.values()):
+            raise ValueError(f"{path}: no notebook declares the parameter {key!r}")
+    result = {}
+    for name, parameters in declared.items():
+        own = sections.get(name) or {}
+        if unknown := set(own) - set(parameters):
+            raise ValueError(f"{path}: {name} declares no parameter {', '.join(sorted(unknown))}")
+        result[name] = {key: value for key, value in shared.items() if key in parameters} | own
+        for key, value in result[name].items():
+            _check_type(key, value, parameters[key], f"{path}, {name}")
+    return result
+
+
+def rooms_of(notebook: Path) -> list[Path]:
+    """Source files of lensq that a notebook rests on, directly or through other rooms.
+
+    Used as inputs of its workflow rule, so that an edit reruns only what depends on it.
+    """
+    rooms = set()
+    for cell in _code_cells(notebook):
+        for node in ast.walk(ast.parse(cell["source"].replace("%", "#"))):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module == "lensq":
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lensq."):
+                names = [node.module.removeprefix("lensq.")]
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                names = [node.attr] if node.value.id == "lensq" else []
+            rooms |= {_ROOM_OF.get(name, name) for name in names}
+    known = {*_ROOM_OF.values(), *_ROOMS}
+    return list(source_files(*sorted(room for room in rooms if room.split(".")[0] in known)))
