@@ -1,0 +1,60 @@
+"""Fixtures that several test files share."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def environment() -> dict[str, str]:
+    """This process's environment with the environment of its Python first on the path."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def snakemake(folder: Path, *arguments: str, profile: str = "smoke") -> subprocess.CompletedProcess:
+    """Run the study's own Snakefile in a folder."""
+    command = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    command += ["--cores", "2", "--config", f"profile={profile}", *arguments]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory) -> Path:
+    """The whole study at smoke size: survey, every notebook, the book, in a folder of its own.
+
+    `LENSQ_STUDY` names a folder that is kept and brought up to date instead, for work on the tests.
+    """
+    kept = os.environ.get("LENSQ_STUDY")
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("study")
+    folder.mkdir(exist_ok=True, parents=True)
+    run = snakemake(folder)
+    if run.returncode:
+        pytest.fail(f"the study failed in {folder}:\n{run.stdout[-4000:]}\n{run.stderr[-8000:]}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_real() -> Path:
+    """Real pixels beside the project; tests that want them skip without them."""
+    folder = ROOT.parent / "shared" / "real"
+    if not folder.is_dir():
+        pytest.skip("no real pixels here: they lie outside the project, in ../shared/real")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium for browser tests."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if not found:
+        missing = "no Chromium: install Debian's package chromium, or name one in the variable CHROMIUM"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found

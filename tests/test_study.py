@@ -1,0 +1,177 @@
+"""What the workflow knows of the notebooks, and the workflow itself at smoke size."""
+
+import json
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from conftest import ROOT, snakemake
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from lensq.study import declared_parameters, read_profile, rooms_of
+
+PROFILES = sorted((ROOT / "notebooks" / "profiles").glob("*.yml"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+@pytest.fixture
+def notebooks(tmp_path) -> Path:
+    """A folder with one notebook that declares three parameters."""
+    parameters = nbformat.v4.new_code_cell(
+        "epochs: int = 3  # passes\nrate: float = 0.5\nname = 'a'", metadata={"tags": ["parameters"]}
+    )
+    code = nbformat.v4.new_code_cell(
+        "import lensq\n%matplotlib inline\nlensq.provenance.code_fingerprint('split')"
+    )
+    nbformat.write(nbformat.v4.new_notebook(cells=[parameters, code]), tmp_path / "01_a.ipynb")
+    return tmp_path
+
+
+def profile(folder: Path, text: str) -> Path:
+    file = folder / "p.yml"
+    file.write_text(text)
+    return file
+
+
+def test_parameters_and_defaults_are_read(notebooks):
+    assert declared_parameters(notebooks / "01_a.ipynb") == {"epochs": 3, "rate": 0.5, "name": "a"}
+
+
+def test_shared_keys_reach_the_notebooks_that_declare_them(notebooks):
+    read = read_profile(profile(notebooks, "every notebook: {epochs: 7}\n01_a: {rate: 1}\n"), notebooks)
+    assert read == {"01_a": {"epochs": 7, "rate": 1}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("01_a: {epoch: 7}", "declares no parameter epoch"),
+        ("every notebook: {epoch: 7}", "no notebook declares the parameter 'epoch'"),
+        ("02_b: {epochs: 7}", "name no notebook: 02_b"),
+        ("01_a: {epochs: many}", "expects int"),
+        ("01_a: {epochs: true}", "expects int"),
+    ],
+)
+def test_a_wrong_key_or_type_is_an_error(notebooks, text, message):
+    with pytest.raises(ValueError, match=message):
+        read_profile(profile(notebooks, text), notebooks)
+
+
+def test_a_missing_profile_names_those_there_are(notebooks):
+    profile(notebooks, "")
+    with pytest.raises(FileNotFoundError, match="there are p"):
+        read_profile(notebooks / "q.yml", notebooks)
+
+
+def test_rooms_of_a_notebook_are_those_it_uses(notebooks):
+    assert [file.name for file in rooms_of(notebooks / "01_a.ipynb")] == ["provenance.py"]
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_every_profile_is_accepted(path):
+    assert set(read_profile(path, ROOT / "notebooks")) == {file.stem for file in NOTEBOOKS}
+
+
+def test_the_four_profiles_are_there():
+    assert {path.stem for path in PROFILES} == {"smoke", "laptop", "full", "paper"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_committed_clean_and_short(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    first = notebook.cells[0].source
+    assert first.startswith("# ")
+    assert "You will learn" in first
+    assert "What it costs" in first
+    for before, cell in zip([None, *notebook.cells], notebook.cells, strict=False):
+        if cell.cell_type == "code":
+            assert not cell.outputs
+            assert cell.execution_count is None
+            if "parameters" not in cell.metadata.get("tags", []):
+                assert len([line for line in cell.source.splitlines() if line.strip()]) <= 6, cell.source
+            assert before.cell_type == "markdown" or "parameters" in before.metadata.get("tags", []), (
+                cell.source
+            )
+    declared = next(c.source for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    for line in declared.splitlines():
+        assert re.fullmatch(r"\w+: (int|float|str|bool|list) = .+  # .+", line), f"undocumented: {line}"
+
+
+def test_an_unknown_key_stops_the_workflow_before_any_work(tmp_path):
+    run = snakemake(tmp_path, profile="none")
+    assert run.returncode
+    assert "there is no such profile" in run.stderr
+    assert not list(tmp_path.glob("survey*"))
+
+
+@pytest.mark.study
+@pytest.mark.timeout(1200)
+def test_a_second_run_does_nothing(study):
+    run = snakemake(study, "--dry-run")
+    assert run.returncode == 0, run.stderr
+    assert "Nothing to be done" in run.stdout + run.stderr
+
+
+@pytest.mark.study
+def test_an_edit_reruns_only_what_depends_on_it(study, tmp_path):
+    """A changed threshold notebook reruns itself and its readers, not the training."""
+    run = snakemake(study, "--dry-run", "--forcerun", "10_thresholding")
+    jobs = set(re.findall(r"^rule (\w+):", run.stdout, re.MULTILINE)) - {"book"}
+    jobs |= set(re.findall(r"^(\d\d_\w+) +\d+$", run.stdout, re.MULTILINE))
+    assert "10_thresholding" in jobs
+    assert not {job for job in jobs if job < "09"}
+
+
+@pytest.mark.study
+def test_every_notebook_ran_with_its_profile(study):
+    smoke = read_profile(ROOT / "notebooks/profiles/smoke.yml", ROOT / "notebooks")
+    for name, parameters in smoke.items():
+        notebook = nbformat.read(study / "src/notebooks" / f"{name}.ipynb", as_version=4)
+        assert notebook.metadata.papermill.exception is None
+        assert parameters.items() <= dict(notebook.metadata.papermill.parameters).items()
+        for cell in notebook.cells:
+            for output in cell.get("outputs", []):
+                assert output.get("name") != "stderr" or "Warning" not in output.text, (name, output.text)
+
+
+@pytest.mark.study
+def test_the_numbers_of_the_survey_add_up(study):
+    counts = json.loads((study / "results/survey.json").read_text())
+    assert counts["usable"] + counts["quarantined"] == counts["listed"]
+
+
+CONDA_NAMES = {"pytorch-cpu": "torch", "snakemake-minimal": "snakemake", "matplotlib-base": "matplotlib"}
+
+
+def test_environment_and_project_name_the_same_packages():
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    from_pip = next(entry["pip"] for entry in listed if isinstance(entry, dict))
+    conda = [
+        Requirement(entry)
+        for entry in listed
+        if isinstance(entry, str) and entry[:6] not in ("pip", "python")
+    ]
+    conda = [r for r in conda if r.name not in ("python", "pip")]
+    there = {CONDA_NAMES.get(r.name, r.name): r.specifier for r in conda}
+    there |= {Requirement(entry).name: Requirement(entry).specifier for entry in from_pip if entry != "-e ."}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["book"]]
+    assert there == {r.name: r.specifier for r in map(Requirement, wanted)}
+
+
+def test_constraints_pin_what_is_installed():
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {
+        canonicalize_name(r.name): r.specifier
+        for r in map(Requirement, [line for line in pins if line[:1] not in ("", "#")])
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for requirement in map(Requirement, [*project["dependencies"], *extras["book"], *extras["test"]]):
+        assert pinned[canonicalize_name(requirement.name)].contains(version(requirement.name)), requirement
