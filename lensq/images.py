@@ -1,0 +1,237 @@
+"""From the pixels of a file to what a network sees: size, normalisation, augmentation.
+
+Every image travels with a mask, True where the pixel is real and finite. Pixels behind the mask
+(padding, NaN borders) never reach a normalisation or a noise estimate, whatever their value.
+
+Torch is imported inside the functions that need it: the processes that read files use
+`fit_to_size` and should not pay for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+BORDER = 0.3
+"""Distance from the centre, along either axis and in units of the side, where the border begins."""
+
+MINIMUM_BORDER = 64
+"""Fewest real border pixels to measure noise on; with fewer, all real pixels are used."""
+
+SATURATION_IN_NOISE = 1000.0
+"""Flux, in units of the survey's noise, that the asinh stretch maps to one."""
+
+SOFTENING_IN_NOISE = 3.0
+"""Flux, in units of the survey's noise, at which the asinh stretch turns from linear to logarithmic."""
+
+
+def fit_to_size(image: np.ndarray, size: int, resize: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Bring an image of any shape to `size` x `size` pixels.
+
+    The centre pixel of an axis of n pixels is pixel `n // 2` (counted from 0): the middle one when n is
+    odd, the one just above the middle when n is even, where HSC cutouts have their object. Cropping and
+    padding keep that pixel at `size // 2`, so an odd image in an even frame does not move by half a pixel.
+
+    Args:
+        image: (height, width) numbers; NaN and infinities mark pixels without data.
+        size: side of the result in pixels.
+        resize: False keeps the native pixel scale, crops about the centre pixel and pads what is too
+            small; True crops the image to a square and interpolates it bilinearly to the new size
+            (with the interpolation kernel widened when shrinking, so that nothing aliases).
+
+    Returns:
+        pixels: (size, size) float32, 0 where masked.
+        mask: (size, size) bool, True where the pixel holds data. After resizing, a pixel is real only
+            if every input pixel that it draws on is.
+
+    Raises:
+        ValueError: the image is not two-dimensional or `size` is not positive.
+    """
+    if image.ndim != 2:
+        raise ValueError(f"image: expected two dimensions, got shape {image.shape}")
+    if size < 1:
+        raise ValueError(f"size: expected a positive number of pixels, got {size}")
+    if resize:
+        return _resized(image, size)
+    pixels = np.zeros((size, size), np.float32)
+    mask = np.zeros((size, size), bool)
+    (rows_out, rows_in), (columns_out, columns_in) = (_overlap(n, size) for n in image.shape)
+    cut = image[rows_in, columns_in]
+    with np.errstate(over="ignore"):
+        pixels[rows_out, columns_out] = cut
+    np.isfinite(pixels[rows_out, columns_out], out=mask[rows_out, columns_out])
+    if not mask.all():
+        pixels[~mask] = 0
+    return pixels, mask
+
+
+@lru_cache(maxsize=1024)
+def _overlap(n: int, size: int) -> tuple[slice, slice]:
+    """Slices of output and input along one axis that put pixel n // 2 on pixel size // 2."""
+    shift = n // 2 - size // 2
+    first, last = max(shift, 0), min(shift + size, n)
+    return slice(first - shift, last - shift), slice(first, last)
+
+
+def _resized(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    side = min(image.shape)
+    rows, columns = (_overlap(n, side)[1] for n in image.shape)
+    with np.errstate(over="ignore"):
+        cut = np.asarray(image[rows, columns], np.float32).astype(np.float64)
+    real = np.isfinite(cut)
+    weights = _bilinear_weights(side, size)
+    pixels = weights @ np.where(real, cut, 0.0) @ weights.T
+    missing = (weights > 0).astype(np.float32) @ (~real).astype(np.float32) @ (weights.T > 0).astype(np.float32)
+    mask = missing == 0
+    pixels[~mask] = 0
+    return pixels.astype(np.float32), mask
+
+
+@lru_cache(maxsize=256)
+def _bilinear_weights(n: int, size: int) -> np.ndarray:
+    """(size, n) interpolation weights, pixel edges aligned, rows summing to one."""
+    scale = n / size
+    centres = (np.arange(size) + 0.5) * scale
+    distance = np.abs(np.arange(n) + 0.5 - centres[:, None]) / max(scale, 1.0)
+    weights = np.clip(1 - distance, 0, None)
+    weights[weights < 1e-9] = 0
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def noise_level(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Estimate each image's sky noise from its real pixels away from the centre.
+
+    Sources only add light, so the lower half of the pixel distribution is used: the noise is the median
+    distance of the pixels below the median, scaled to the standard deviation of a Gaussian, after three
+    rounds of dropping what lies more than three such deviations above the median.
+
+    Args:
+        images: (B, S, S) flux.
+        mask: (B, S, S) bool, True where the pixel is real.
+
+    Returns:
+        (B,) standard deviation of the sky, in the units of the images; 0 where the sky is constant or
+        no pixel is real. A function of each image alone.
+    """
+    import torch
+
+    size = images.shape[-1]
+    offset = (torch.arange(size, device=images.device) - size // 2).abs()
+    border = mask & (torch.maximum(offset[:, None], offset[None, :]) > BORDER * size)
+    enough = border.flatten(1).sum(1) >= MINIMUM_BORDER
+    used = torch.where(enough[:, None, None], border, mask).flatten(1)
+    values = torch.where(used, images.flatten(1), torch.inf).sort(dim=1).values
+    count = used.sum(1)
+    for _ in range(4):
+        centre = _median_of_first(values, count)[:, None]
+        below = values <= centre
+        distance = torch.where(below, centre - values, torch.inf).sort(dim=1).values
+        sigma = 1.4826 * _median_of_first(distance, below.sum(1))
+        count = (values <= centre + 3 * sigma[:, None]).sum(1)
+    return torch.where(used.any(1), sigma, 0.0)
+
+
+def _median_of_first(values: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    """(B,) median of the first count[i] entries of each row of `values` (B, P), sorted along the row."""
+    upper = (count // 2).clamp(max=values.shape[1] - 1)
+    lower = ((count - 1) // 2).clamp(min=0)
+    return (values.gather(1, lower[:, None]) + values.gather(1, upper[:, None]))[:, 0] / 2
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How flux becomes the input of a network. Each image by itself, padding left out.
+
+    Attributes:
+        normalisation: "minmax" maps the least and greatest real pixel of an image to 0 and 1, as the
+            published study did, and so forgets the flux; "asinh" keeps it:
+            asinh(I / 3 noise) / asinh(1000 / 3) with one noise for the whole survey (the stretch of
+            Lupton, Gunn and Szalay 1999, AJ 118, 1406, eq. 3, scaled so that 1000 noise becomes 1).
+        noise: sky noise of the survey, in the units of the images: the median of `noise_level` over the
+            training images. Only "asinh" uses it.
+    """
+
+    normalisation: str = "minmax"
+    noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.normalisation not in ("minmax", "asinh"):
+            raise ValueError(f"normalisation: expected 'minmax' or 'asinh', got {self.normalisation!r}")
+        if not (np.isfinite(self.noise) and self.noise > 0):
+            raise ValueError(f"noise: expected a positive flux, got {self.noise}")
+
+    def __call__(self, images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Normalise a batch.
+
+        Args:
+            images: (B, S, S) flux.
+            mask: (B, S, S) bool, True where the pixel is real.
+
+        Returns:
+            (B, 1, S, S) finite network input in the dtype of the images, 0 where masked; all 0 for a
+            constant image under "minmax".
+        """
+        import torch
+
+        if self.normalisation == "asinh":
+            softening = SOFTENING_IN_NOISE * self.noise
+            scaled = torch.asinh(images / softening) / np.arcsinh(SATURATION_IN_NOISE / SOFTENING_IN_NOISE)
+        else:
+            low = torch.where(mask, images, torch.inf).amin((1, 2), keepdim=True)
+            high = torch.where(mask, images, -torch.inf).amax((1, 2), keepdim=True)
+            varies = high > low
+            scaled = torch.where(varies, (images - low) / torch.where(varies, high - low, 1.0), 0.0)
+        return torch.where(mask, scaled, 0.0)[:, None]
+
+
+def symmetries(images: torch.Tensor) -> torch.Tensor:
+    """The eight symmetries of the square: four turns, and the four turns of the mirror image.
+
+    Args:
+        images: (..., S, S), pixels or masks.
+
+    Returns:
+        (8, ..., S, S), the identity first.
+    """
+    import torch
+
+    mirrored = images.flip(-1)
+    turns = [torch.rot90(each, k, (-2, -1)) for each in (images, mirrored) for k in range(4)]
+    return torch.stack(turns)
+
+
+AUGMENTATIONS = (1, 3, 2, 4, 6)
+"""Quarter turn, its inverse, half turn, left-right and up-down mirror: their places in `symmetries`."""
+
+
+def augment(
+    images: torch.Tensor, mask: torch.Tensor, probability: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turn or mirror images at random, each with its mask.
+
+    With the given probability an image undergoes one of five operations, all equally likely: a quarter
+    turn either way, a half turn, a left-right or an up-down mirroring (the published study's choice).
+
+    Args:
+        images: (B, ..., S, S).
+        mask: (B, ..., S, S) bool.
+        probability: chance that an image is changed, 0 to 1.
+        generator: source of the random numbers; it advances by the same amount for any probability.
+
+    Returns:
+        The images and masks, changed alike.
+    """
+    import torch
+
+    n, device = len(images), generator.device
+    chosen = torch.tensor(AUGMENTATIONS, device=device)[torch.randint(5, (n,), generator=generator, device=device)]
+    changed = torch.rand(n, generator=generator, device=device) < probability
+    symmetry = torch.where(changed, chosen, 0).to(images.device)
+    every = torch.arange(n, device=images.device)
+    return symmetries(images)[symmetry, every], symmetries(mask)[symmetry, every]
