@@ -1,0 +1,378 @@
+"""How well a score ranks lenses above normal objects, with intervals, at a stated prevalence.
+
+A sample made to measure a detector holds far more lenses than the sky does. Objects are therefore weighted
+so that positives make up a stated share, the prevalence; every metric but AUROC, recall and false positive
+rate depends on it. Intervals are 95% percentile intervals of a bootstrap within each class (Efron and
+Tibshirani 1993), resampling groups of objects where groups are given.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+from scipy import sparse, stats
+
+PREVALENCE = 0.0758  # share of anomalies in the published test of the reference study
+PREVALENCES = (0.051, 0.00108, 1e-4)  # flagged, graded, and lenses among preselected quasars
+FALSE_POSITIVE_RATES = {"recall_fpr_1e-2": 1e-2, "recall_fpr_1e-3": 1e-3}
+AT_THRESHOLD = ("F1", "precision", "recall", "FPR")
+_FEWEST_FALSE_POSITIVES = 10
+_CHUNK = 4_000_000  # drawn objects held at once
+
+
+def resampled_counts(n: int, size: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each of n objects is in each of some bootstrap samples.
+
+    Args:
+        n: number of objects.
+        size: how many are drawn with replacement.
+        resamples: number of samples.
+        rng: generator of the draws.
+
+    Returns:
+        (resamples, n) float32, each row with sum `size`.
+    """
+    drawn = rng.integers(n, size=(resamples, size)) + np.arange(resamples)[:, None] * n
+    return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float32)
+
+
+def effective_size(weights: np.ndarray) -> float:
+    """Number of equally weighted objects that would carry as much information (Kish 1965)."""
+    weights = np.asarray(weights, float)
+    return float(weights.sum() ** 2 / np.sum(weights**2))
+
+
+def _checked(score, positive, weights):
+    score, positive = np.asarray(score, np.float64), np.asarray(positive, bool)
+    if score.shape != positive.shape or score.ndim != 1:
+        raise ValueError(f"score {score.shape} and positive {positive.shape} must be one value an object")
+    if bad := np.count_nonzero(~np.isfinite(score)):
+        raise ValueError(f"{bad} of {len(score)} scores are not finite; score these objects again")
+    if positive.all() or not positive.any():
+        raise ValueError("a metric needs positives and negatives; these objects are all of one class")
+    weights = np.ones(len(score)) if weights is None else np.asarray(weights, np.float64)
+    if weights.shape != score.shape or not np.all(weights >= 0):
+        raise ValueError("weights must be one value of at least 0 for each object")
+    return score, positive, weights
+
+
+class _Ranking:
+    """A ranked sample, ready to be measured again and again under other counts of its units.
+
+    Only places where a positive stands matter: `k` counts distinct scores of positives from the highest down.
+    Negatives fall between (bins 2k) or tie with (bins 2k + 1) these scores. The last column of each matrix
+    holds what lies at or above the threshold.
+    """
+
+    def __init__(self, score, positive, *, threshold=None, weights=None, groups=None):
+        score, positive, weights = _checked(score, positive, weights)
+        levels = np.unique(score[positive])[::-1]
+        above = np.searchsorted(-levels, -score[~positive], side="left")
+        tied = levels[np.minimum(above, len(levels) - 1)] == score[~positive]
+        self.threshold = threshold
+        self.positives = self._matrix(
+            np.searchsorted(-levels, -score[positive]), len(levels), score, weights, groups, positive
+        )
+        self.negatives = self._matrix(
+            2 * above + tied, 2 * len(levels) + 1, score, weights, groups, ~positive
+        )
+        self.effective_negatives = effective_size(weights[~positive])
+
+    def _matrix(self, bins, number, score, weights, groups, members):
+        units = np.arange(len(bins))
+        if groups is not None:
+            units = np.unique(np.asarray(groups)[members], return_inverse=True)[1]
+        over = score[members] >= (np.inf if self.threshold is None else self.threshold)
+        rows, columns = np.r_[units, units[over]], np.r_[bins, np.full(over.sum(), number)]
+        values = np.r_[weights[members], weights[members][over]]
+        return sparse.csr_array((values, (rows, columns)), shape=(units.max() + 1, number + 1))
+
+    def metrics(self, of_positives, of_negatives, prevalence: float) -> dict[str, np.ndarray]:
+        """Metrics under counts of units: (B, units) of each class to one (B,) array a metric."""
+        p, n = of_positives @ self.positives, of_negatives @ self.negatives
+        tp_at, fp_at = p[:, -1], n[:, -1]
+        p, n = p[:, :-1], n[:, :-1]
+        p_total, n_total = p.sum(axis=1, keepdims=True), n.sum(axis=1, keepdims=True)
+        p, n = p / p_total, n / n_total
+        tpr, false = np.cumsum(p, axis=1), np.cumsum(n, axis=1)
+        before, fpr = false[:, 0:-1:2], false[:, 1::2]
+        precision = _precision(tpr, fpr, prevalence)
+        f1 = 2 * prevalence * tpr / (prevalence * (tpr + 1) + (1 - prevalence) * fpr)
+        result = {
+            "AUROC": np.sum(p * (1 - (before + fpr) / 2), axis=1),
+            "AP": np.sum(p * precision, axis=1),
+            "best_F1": f1.max(axis=1),
+        }
+        for name, rate in FALSE_POSITIVE_RATES.items():
+            allowed = np.where(fpr <= rate * (1 + 1e-9), tpr, 0.0).max(axis=1)
+            enough = rate * self.effective_negatives >= _FEWEST_FALSE_POSITIVES * (1 - 1e-9)
+            result[name] = allowed if enough else np.full(len(allowed), np.nan)
+        if self.threshold is not None:
+            recall, rate = tp_at / p_total[:, 0], fp_at / n_total[:, 0]
+            result["F1"] = 2 * prevalence * recall / (prevalence * (recall + 1) + (1 - prevalence) * rate)
+            result["precision"] = np.where(recall + rate > 0, _precision(recall, rate, prevalence), np.nan)
+            result["recall"], result["FPR"] = recall, rate
+        return result
+
+    def as_it_is(self, prevalence: float) -> dict[str, float]:
+        ones = np.ones((1, self.positives.shape[0])), np.ones((1, self.negatives.shape[0]))
+        return {name: float(value[0]) for name, value in self.metrics(*ones, prevalence).items()}
+
+    def resampled(self, prevalence: float, resamples: int, seed: int) -> dict[str, np.ndarray]:
+        parts = [
+            self.metrics(*counts, prevalence)
+            for counts in _draws(self.positives.shape[0], self.negatives.shape[0], resamples, seed)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _precision(tpr, fpr, prevalence):
+    true, false = prevalence * tpr, (1 - prevalence) * fpr
+    return np.divide(true, true + false, out=np.zeros_like(true), where=true + false > 0)
+
+
+def _draws(positives: int, negatives: int, resamples: int, seed: int) -> Iterator[tuple]:
+    """Counts of each unit in each resample, class by class; the same for the same sizes and seed."""
+    of_positives, of_negatives = (np.random.default_rng([seed, c]) for c in (1, 0))
+    chunk = max(1, _CHUNK // (positives + negatives))
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        yield (
+            resampled_counts(positives, positives, size, of_positives),
+            resampled_counts(negatives, negatives, size, of_negatives),
+        )
+
+
+def _interval(draws: np.ndarray) -> tuple[float, float]:
+    draws = draws[np.isfinite(draws)]
+    low, high = np.quantile(draws, [0.025, 0.975]) if len(draws) else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def measure(
+    score: np.ndarray,
+    positive: np.ndarray,
+    *,
+    threshold: float | None = None,
+    prevalence: float = PREVALENCE,
+    weights: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """All metrics of one score with their 95% bootstrap intervals.
+
+    Args:
+        score: (N,) finite, higher is more anomalous.
+        positive: (N,) bool.
+        threshold: an object is flagged at score >= threshold. It has to come from other objects. Without
+            it F1, precision, recall and FPR are left out.
+        prevalence: the share of positives that the weighted sample has.
+        weights: (N,) weights within each class, for instance to match flux distributions; equal by default.
+        groups: (N,) objects with the same value are resampled together (several cutouts of one lens).
+        resamples: number of bootstrap resamples.
+        seed: seed of the resampling.
+
+    Returns:
+        Index `metric`: AUROC; AP (step-wise sum, as in scikit-learn); best_F1 (over thresholds picked on
+        these very objects, so optimistic); recall_fpr_1e-2, recall_fpr_1e-3 (largest recall with at most
+        that false positive rate, empty unless that rate times the effective number of negatives is at
+        least 10); F1, precision, recall, FPR at the threshold. Columns `value`, `low`, `high`.
+
+    Raises:
+        ValueError: if a score is not finite, or one class is absent.
+    """
+    ranking = _Ranking(score, positive, threshold=threshold, weights=weights, groups=groups)
+    draws = ranking.resampled(prevalence, resamples, seed)
+    rows = {name: (value, *_interval(draws[name])) for name, value in ranking.as_it_is(prevalence).items()}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
+    return table.rename_axis("metric")
+
+
+def compare(
+    scores: Mapping[str, np.ndarray],
+    positive: np.ndarray,
+    *,
+    thresholds: Mapping[str, float] | None = None,
+    sort_by: str = "AP",
+    **options,
+) -> pd.DataFrame:
+    """Several scores of the same objects in one table, the best first.
+
+    Args:
+        scores: name to (N,) scores.
+        positive: (N,) bool.
+        thresholds: name to threshold.
+        sort_by: the metric that orders the rows.
+        **options: prevalence, weights, groups, resamples, seed of `measure`.
+
+    Returns:
+        Index `score`, and for each metric the columns `<metric>`, `<metric>_low`, `<metric>_high`.
+    """
+    rows = {}
+    for name, score in scores.items():
+        table = measure(score, positive, threshold=(thresholds or {}).get(name), **options)
+        wide = {}
+        for metric, row in table.iterrows():
+            wide |= {metric: row["value"], f"{metric}_low": row["low"], f"{metric}_high": row["high"]}
+        rows[name] = wide
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("score")
+    return table.sort_values(sort_by, ascending=False, kind="stable")
+
+
+def paired_difference(
+    first: np.ndarray,
+    second: np.ndarray,
+    positive: np.ndarray,
+    *,
+    thresholds: tuple[float | None, float | None] = (None, None),
+    prevalence: float = PREVALENCE,
+    weights: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """First minus second score, both measured on the same resamples of the same objects.
+
+    Args:
+        first: (N,) scores.
+        second: (N,) scores.
+        positive: (N,) bool.
+        thresholds: a threshold for each, or None.
+        prevalence: see `measure`, likewise `weights`, `groups`, `resamples` and `seed`.
+
+    Returns:
+        Index `metric` (those that both have); columns `difference`, `low`, `high` (95%), and `clear`: the
+        interval does not hold 0.
+    """
+    rankings = [
+        _Ranking(score, positive, threshold=threshold, weights=weights, groups=groups)
+        for score, threshold in zip((first, second), thresholds, strict=True)
+    ]
+    a, b = (ranking.as_it_is(prevalence) for ranking in rankings)
+    draws_a, draws_b = (ranking.resampled(prevalence, resamples, seed) for ranking in rankings)
+    rows = {}
+    for name in (name for name in a if name in b):
+        low, high = _interval(draws_a[name] - draws_b[name])
+        rows[name] = (a[name] - b[name], low, high, low > 0 or high < 0)
+    columns = ["difference", "low", "high", "clear"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("metric")
+
+
+def seed_spread(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """How far a metric moves when the model is trained again with another seed.
+
+    Args:
+        tables: one table of `measure` for each training seed.
+
+    Returns:
+        Index `metric`; columns `mean`, `sd` (ddof 1; empty for one seed), `seeds`.
+    """
+    values = pd.concat([table["value"] for table in tables], axis=1)
+    return pd.DataFrame({"mean": values.mean(axis=1), "sd": values.std(axis=1), "seeds": len(tables)})
+
+
+def operating_curve(
+    score: np.ndarray,
+    positive: np.ndarray,
+    *,
+    prevalence: float = PREVALENCE,
+    weights: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Precision, recall, F1 and false positive rate at every threshold that a score can have.
+
+    Args:
+        score: (N,) finite, higher is more anomalous.
+        positive: (N,) bool.
+        prevalence: see `measure`, likewise `weights`.
+
+    Returns:
+        One row a distinct score, from the highest: `threshold` (flagged at score >= threshold),
+        `precision`, `recall`, `F1`, `FPR`, `flagged` (number of objects).
+    """
+    score, positive, weights = _checked(score, positive, weights)
+    levels, place = np.unique(-score, return_inverse=True)
+
+    def share(members, w):
+        counts = np.bincount(place[members], w[members], minlength=len(levels))
+        return np.cumsum(counts / counts.sum())
+
+    tpr, fpr = share(positive, weights), share(~positive, weights)
+    return pd.DataFrame(
+        {
+            "threshold": -levels,
+            "precision": _precision(tpr, fpr, prevalence),
+            "recall": tpr,
+            "F1": 2 * prevalence * tpr / (prevalence * (tpr + 1) + (1 - prevalence) * fpr),
+            "FPR": fpr,
+            "flagged": np.cumsum(np.bincount(place, minlength=len(levels))),
+        }
+    )
+
+
+def best_threshold(
+    score: np.ndarray,
+    positive: np.ndarray,
+    *,
+    prevalence: float = PREVALENCE,
+    weights: np.ndarray | None = None,
+) -> float:
+    """The threshold with the highest F1 at a prevalence, halfway to the next lower score."""
+    curve = operating_curve(score, positive, prevalence=prevalence, weights=weights)
+    best = int(curve["F1"].argmax())
+    here = curve["threshold"].iloc[best]
+    below = curve["threshold"].iloc[min(best + 1, len(curve) - 1)]
+    middle = below + (here - below) / 2
+    return float(middle if middle > below else here)
+
+
+def threshold_at_fpr(score: np.ndarray, positive: np.ndarray, fpr: float) -> float:
+    """The lowest threshold that flags at most a share `fpr` of the negatives.
+
+    Raises:
+        ValueError: if fpr times the number of negatives is below 10: such a threshold is a guess.
+    """
+    score, positive, _ = _checked(score, positive, None)
+    negatives = np.sort(score[~positive])[::-1]
+    if fpr * len(negatives) < _FEWEST_FALSE_POSITIVES * (1 - 1e-9):
+        raise ValueError(f"{len(negatives)} normals are too few for a false positive rate of {fpr:g}")
+    return float(np.nextafter(negatives[int(np.floor(fpr * len(negatives) * (1 + 1e-9)))], np.inf))
+
+
+def precision_at(
+    true_positives: int,
+    positives: int,
+    false_positives: int,
+    negatives: int,
+    *,
+    prevalences: tuple[float, ...] = PREVALENCES,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Precision of one operating point at other prevalences.
+
+    True and false positive rate are drawn from their posteriors under Jeffreys' prior, beta
+    distributions with half a count added (Brown, Cai and DasGupta 2001).
+
+    Args:
+        true_positives: flagged positives.
+        positives: all positives.
+        false_positives: flagged negatives.
+        negatives: all negatives.
+        prevalences: shares of positives.
+        draws: number of draws.
+        seed: seed of the draws.
+
+    Returns:
+        Index `prevalence`; `precision` (median of the draws), `low`, `high` (95%), and `objects_per_lens`,
+        how many flagged objects have to be looked at for one true positive.
+    """
+    rng = np.random.default_rng(seed)
+    tpr = stats.beta(true_positives + 0.5, positives - true_positives + 0.5).rvs(draws, random_state=rng)
+    fpr = stats.beta(false_positives + 0.5, negatives - false_positives + 0.5).rvs(draws, random_state=rng)
+    rows = {}
+    for prevalence in prevalences:
+        low, median, high = np.quantile(_precision(tpr, fpr, prevalence), [0.025, 0.5, 0.975])
+        rows[prevalence] = (median, low, high, 1 / median)
+    columns = ["precision", "low", "high", "objects_per_lens"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("prevalence")
