@@ -1,0 +1,166 @@
+"""The evidence lower bound of a variational autoencoder with a standard normal prior.
+
+Kingma & Welling 2014 (arXiv 1312.6114), with a weight on the KL divergence (Higgins et al. 2017), its
+linear annealing (Bowman et al. 2016) and free bits (Kingma et al. 2016, arXiv 1606.04934, equation 15).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+LOGVAR_RANGE = (-20.0, 20.0)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What an objective sees of a batch of B objects.
+
+    Attributes:
+        images: preprocessed images (B, 1, S, S), 0 where masked.
+        mask: (B, 1, S, S) bool, True for real pixels.
+        features: the encoder's output (B, F).
+        reconstruct: latent vectors (B, D) or (B, K, D) to reconstructions (B, [K,] 1, S, S) and their
+            negative log likelihoods (B,) or (B, K).
+        generator: source of the latent noise, or None for the posterior mean.
+        labels: (B,) integers, -1 where unlabelled, or None.
+        reference: posterior means and log variances (n, D) of the stored sample of training objects, or None.
+    """
+
+    images: Tensor
+    mask: Tensor
+    features: Tensor
+    reconstruct: Callable[[Tensor], tuple[Tensor, Tensor]]
+    generator: torch.Generator | None = None
+    labels: Tensor | None = None
+    reference: tuple[Tensor, Tensor] | None = None
+
+
+def gaussian_kl(
+    mu: Tensor, logvar: Tensor, prior_mu: Tensor | float = 0.0, prior_logvar: Tensor | float = 0.0
+) -> Tensor:
+    """KL divergence between diagonal Gaussians, per dimension, in nats.
+
+    Args:
+        mu, logvar: mean and log variance of the posterior, any shape.
+        prior_mu, prior_logvar: of the prior, broadcast against the posterior; standard normal by default.
+
+    Returns:
+        The divergence in each dimension, in the broadcast shape (Kingma & Welling 2014, appendix B).
+    """
+    gap = logvar - prior_logvar
+    if not isinstance(prior_logvar, Tensor):
+        prior_logvar = torch.as_tensor(prior_logvar, dtype=mu.dtype, device=mu.device)
+    return 0.5 * (gap.exp() + (mu - prior_mu).square() * torch.exp(-prior_logvar) - 1 - gap)
+
+
+def sample_normal(mu: Tensor, logvar: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw z = mu + exp(logvar / 2) noise; without a generator z is mu itself.
+
+    The noise is drawn on the generator's device and moved, so a CPU generator gives the same draw everywhere.
+    """
+    if generator is None:
+        return mu
+    noise = torch.randn(mu.shape, generator=generator, device=generator.device, dtype=mu.dtype)
+    return mu + torch.exp(0.5 * logvar) * noise.to(mu.device)
+
+
+def annealing(step: int, steps: int) -> float:
+    """Weight that rises linearly from 0 at step 0 to 1 at step `steps`; always 1 if `steps` is 0."""
+    return 1.0 if steps <= 0 else min(1.0, step / steps)
+
+
+def free_bits(kl: Tensor, floor: float) -> Tensor:
+    """Sum over dimensions of max(floor, batch mean of the KL divergence), kl (B, D) in nats, a scalar."""
+    return kl.mean(0).clamp(min=floor).sum() if floor > 0 else kl.sum(1).mean()
+
+
+class GaussianHead(nn.Module):
+    """Linear layer to the mean and the log variance of a diagonal Gaussian, always in single precision.
+
+    The log variance is kept within -20 and 20, so that no image can overflow what needs its exponential.
+    """
+
+    def __init__(self, features: int, latent: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, 2 * latent)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (..., F) to mu and logvar (..., D)."""
+        with torch.autocast(features.device.type, enabled=False):
+            mu, logvar = self.linear(features.float()).chunk(2, dim=-1)
+        return mu, logvar.clamp(*LOGVAR_RANGE)
+
+
+@dataclass(frozen=True)
+class ElboOptions:
+    """Options of `Elbo`.
+
+    Attributes:
+        beta: weight of the KL divergence; 1 is the evidence lower bound.
+        annealing_steps: training steps over which the weight rises from 0.
+        free_bits: nats per dimension below which the KL divergence is not pushed.
+    """
+
+    beta: float = 1.0
+    annealing_steps: int = 0
+    free_bits: float = 0.0
+
+
+class Elbo(nn.Module):
+    """Negative evidence lower bound: reconstruction plus KL divergence.
+
+    Args:
+        features: length F of the encoder's output.
+        latent: length D of the latent vector.
+        options: see `Options`.
+    """
+
+    Options: ClassVar[type] = ElboOptions
+    extras: ClassVar[tuple[str, ...]] = ()
+    uses_labels: ClassVar[bool] = False
+    needs_preparation: ClassVar[bool] = False
+
+    def __init__(self, features: int, latent: int, options: ElboOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.posterior = GaussianHead(features, latent)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Per-object terms of a batch.
+
+        Returns:
+            "reconstruction" (B,), "kl" (B, D), "mu", "logvar" and "z" (B, D), "mean" (B, 1, S, S), and each
+            of `extras` (B,). Without a generator z = mu: the KL divergence is exact as ever, the
+            reconstruction is the negative log likelihood at the posterior mean and not its expectation.
+        """
+        mu, logvar = self.posterior(batch.features)
+        z = sample_normal(mu, logvar, batch.generator)
+        mean, nll = batch.reconstruct(z)
+        kl = gaussian_kl(mu, logvar)
+        return {"reconstruction": nll, "kl": kl, "mu": mu, "logvar": logvar, "z": z, "mean": mean}
+
+    def loss(
+        self, terms: dict[str, Tensor], *, step: int, dataset_size: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch and the means that make its curves.
+
+        Args:
+            terms: what `forward` returned.
+            step: optimiser steps taken so far, for annealing.
+            dataset_size: number of training objects N.
+
+        Returns:
+            The scalar to minimise, and batch means by name (the KL divergence summed over dimensions).
+        """
+        weight = self.options.beta * annealing(step, self.options.annealing_steps)
+        curves = {"reconstruction": terms["reconstruction"].mean(), "kl": terms["kl"].sum(1).mean()}
+        return curves["reconstruction"] + weight * free_bits(terms["kl"], self.options.free_bits), curves
+
+    def prepare(self, terms: dict[str, Tensor]) -> None:
+        """Settle buffers before the first step, from the terms "mu" and "logvar" (n, D) of training objects."""
+
+    def finish(self, terms: dict[str, Tensor]) -> None:
+        """Settle buffers after training, from the terms "mu" and "logvar" (n, D) of the reference sample."""
