@@ -1,0 +1,356 @@
+"""Detectors: one score of the Scores table, its direction and its threshold.
+
+A `Detector` is chosen on the selection split by `choose_detector` and judged on other rows by `evaluate` and
+`compare_detectors`. It is a few numbers that fit into a JSON file, so that what is judged later is exactly
+what was chosen.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from lensq import metrics
+from lensq.latent import STATISTICS, choose_dimensions, dimension_statistics, latent_values
+from lensq.metrics import PREVALENCE, PREVALENCES
+from lensq.wall import admit, labelled
+
+TASK_B_SHARES = {"graded": 0.00108, "flagged": 0.051 - 0.00108, "rejected": 1 - 0.051}
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What turns a row of the Scores table into flagged or not flagged.
+
+    Attributes:
+        name: shown in tables and figures.
+        statistic: `kl`, `mu` (its absolute value) or `logvar` over `dimensions`; `cluster`, the cluster of a
+            Gaussian-mixture VAE; or the name of a score column.
+        dimensions: latent dimensions, for the first three.
+        combine: `mean` over the dimensions, or `all`: the least anomalous dimension decides, so that an
+            object is flagged only if every dimension passes the threshold.
+        direction: 1 if high values are anomalous, -1 if low ones are.
+        threshold: flagged at score >= threshold, where score is direction times the value.
+        prevalence: the share of positives under which the threshold was chosen.
+        against: the column that told positives when it was chosen.
+        clusters: for `cluster`, the anomalousness of each cluster.
+    """
+
+    name: str
+    statistic: str
+    dimensions: tuple[int, ...] = ()
+    combine: str = "mean"
+    direction: int = 1
+    threshold: float = float("nan")
+    prevalence: float = PREVALENCE
+    against: str = "label"
+    clusters: tuple[float, ...] = ()
+
+    def score(self, scores: pd.DataFrame) -> np.ndarray:
+        """(N,) float64, higher is more anomalous.
+
+        Raises:
+            ValueError: if a column is missing, or a value is not finite.
+        """
+        if self.statistic in STATISTICS:
+            values = latent_values(scores, self.statistic, self.dimensions)
+            values = self.direction * (np.abs(values) if self.statistic == "mu" else values)
+            return values.min(axis=1) if self.combine == "all" else values.mean(axis=1)
+        if self.statistic == "cluster":
+            return self.direction * cluster_responsibilities(scores, len(self.clusters)) @ self.clusters
+        if self.statistic not in scores:
+            raise ValueError(f"no column {self.statistic!r} in the scores: {', '.join(scores.columns[:20])}")
+        values = scores[self.statistic].to_numpy(np.float64)
+        if bad := np.count_nonzero(~np.isfinite(values)):
+            raise ValueError(f"{bad} values of {self.statistic!r} are not finite; score these objects again")
+        return self.direction * values
+
+    def flags(self, scores: pd.DataFrame) -> np.ndarray:
+        """(N,) bool, True where the score reaches the threshold."""
+        return self.score(scores) >= self.threshold
+
+    def to_json(self) -> str:
+        """The detector as JSON text that `from_json` reads back exactly."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Detector":
+        """A detector from the text of `to_json`."""
+        values = json.loads(text)
+        return cls(**values | {name: tuple(values[name]) for name in ("dimensions", "clusters")})
+
+
+def cluster_responsibilities(scores: pd.DataFrame, clusters: int | None = None) -> np.ndarray:
+    """How much each cluster of a Gaussian-mixture VAE claims each object.
+
+    Args:
+        scores: Scores table with columns `responsibility_0`, `responsibility_1`, ..., or with `cluster`,
+            the number of the cluster.
+        clusters: how many clusters; read from the table by default.
+
+    Returns:
+        (N, K), rows sum to 1; ones and zeros where only `cluster` is given.
+
+    Raises:
+        ValueError: if there are neither, or a cluster number is beyond `clusters`.
+    """
+    columns = [c for c in scores.columns if c.startswith("responsibility_")]
+    if columns:
+        return scores[[f"responsibility_{k}" for k in range(clusters or len(columns))]].to_numpy(np.float64)
+    if "cluster" not in scores:
+        raise ValueError("no columns 'responsibility_<k>' or 'cluster'; score with a Gaussian-mixture VAE")
+    number = scores["cluster"].to_numpy(np.int64)
+    clusters = clusters or int(number.max()) + 1
+    if number.max() >= clusters:
+        raise ValueError(f"cluster {number.max()} appears, but only {clusters} were seen in the selection")
+    return np.eye(clusters)[number]
+
+
+def _cluster_purity(rows: pd.DataFrame, positive: np.ndarray) -> tuple[float, ...]:
+    """Anomalousness of each cluster: which of the two classes it holds the larger share of, -1 to 1."""
+    claims = cluster_responsibilities(rows)
+    anomalies, normals = claims[positive].mean(axis=0), claims[~positive].mean(axis=0)
+    half = 0.5 / len(rows)
+    return tuple(((anomalies - normals) / (anomalies + normals + 2 * half)).tolist())
+
+
+def choose_detector(
+    scores: pd.DataFrame,
+    statistic: str,
+    *,
+    dimensions: Sequence[int] | None = None,
+    rule: str = "top",
+    n: int = 5,
+    combine: str = "mean",
+    direction: int | None = None,
+    fpr: float | None = None,
+    prevalence: float = PREVALENCE,
+    against: str = "label",
+    name: str | None = None,
+) -> Detector:
+    """Choose dimensions, direction and threshold of one detector.
+
+    Args:
+        scores: Scores table, rows of the selection split only.
+        statistic: see `Detector`, likewise `combine`.
+        dimensions: latent dimensions; by default chosen by `rule` and `n` from `dimension_statistics`.
+        rule: see `lensq.latent.choose_dimensions`, likewise `n`.
+        direction: 1 or -1; by default the one with an AUROC above one half. Every score column is made so
+            that 1 is right, which needs no labels.
+        fpr: the threshold flags at most this share of the normals; by default it has the highest F1.
+        prevalence: the share of positives under which F1 is highest.
+        against: the column that tells positives, see `lensq.wall.labelled`.
+        name: name of the detector; by default made from the above.
+
+    Raises:
+        LeakageError: if a row is not of the selection split.
+        ValueError: if no dimension is chosen, or see `lensq.metrics.threshold_at_fpr`.
+    """
+    admit(scores, "selection", purpose="choose_detector")
+    rows, positive = labelled(scores, against)
+    clusters: tuple[float, ...] = ()
+    if statistic in STATISTICS:
+        if dimensions is None:
+            dimensions = choose_dimensions(
+                dimension_statistics(rows, statistic, against=against), rule=rule, n=n
+            )
+        if not len(dimensions):
+            raise ValueError(f"no dimension of {statistic!r} to detect with; {rule!r} chose none")
+    elif statistic == "cluster":
+        clusters = _cluster_purity(rows, positive)
+    chosen = {
+        "name": name or (f"{statistic} of {len(dimensions)}" if statistic in STATISTICS else statistic),
+        "statistic": statistic,
+        "dimensions": tuple(int(d) for d in dimensions or ()),
+        "combine": combine,
+        "prevalence": prevalence,
+        "against": against,
+        "clusters": clusters,
+    }
+    if direction is None:
+        upright = Detector(**chosen).score(rows)
+        direction = 1 if roc_auc_score(positive, upright) >= 0.5 else -1
+    value = Detector(**chosen, direction=direction).score(rows)
+    if fpr is None:
+        threshold = metrics.best_threshold(value, positive, prevalence=prevalence)
+    else:
+        threshold = metrics.threshold_at_fpr(value, positive, fpr)
+    return Detector(**chosen, direction=direction, threshold=threshold)
+
+
+def evaluate(
+    detector: Detector, scores: pd.DataFrame, *, against: str | None = None, **options
+) -> pd.DataFrame:
+    """Every metric of a detector on rows that took no part in choosing it, with 95% intervals.
+
+    Args:
+        detector: from `choose_detector`.
+        scores: Scores table, of the split to judge on.
+        against: the column that tells positives; the detector's own by default.
+        **options: prevalence (the detector's by default), weights, groups, resamples, seed of
+            `lensq.metrics.measure`. Weights and groups name columns of the table.
+
+    Returns:
+        Table of `lensq.metrics.measure`.
+    """
+    rows, positive = labelled(scores, against or detector.against)
+    return metrics.measure(
+        detector.score(rows), positive, threshold=detector.threshold, **_columns(detector, rows, options)
+    )
+
+
+def compare_detectors(
+    detectors: Sequence[Detector], scores: pd.DataFrame, *, against: str | None = None, **options
+) -> pd.DataFrame:
+    """Detectors side by side on the same objects, sorted by average precision.
+
+    Args:
+        detectors: from `choose_detector`, with names that differ.
+        scores: Scores table, of the split to judge on.
+        against: the column that tells positives; the first detector's own by default.
+        **options: as in `evaluate`.
+
+    Returns:
+        Table of `lensq.metrics.compare`.
+    """
+    first = detectors[0]
+    rows, positive = labelled(scores, against or first.against)
+    return metrics.compare(
+        {d.name: d.score(rows) for d in detectors},
+        positive,
+        thresholds={d.name: d.threshold for d in detectors},
+        **_columns(first, rows, options),
+    )
+
+
+def compare_pair(
+    first: Detector, second: Detector, scores: pd.DataFrame, *, against: str | None = None, **options
+) -> pd.DataFrame:
+    """First minus second detector with paired intervals: table of `lensq.metrics.paired_difference`.
+
+    Args:
+        first: from `choose_detector`.
+        second: likewise.
+        scores: Scores table, of the split to judge on.
+        against: the column that tells positives; the first detector's own by default.
+        **options: as in `evaluate`.
+    """
+    rows, positive = labelled(scores, against or first.against)
+    return metrics.paired_difference(
+        first.score(rows),
+        second.score(rows),
+        positive,
+        thresholds=(first.threshold, second.threshold),
+        **_columns(first, rows, options),
+    )
+
+
+def _columns(detector: Detector, rows: pd.DataFrame, options: dict) -> dict:
+    arrays = {key: rows[options[key]].to_numpy() for key in ("weights", "groups") if options.get(key)}
+    return {"prevalence": detector.prevalence} | options | arrays
+
+
+def confusion(detector: Detector, scores: pd.DataFrame, *, against: str | None = None) -> pd.DataFrame:
+    """Counts of objects: rows `normal` and `lens`, columns `passed` and `flagged`."""
+    rows, positive = labelled(scores, against or detector.against)
+    flagged = detector.flags(rows)
+    counts = np.bincount(2 * positive + flagged, minlength=4).reshape(2, 2)
+    return pd.DataFrame(counts, index=["normal", "lens"], columns=["passed", "flagged"])
+
+
+def precision_elsewhere(
+    detector: Detector,
+    scores: pd.DataFrame,
+    *,
+    against: str | None = None,
+    prevalences: tuple[float, ...] = PREVALENCES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Precision of the detector where lenses are rarer: table of `lensq.metrics.precision_at`."""
+    counts = confusion(detector, scores, against=against)
+    return metrics.precision_at(
+        counts.loc["lens", "flagged"],
+        counts.loc["lens"].sum(),
+        counts.loc["normal", "flagged"],
+        counts.loc["normal"].sum(),
+        prevalences=prevalences,
+        seed=seed,
+    )
+
+
+def threshold_curves(
+    scores: pd.DataFrame,
+    statistic: str,
+    statistics: pd.DataFrame,
+    *,
+    counts: Sequence[int] = (1, 3, 5, 10),
+    direction: int = 1,
+    prevalence: float = PREVALENCE,
+    against: str = "label",
+) -> pd.DataFrame:
+    """Precision, recall and F1 against the threshold, for the few and the many most telling dimensions.
+
+    Args:
+        scores: Scores table.
+        statistic: `kl`, `mu` or `logvar`, averaged over the dimensions.
+        statistics: table of `dimension_statistics`, which orders the dimensions.
+        counts: numbers of dimensions; those beyond what there is are left out.
+        direction: 1 if high values are anomalous, -1 if low ones are.
+        prevalence: the share of positives.
+        against: the column that tells positives.
+
+    Returns:
+        `dimensions` (how many) and the columns of `lensq.metrics.operating_curve`.
+    """
+    rows, positive = labelled(scores, against)
+    order = choose_dimensions(statistics, n=len(statistics))
+    parts = []
+    for count in (c for c in counts if c <= len(order)):
+        detector = Detector("", statistic, order[:count], direction=direction)
+        curve = metrics.operating_curve(detector.score(rows), positive, prevalence=prevalence)
+        parts.append(curve.assign(dimensions=count))
+    return pd.concat(parts, ignore_index=True)
+
+
+def task_b_weights(scores: pd.DataFrame) -> pd.Series:
+    """Weights that give a sample the real catalogue's shares of graded, flagged and rejected objects.
+
+    Graded candidates are 0.108% of the catalogue of Chan et al. (2023), flagged ones 5.1%. Among the
+    rest of task B, flagged but not graded objects thus weigh as they do there.
+
+    Args:
+        scores: Scores table.
+
+    Returns:
+        One weight an object (0 if unlabelled) with sum 1; a stratum without objects leaves its share to
+        the others. `lensq.metrics.effective_size` tells what the weighting costs.
+    """
+    graded = scores["graded"].to_numpy(bool)
+    stratum = np.select(
+        [graded, scores["label"] == 1, scores["label"] == 0], ["graded", "flagged", "rejected"], "unlabelled"
+    )
+    weights = np.zeros(len(scores))
+    for name, share in TASK_B_SHARES.items():
+        members = stratum == name
+        weights[members] = share / max(members.sum(), 1)
+    return pd.Series(weights / weights.sum(), index=scores.index, name="task_b_weight")
+
+
+def shuffle_labels(scores: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """The table with its classes dealt anew within each split: every metric has to fall to chance.
+
+    Args:
+        scores: Scores table; `label`, `graded` and, if there, `is_lens` move together.
+        seed: seed of the shuffle.
+    """
+    rng = np.random.default_rng(seed)
+    columns = [c for c in ("label", "graded", "is_lens") if c in scores]
+    shuffled = scores.copy()
+    for rows in scores.reset_index(drop=True).groupby("split").indices.values():
+        dealt = scores[columns].iloc[rng.permutation(rows)]
+        for column in columns:
+            shuffled.iloc[rows, shuffled.columns.get_loc(column)] = dealt[column].to_numpy()
+    return shuffled
