@@ -12,6 +12,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VARIATION := $(filter-out laptop,$(PROFILE))$(if $(SURVEY),-$(notdir $(abspath $(SURVEY))))
 BUILD ?= _build$(if $(VARIATION),/$(VARIATION:-%=%))
 
+TRAINED = _build$(if $(filter-out laptop,$(PROFILE)),/$(PROFILE))/results
+
 INSTALLED := .venv/.installed
 RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONNOUSERSITE=1
 SNAKEMAKE = $(RUN) snakemake --snakefile Snakefile --directory $(BUILD) --cores $(CORES) --quiet rules host \
@@ -43,6 +45,15 @@ test: $(INSTALLED) ## run all tests: units, the study at smoke size, its book in
 
 lab: $(INSTALLED) ## open JupyterLab on the notebooks
 	$(RUN) jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
+
+candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder> with the trained model
+	@test -n "$(SURVEY)" || { echo "Name the folder: make candidates SURVEY=<folder>"; exit 2; }
+	@test -f $(TRAINED)/survey.json || { echo "Train a model first: make book PROFILE=$(PROFILE)"; exit 2; }
+	@mkdir -p $(BUILD)
+	cd notebooks && $(RUN) papermill 13_candidates.ipynb "$(abspath $(BUILD))/candidates.ipynb" \
+		-r survey "$(abspath $(SURVEY))" -r trained "$(abspath $(TRAINED))" -r results "$(abspath $(BUILD))"
+	@$(RUN) jupyter nbconvert --to html --log-level ERROR "$(BUILD)/candidates.ipynb"
+	@echo "The ranked list: $(BUILD)/candidates.csv; to look at: file://$(abspath $(BUILD))/candidates.html"
 
 bench: $(INSTALLED) ## run the benchmarks: one ratio a claim
 	@for claim in benchmarks/*.py; do echo "== $$claim"; $(RUN) python $$claim; done
