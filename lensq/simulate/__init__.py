@@ -1,0 +1,24 @@
+"""A simulated survey of quasar-selected objects, in the layout of HSC-SSP cutouts.
+
+The rooms: `parameters` (every number with its source), `population` (lensed quasars), `light` and
+`scenes` (what stands in a cutout), `observe` and `artefacts` (the telescope), `inspector` (labels),
+`sky` (positions and classes), `cutout` (one object), `fits` and `survey` (files), `realism` (how well it
+agrees with OM10 and with real pixels).
+"""
+
+from lensq.simulate.cutout import Cutout, make_cutout
+from lensq.simulate.parameters import parameter_table
+from lensq.simulate.scenes import CLASSES, MIXES
+from lensq.simulate.survey import simulate_survey
+from lensq.simulate.truth import read_truth, truth_units
+
+__all__ = [
+    "CLASSES",
+    "MIXES",
+    "Cutout",
+    "make_cutout",
+    "parameter_table",
+    "read_truth",
+    "simulate_survey",
+    "truth_units",
+]

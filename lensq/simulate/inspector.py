@@ -1,0 +1,72 @@
+"""The labels of a survey: who is flagged by eye, and who is graded afterwards.
+
+In the HSC search of Chan et al. (2023) a person flagged 6,199 of 121,870 preselected objects, about 2%
+of the flagged were graded as lens candidates, and 27 of 132 graded ones lie among the objects that
+were not flagged. So a flag is a noisy label. Here the chance of a flag depends on the class and on how
+clearly two images are seen; the grade is a second, more careful look.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lensq.simulate.observe import Conditions
+from lensq.simulate.parameters import INSPECTOR, INSTRUMENT
+
+FLAG_CHANCE: dict[str, tuple[float, float]] = {
+    "point": (0.003, 0.003),
+    "elliptical": (0.010, 0.010),
+    "disk": (0.020, 0.020),
+    "spiral": (0.050, 0.050),
+    "clumpy": (0.100, 0.100),
+    "star_galaxy": (0.020, 0.300),
+    "star_star": (0.020, 0.350),
+    "quasar_companion": (0.020, 0.250),
+    "pair_galaxy": (0.050, 0.600),
+    "merger": (0.030, 0.200),
+    "artefact": (0.020, 0.020),
+    "lens": (0.050, 0.950),
+}
+"""Chance of a flag by class, where nothing is resolved and where both images are perfectly clear."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the inspector made of one object."""
+
+    clarity: float
+    flagged: bool
+    grade: float
+    graded: bool
+
+
+def clarity(resemblance: tuple[float, float] | None, conditions: Conditions) -> float:
+    """How clearly two images are seen, 0 to 1.
+
+    The product of two logistic functions: of separation over seeing, and of the signal-to-noise ratio
+    of the fainter image under the PSF.
+    """
+    if resemblance is None:
+        return 0.0
+    separation, flux = resemblance
+    width = conditions.seeing / 2.355 / INSTRUMENT.pixel_scale
+    signal_to_noise = flux / (conditions.sky * np.sqrt(4 * np.pi) * width)
+    resolved = (separation / conditions.seeing - INSPECTOR.resolved_at) / INSPECTOR.resolved_width
+    detected = (signal_to_noise - INSPECTOR.detected_at) / INSPECTOR.detected_width
+    return float(1 / (1 + np.exp(-np.clip(resolved, -50, 50))) / (1 + np.exp(-np.clip(detected, -50, 50))))
+
+
+def inspect(name: str, seen: float, rng: np.random.Generator) -> Verdict:
+    """Flag and grade one object of class `name` whose images are seen with clarity `seen`.
+
+    The flag is a draw with the chance between the two of `FLAG_CHANCE`. The grade (0 to 3) is
+    `best` x clarity plus a scatter, `best` being 3 for a lens and less for a mimic. Graded are grades of
+    at least 2 among the flagged and, for lenses, among the share that other searches know.
+    """
+    low, high = FLAG_CHANCE[name]
+    is_lens = name == "lens"
+    flagged = bool(rng.random() < low + (high - low) * seen)
+    best = INSPECTOR.lens_grade if is_lens else INSPECTOR.mimic_grade
+    grade = float(np.clip(best * seen + rng.normal(0, INSPECTOR.grade_scatter), 0, 3))
+    known = is_lens and rng.random() < INSPECTOR.known_elsewhere
+    return Verdict(seen, flagged, grade, grade >= INSPECTOR.passing_grade and (flagged or known))

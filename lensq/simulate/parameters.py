@@ -1,0 +1,167 @@
+"""Every number that the simulated survey rests on, with its unit, its source and how well that is checked.
+
+Each dataclass holds the parameters of one room of the simulator; a field carries its unit, source
+and check as metadata, so that `parameter_table` can print them all in one table.
+"""
+
+from dataclasses import dataclass, field, fields
+
+import pandas as pd
+
+
+def _parameter(value, unit: str, source: str, check: str = "choice"):
+    return field(default=value, metadata={"unit": unit, "source": source, "check": check})
+
+
+OM10 = "Oguri & Marshall 2010 (MNRAS 405, 2579)"
+MEASURED = "measured on HSC cutouts"
+
+
+@dataclass(frozen=True)
+class Cosmology:
+    """Flat Lambda-CDM."""
+
+    hubble: float = _parameter(70.0, "km/s/Mpc", "the distances of the OM10 catalogue", "checked: catalogue")
+    omega_matter: float = _parameter(0.3, "", "the distances of the OM10 catalogue", "checked: catalogue")
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """Hyper Suprime-Cam, i band, coadded images."""
+
+    zero_point: float = _parameter(27.0, "mag (AB)", "FLUXMAG0 of HSC coadds", "checked: header")
+    pixel_scale: float = _parameter(0.168, "arcsec/px", "WCS of HSC coadds", "checked: header")
+    seeing: float = _parameter(0.585, "arcsec (median FWHM)", MEASURED)
+    seeing_scatter: float = _parameter(0.10, "(sigma of ln FWHM)", MEASURED)
+    seeing_limits: tuple = _parameter((0.42, 0.95), "arcsec", "choice")
+    kolmogorov_fraction: float = _parameter(0.65, "(the rest are Moffat)", "choice")
+    psf_shear: float = _parameter(0.022, "(sigma of each component)", MEASURED)
+    exposures: tuple = _parameter((4, 5, 6, 6, 6, 7, 8, 9), "count, drawn evenly", "choice")
+    sky_noise: float = _parameter(0.055, "counts/px at 6 exposures", MEASURED)
+    sky_noise_scatter: float = _parameter(0.08, "(sigma of ln)", "choice")
+    gain: float = _parameter(4800.0, "electrons/count at 6 exposures", "choice")
+    background_offset: float = _parameter(0.011, "counts/px (sigma)", MEASURED)
+    background_slope: float = _parameter(0.012, "counts/px across the cutout (sigma)", "choice")
+    zero_point_scatter: float = _parameter(0.01, "mag (sigma)", "choice")
+    centring_error: float = _parameter(0.6, "px (largest, each axis)", "choice")
+
+
+@dataclass(frozen=True)
+class LensPopulation:
+    """Deflectors, sources and cuts of the lensed quasars, after OM10."""
+
+    sigma_star: float = _parameter(161.0, "km/s", "Choi et al. 2007, used by OM10", "from memory, unchecked")
+    sigma_alpha: float = _parameter(2.32, "", "Choi et al. 2007, used by OM10", "from memory, unchecked")
+    sigma_beta: float = _parameter(2.67, "", "Choi et al. 2007, used by OM10", "from memory, unchecked")
+    sigma_limits: tuple = _parameter(
+        (100.0, 400.0), "km/s", "range of the OM10 catalogue", "checked: catalogue"
+    )
+    z_lens_limits: tuple = _parameter((0.03, 1.6), "", "choice")
+    z_source_limits: tuple = _parameter((0.4, 5.5), "", "range of the OM10 catalogue", "checked: catalogue")
+    quasar_bright_slope: float = _parameter(3.31, "", OM10, "from memory, unchecked")
+    quasar_bright_slope_high_z: float = _parameter(2.58, "(z_source > 3)", OM10, "from memory, unchecked")
+    quasar_faint_slope: float = _parameter(1.45, "", OM10, "from memory, unchecked")
+    quasar_break_magnitude: float = _parameter(-20.90, "mag + 5 log h", OM10, "from memory, unchecked")
+    quasar_zeta: float = _parameter(2.98, "", OM10, "from memory, unchecked")
+    quasar_xi: float = _parameter(4.05, "", OM10, "from memory, unchecked")
+    quasar_z_star: float = _parameter(1.60, "", OM10, "from memory, unchecked")
+    ellipticity: tuple = _parameter((0.3, 0.16), "(mean, sigma) of 1 - q", OM10, "checked: catalogue")
+    shear: tuple = _parameter((0.05, 0.2), "(median, dex)", OM10, "checked: catalogue")
+    faint_image_limit: float = _parameter(
+        23.3, "mag", "fainter of two or third of four, OM10", "checked: catalogue"
+    )
+    total_limits: tuple = _parameter((17.5, 22.3), "mag, all images", "choice")
+    separation_limits: tuple = _parameter((0.5, 4.0), "arcsec", OM10, "checked: catalogue")
+    smallest_flux_ratio: float = _parameter(0.1, "", OM10 + ", doubles", "checked: catalogue")
+    deflector_limits: tuple = _parameter((17.5, 23.0), "mag", "choice")
+    deflector_magnitude: float = _parameter(-21.519, "mag at 161 km/s, z = 0", OM10, "checked: catalogue")
+    deflector_slope: float = _parameter(
+        -6.04, "mag/dex of sigma_v", OM10 + ", Faber-Jackson", "checked: catalogue"
+    )
+    deflector_evolution: float = _parameter(-0.75, "mag per unit redshift", OM10, "checked: catalogue")
+    deflector_k_correction: float = _parameter(1.0, "mag per unit redshift", OM10, "checked: catalogue")
+    deflector_scatter: float = _parameter(0.2, "mag (OM10 has none)", "choice")
+
+
+@dataclass(frozen=True)
+class Light:
+    """Galaxies, hosts and neighbours."""
+
+    point_magnitudes: tuple = _parameter((18.0, 22.2, 0.17), "mag, mag, slope of log counts", "choice")
+    galaxy_magnitudes: tuple = _parameter((18.0, 22.2, 0.30), "mag, mag, slope of log counts", "choice")
+    neighbour_magnitudes: tuple = _parameter((20.0, 26.0, 0.33), "mag, mag, slope of log counts", "choice")
+    neighbours: float = _parameter(2.3 / 115.6, "1/arcsec^2 (mean density)", "choice")
+    neighbour_stars: float = _parameter(0.12, "(share)", "choice")
+    early_size: float = _parameter(0.42, "arcsec (half-light radius at i = 21)", "choice")
+    late_size: float = _parameter(0.62, "arcsec (half-light radius at i = 21)", "choice")
+    size_slope: float = _parameter(-0.1, "dex/mag", "choice")
+    size_scatter: float = _parameter(0.16, "dex", "choice")
+    host_arc_fraction: float = _parameter(0.7, "(of z_source < 3)", "choice")
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Where the objects lie."""
+
+    close_fraction: float = _parameter(0.032, "(share of objects)", "real list: 3,816 pairs", "checked: list")
+    close_usual: tuple = _parameter((2.0, 3.0), "arcsec", "real list: 85% of its pairs", "checked: list")
+    close_usual_fraction: float = _parameter(0.85, "(share of pairs)", "real list", "checked: list")
+    close_limits: tuple = _parameter((1.0, 12.0), "arcsec", "real list", "checked: list")
+    fields: tuple = _parameter(
+        (
+            (-32.0, 40.0, -1.2, 5.5),
+            (30.0, 39.5, -7.0, -1.2),
+            (127.0, 227.0, -1.8, 5.2),
+            (199.0, 250.5, 42.2, 44.7),
+        ),
+        "deg (RA from, to, Dec from, to)",
+        "HSC-SSP Wide as the real list fills it",
+        "checked: list",
+    )
+
+
+@dataclass(frozen=True)
+class Inspector:
+    """Who is flagged by eye, and who is graded."""
+
+    resolved_at: float = _parameter(1.5, "separation / seeing at half clarity", "choice")
+    resolved_width: float = _parameter(0.3, "separation / seeing", "choice")
+    detected_at: float = _parameter(10.0, "S/N of the fainter part at half clarity", "choice")
+    detected_width: float = _parameter(3.0, "S/N", "choice")
+    lens_grade: float = _parameter(3.0, "(0 to 3) of a perfectly clear lens", "choice")
+    mimic_grade: float = _parameter(1.2, "(0 to 3) of a perfectly clear mimic", "choice")
+    grade_scatter: float = _parameter(0.4, "(sigma)", "choice")
+    passing_grade: float = _parameter(
+        2.0, "(0 to 3)", "Chan et al. 2023, grade >= 2", "from memory, unchecked"
+    )
+    known_elsewhere: float = _parameter(0.5, "(share of lenses that other searches know)", "choice")
+
+
+COSMOLOGY, INSTRUMENT, LENSES, LIGHT, SKY, INSPECTOR = (
+    Cosmology(),
+    Instrument(),
+    LensPopulation(),
+    Light(),
+    Footprint(),
+    Inspector(),
+)
+
+
+def parameter_table() -> pd.DataFrame:
+    """All parameters of the simulator.
+
+    Returns:
+        One row a parameter: group, parameter, value, unit, source, check (how the source was
+        verified; "choice" where there is none).
+    """
+    rows = [
+        {
+            "group": type(group).__name__,
+            "parameter": item.name,
+            "value": getattr(group, item.name),
+            **item.metadata,
+        }
+        for group in (COSMOLOGY, INSTRUMENT, LENSES, LIGHT, SKY, INSPECTOR)
+        for item in fields(group)
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,253 @@
+"""What stands in a cutout: the eleven classes of ordinary objects, and the lensed quasars.
+
+Each class is one function from a random generator to a `Scene`. `CLASSES` lists the ordinary ones,
+`MIXES` their shares.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import galsim
+import numpy as np
+
+from lensq.simulate import light
+from lensq.simulate.parameters import LIGHT
+from lensq.simulate.population import draw_lens
+
+
+_LENS_COLUMNS = (
+    "sigma_v",
+    "z_lens",
+    "z_source",
+    "einstein_radius",
+    "ellipticity",
+    "position_angle",
+    "shear",
+    "shear_angle",
+    "source_x",
+    "source_y",
+    "source_magnitude",
+    "deflector_magnitude",
+    "deflector_radius",
+)
+
+
+@dataclass
+class Scene:
+    """An object as light above the atmosphere.
+
+    Attributes:
+        parts: GalSim objects of the object itself, arcsec and counts.
+        truth: the parameters that were drawn, by column name of the truth table.
+        resemblance: (separation in arcsec, flux of the fainter one in counts) of the two images that
+            an inspector would take for a lensed pair; None where there is nothing to see.
+    """
+
+    parts: list[galsim.GSObject]
+    truth: dict = field(default_factory=dict)
+    resemblance: tuple[float, float] | None = None
+
+    @property
+    def flux(self) -> float:
+        """Total flux of the object in counts."""
+        return float(sum(part.flux for part in self.parts))
+
+
+def _point_magnitude(rng: np.random.Generator) -> float:
+    return light.draw_magnitude(rng, *LIGHT.point_magnitudes)
+
+
+def _galaxy_magnitude(rng: np.random.Generator) -> float:
+    return light.draw_magnitude(rng, *LIGHT.galaxy_magnitudes)
+
+
+def _separation(rng: np.random.Generator, low: float = 0.5, high: float = 4.0) -> float:
+    """Pairs are evenly spread on the sky, with a share of close ones, which a preselection favours."""
+    if rng.random() < 0.45:
+        return float(np.sqrt(rng.uniform(low**2, high**2)))
+    return float(rng.uniform(low, 2.4))
+
+
+def _at(rng: np.random.Generator, radius: float) -> tuple[float, float]:
+    angle = rng.uniform(0, 2 * np.pi)
+    return float(radius * np.cos(angle)), float(radius * np.sin(angle))
+
+
+def _fainter_by(rng: np.random.Generator) -> float:
+    return float(abs(rng.normal(0, 0.9)) % 2.5)
+
+
+def _companion_truth(separation: float, primary: float, companion: float) -> dict:
+    return {
+        "companion_separation": separation,
+        "companion_flux_ratio": float(10 ** (-0.4 * abs(companion - primary))),
+    }
+
+
+def point_source(rng: np.random.Generator) -> Scene:
+    """A quasar or star; a quarter of them have a visible host."""
+    mag = _point_magnitude(rng)
+    parts = [light.point(mag)]
+    truth = {"point_magnitude": mag}
+    if rng.random() < 0.25:
+        truth["host_magnitude"] = float(np.clip(mag + rng.uniform(1.2, 3.5), 20.5, 25))
+        parts.append(light.galaxy(truth["host_magnitude"], rng))
+    return Scene(parts, truth)
+
+
+def elliptical(rng: np.random.Generator) -> Scene:
+    """An early-type galaxy."""
+    return Scene([light.elliptical(_galaxy_magnitude(rng), rng)])
+
+
+def disk(rng: np.random.Generator) -> Scene:
+    """A disk galaxy with a bulge."""
+    return Scene([light.disk(_galaxy_magnitude(rng), rng)])
+
+
+def spiral(rng: np.random.Generator) -> Scene:
+    """A bright spiral with arms."""
+    return Scene([light.spiral(_galaxy_magnitude(rng) - 0.5, rng)])
+
+
+def clumpy(rng: np.random.Generator) -> Scene:
+    """An irregular galaxy with knots."""
+    return Scene([light.clumpy(_galaxy_magnitude(rng), rng)])
+
+
+def star_galaxy(rng: np.random.Generator) -> Scene:
+    """A point source beside a galaxy."""
+    mag, separation = _point_magnitude(rng), _separation(rng, 0.4)
+    other = float(np.clip(mag + rng.normal(0, 1), 17.5, 23.3))
+    parts = [light.point(mag), light.galaxy(other, rng, *_at(rng, separation))]
+    fainter = float(light.counts(max(mag, other)))
+    return Scene(parts, _companion_truth(separation, mag, other), (separation, fainter))
+
+
+def star_star(rng: np.random.Generator) -> Scene:
+    """Two point sources by chance or bound to each other."""
+    mag, separation = _point_magnitude(rng), _separation(rng)
+    other = mag + _fainter_by(rng)
+    parts = [light.point(mag), light.point(other, *_at(rng, separation))]
+    return Scene(parts, _companion_truth(separation, mag, other), (separation, float(light.counts(other))))
+
+
+def quasar_companion(rng: np.random.Generator) -> Scene:
+    """A quasar in its host with one or two companion galaxies."""
+    mag = _point_magnitude(rng)
+    host = float(np.clip(mag + rng.uniform(1, 3), 20, 24))
+    parts = [light.point(mag), light.galaxy(host, rng)]
+    companions = []
+    for _ in range(rng.integers(1, 3)):
+        separation, other = _separation(rng, 0.7, 4.5), float(np.clip(mag + rng.uniform(0.3, 2.5), 19, 24))
+        parts.append(light.galaxy(other, rng, *_at(rng, separation)))
+        companions.append((other, separation))
+    other, separation = min(companions)
+    truth = {
+        "point_magnitude": mag,
+        "host_magnitude": host,
+        **_companion_truth(separation, mag, other),
+    }
+    return Scene(parts, truth, (separation, float(light.counts(other))))
+
+
+def pair_galaxy(rng: np.random.Generator) -> Scene:
+    """The hard mimic: two or three unrelated points and a galaxy, often between them."""
+    mag, separation = _point_magnitude(rng), _separation(rng, 0.6, 3.6)
+    other = mag + _fainter_by(rng)
+    x, y = _at(rng, separation)
+    along, off = rng.uniform(-0.3, 1.3), rng.normal(0, 0.35, 2)
+    middle = float(np.clip(mag + rng.normal(0.4, 1.0), 18, 23))
+    parts = [
+        light.point(mag),
+        light.point(other, x, y),
+        light.galaxy(middle, rng, x * along + off[0], y * along + off[1]),
+    ]
+    if rng.random() < 0.15:
+        parts.append(light.point(mag + _fainter_by(rng), *_at(rng, _separation(rng))))
+    return Scene(parts, _companion_truth(separation, mag, other), (separation, float(light.counts(other))))
+
+
+def merger(rng: np.random.Generator) -> Scene:
+    """Two galaxies that interact, with a tidal arm."""
+    mag, separation = _galaxy_magnitude(rng), float(rng.uniform(0.5, 2.6))
+    other = mag + _fainter_by(rng)
+    parts = [light.galaxy(mag, rng), light.galaxy(other, rng, *_at(rng, separation))]
+    parts += light.tidal_arm(float(light.counts(mag)) * rng.uniform(0.05, 0.3), rng)
+    return Scene(parts, _companion_truth(separation, mag, other), (separation, float(light.counts(other))))
+
+
+def artefact(rng: np.random.Generator) -> Scene:
+    """A point or galaxy, spoilt later by an instrumental artefact."""
+    if rng.random() < 0.5:
+        return Scene([light.point(_point_magnitude(rng))])
+    return Scene([light.galaxy(_galaxy_magnitude(rng), rng)])
+
+
+def lens(rng: np.random.Generator) -> Scene:
+    """A lensed quasar: its images, the deflector and, often, arcs of the host."""
+    drawn = draw_lens(rng)
+    parts = [light.point(*image) for image in zip(drawn.magnitudes, drawn.x, drawn.y, strict=True)]
+    parts.append(
+        light.sersic(
+            drawn.deflector_magnitude,
+            drawn.deflector_radius,
+            rng.normal(4, 0.6),
+            drawn.deflector_axis_ratio,
+            drawn.deflector_angle,
+        )
+    )
+    truth = {
+        "magnitude_i": drawn.total_magnitude,
+        "separation": drawn.separation,
+        "flux_ratio": drawn.flux_ratio,
+        "n_images": len(drawn.x),
+        "image_x": drawn.x.tolist(),
+        "image_y": drawn.y.tolist(),
+        "image_magnitudes": drawn.magnitudes.tolist(),
+        "magnifications": drawn.magnification.tolist(),
+    }
+    for name in _LENS_COLUMNS:
+        truth[name] = getattr(drawn, name)
+    if drawn.z_source < 3 and rng.random() < LIGHT.host_arc_fraction:
+        host = float(np.clip(rng.normal(23.3 + 0.7 * (drawn.z_source - 1.5), 0.8), 21.5, 26.5))
+        parts.append(light.arcs(drawn, host, rng))
+        truth["host_magnitude"] = host
+    faint = float(light.counts(np.sort(drawn.magnitudes)[1]))
+    return Scene(parts, truth, (drawn.separation, faint))
+
+
+CLASSES: dict[str, Callable[[np.random.Generator], Scene]] = {
+    "point": point_source,
+    "elliptical": elliptical,
+    "disk": disk,
+    "spiral": spiral,
+    "clumpy": clumpy,
+    "star_galaxy": star_galaxy,
+    "star_star": star_star,
+    "quasar_companion": quasar_companion,
+    "pair_galaxy": pair_galaxy,
+    "merger": merger,
+    "artefact": artefact,
+}
+
+MIXES: dict[str, dict[str, float]] = {
+    mix: dict(zip(CLASSES, shares, strict=True))
+    for mix, shares in {
+        "catalogue": (0.66, 0.06, 0.05, 0.015, 0.02, 0.07, 0.045, 0.04, 0.01, 0.015, 0.015),
+        "hard": (0.40, 0.10, 0.09, 0.04, 0.04, 0.11, 0.08, 0.05, 0.03, 0.03, 0.03),
+    }.items()
+}
+
+
+def neighbours(rng: np.random.Generator, width: float) -> list[galsim.GSObject]:
+    """Stars and galaxies of the field over a square of `width` arcsec, none on the object itself."""
+    found = []
+    for _ in range(rng.poisson(LIGHT.neighbours * width**2)):
+        mag = light.draw_magnitude(rng, *LIGHT.neighbour_magnitudes)
+        x, y = rng.uniform(-width / 2, width / 2, 2)
+        if np.hypot(x, y) < 1.0 and mag < 25:
+            continue
+        star = rng.random() < LIGHT.neighbour_stars
+        found.append(light.point(mag, x, y) if star else light.galaxy(mag, rng, x, y))
+    return found
