@@ -39,10 +39,9 @@ _BLOCK, _CARD = 2880, 80
 _END = b"END".ljust(_CARD)
 _NUMBER_FORMATS = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _COMPANIONS = {
-    *("MASK", "MSK", "FLAGS", "DQ", "VAR", "VARIANCE", "IVAR", "INVVAR", "WEIGHT", "WGT", "WHT", "ERR", "ERROR"),
-    *("SIGMA", "RMS", "NOISE", "PSF", "BACKGROUND", "BKG", "SEGMENTATION", "SEGMAP", "EXPOSURE", "COVERAGE"),
+    *("MASK", "MSK", "FLAGS", "DQ", "VAR", "VARIANCE", "IVAR", "INVVAR", "WEIGHT", "WGT", "WHT", "ERR"),
+    *("ERROR", "SIGMA", "RMS", "NOISE", "PSF", "BACKGROUND", "BKG", "SEGMENTATION", "EXPOSURE", "COVERAGE"),
 }
-)
 
 
 class UnusableError(Exception):
@@ -210,9 +209,7 @@ def _walk(content: bytes) -> Iterator[_Hdu]:
         while end >= 0 and (end - start) % _CARD:
             end = content.find(_END, end + 1)
         if end < 0:
-            raise _truncated(
-                f"the header of HDU {index} has no end, the file has {len(content)} bytes"
-            )
+            raise _truncated(f"the header of HDU {index} has no end, the file has {len(content)} bytes")
         header = content[start : end + _CARD]
         data = start + -(-len(header) // _BLOCK) * _BLOCK
         bits = _integer(header, "BITPIX")

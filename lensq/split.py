@@ -1,0 +1,258 @@
+"""Split a survey by sky, so that no pixel and no neighbourhood is on two sides.
+
+Cutouts of objects a few arcseconds apart show the same pixels. Objects within 12" are therefore one
+group first (friends of friends), and a group goes where its first member goes. Members are placed by
+tiles of the sky, each thrown to one side by a hash of its number and the seed: an object keeps its
+side whatever the order of the names and whatever other objects there are, as long as its group and the
+size of the tiles stay the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+import astropy.units as u
+import numpy as np
+import pandas as pd
+from astropy.coordinates import SkyCoord
+
+GROUP_RADIUS = 12.0
+"""Arcseconds between two objects that makes them friends: somewhat more than the diagonal of a cutout."""
+
+FRACTIONS = {"validation": 0.06, "train": 0.54, "selection": 0.1, "conformal": 0.1, "test": 0.2}
+"""Share of the tiles of each split. Validation, for early stopping, is a tenth of the training tiles."""
+
+TILE_SIDES = (1.0, 0.5, 0.25, 0.1, 0.05)
+"""Sides of a tile in degrees, coarsest first."""
+
+ENOUGH_TILES = 500
+"""Occupied tiles from which on the shares of the splits come out near their nominal values."""
+
+_NAME = re.compile(r"J(\d\d)(\d\d)(\d\d(?:\.\d*)?)([+-])(\d\d)(\d\d)(\d\d(?:\.\d*)?)(?![\d.])")
+
+
+def coordinates_from_names(names: Sequence[str]) -> SkyCoord:
+    """Read positions out of names like J112047.21-002935.09 (hours and degrees, sexagesimal).
+
+    Args:
+        names: (N,) names that begin with the position.
+
+    Returns:
+        (N,) ICRS coordinates, NaN where a name holds none.
+    """
+    fields = np.full((len(names), 6), np.nan)
+    sign = np.ones(len(names))
+    for i, name in enumerate(names):
+        if match := _NAME.match(name):
+            hours, minutes, seconds, plus_or_minus, degrees, arcminutes, arcseconds = match.groups()
+            fields[i] = hours, minutes, seconds, degrees, arcminutes, arcseconds
+            sign[i] = -1 if plus_or_minus == "-" else 1
+    hours, minutes, seconds, degrees, arcminutes, arcseconds = fields.T
+    ra = 15 * (hours + minutes / 60 + seconds / 3600)
+    dec = sign * (degrees + arcminutes / 60 + arcseconds / 3600)
+    possible = (ra < 360) & (np.abs(dec) <= 90)
+    possible &= (np.maximum(minutes, arcminutes) < 60) & (np.maximum(seconds, arcseconds) < 60)
+    return SkyCoord(np.where(possible, ra, np.nan) * u.deg, np.where(possible, dec, np.nan) * u.deg)
+
+
+def friends_of_friends(coordinates: SkyCoord, radius: float = GROUP_RADIUS) -> np.ndarray:
+    """Group objects that are linked by steps of at most `radius`.
+
+    Args:
+        coordinates: (N,) positions; an object without one is a group of its own.
+        radius: linking length in arcseconds.
+
+    Returns:
+        (N,) int64 group numbers, counted from 0 in the order in which groups first appear.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    degrees = np.stack([coordinates.ra.deg, coordinates.dec.deg], axis=1)
+    places, place = np.unique(degrees, axis=0, return_inverse=True, equal_nan=False)
+    first, second, _ = neighbours(SkyCoord(places * u.deg), radius)
+    links = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(len(places),) * 2)
+    component = connected_components(links, directed=False)[1][place]
+    _, appearance, group = np.unique(component, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(appearance))[group].astype(np.int64)
+
+
+def neighbours(coordinates: SkyCoord, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs of objects within `radius` arcseconds of each other.
+
+    Args:
+        coordinates: (N,) positions; those that are NaN have no neighbours.
+        radius: greatest separation in arcseconds.
+
+    Returns:
+        first, second: (P,) int64 places of the two objects, first < second.
+        separation: (P,) arcseconds.
+    """
+    from scipy.spatial import cKDTree
+
+    known = np.flatnonzero(np.isfinite(coordinates.ra.deg))
+    vectors = coordinates[known].cartesian.xyz.value.T.reshape(-1, 3)
+    chord = 2 * np.sin(np.radians(radius / 3600) / 2)
+    pairs = cKDTree(vectors).query_pairs(chord, output_type="ndarray")
+    pairs = pairs[np.lexsort(pairs.T[::-1])]
+    length = np.linalg.norm(vectors[pairs[:, 0]] - vectors[pairs[:, 1]], axis=1)
+    return known[pairs[:, 0]], known[pairs[:, 1]], np.degrees(2 * np.arcsin(length / 2)) * 3600
+
+
+def tiles(coordinates: SkyCoord, side: float) -> np.ndarray:
+    """Number the tiles of the sky that objects lie in.
+
+    Declination is cut into rows of equal height, as close to `side` as divides the sky evenly; each row
+    is cut in right ascension into as many equal cells as bring their area closest to `side` squared.
+    Away from the poles all tiles have that area within a few percent, and they are nearly square.
+
+    Args:
+        coordinates: (N,) positions, none NaN.
+        side: side of a tile in degrees.
+
+    Returns:
+        (N,) int64 tile numbers.
+    """
+    rows = round(180 / side)
+    row = np.clip(((coordinates.dec.deg + 90) / 180 * rows).astype(np.int64), 0, rows - 1)
+    edges = np.sin(np.radians(np.linspace(-90, 90, rows + 1)))
+    cells = np.maximum(1, np.rint(360 * np.degrees(np.diff(edges)) / side**2)).astype(np.int64)
+    cell = (coordinates.ra.deg % 360 / 360 * cells[row]).astype(np.int64)
+    return np.concatenate([[0], np.cumsum(cells)])[row] + np.minimum(cell, cells[row] - 1)
+
+
+def assign_splits(
+    names: Sequence[str],
+    coordinates: SkyCoord,
+    group: np.ndarray,
+    *,
+    seed: int = 0,
+    fractions: dict[str, float] = FRACTIONS,
+    side: float | None = None,
+) -> np.ndarray:
+    """Give each object its split.
+
+    Args:
+        names: (N,) distinct names. An object without a position is placed by the hash of its name.
+        coordinates: (N,) positions, NaN where unknown.
+        group: (N,) group numbers; a group follows its member whose name sorts first.
+        seed: another seed gives another, equally valid, split.
+        fractions: share of the tiles of each split, adding up to one.
+        side: side of a tile in degrees; by default the coarsest of `TILE_SIDES` at which the survey
+            occupies `ENOUGH_TILES` tiles, or the finest when it occupies fewer at all of them.
+
+    Returns:
+        (N,) str, keys of `fractions`.
+
+    Raises:
+        ValueError: the fractions are negative or do not add up to one.
+    """
+    shares = np.array(list(fractions.values()))
+    if (shares < 0).any() or not np.isclose(shares.sum(), 1):
+        raise ValueError(f"fractions: expected shares that add up to 1, got {fractions}")
+    names = np.asarray(names, str)
+    known = np.isfinite(coordinates.ra.deg)
+    key = np.empty(len(names), np.uint64)
+    key[~known] = [
+        int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") for name in names[~known]
+    ]
+    if known.any():
+        key[known] = _tile_keys(coordinates[known], side)
+    order = np.lexsort((names, group))
+    leader = np.empty(len(names), np.int64)
+    first = np.flatnonzero(np.diff(group[order], prepend=-1)) if len(order) else order
+    leader[order] = np.repeat(order[first], np.diff(first, append=len(order)))
+    lot = _scrambled(key ^ _scrambled(np.array([seed % 2**64], np.uint64))) / 2.0**64
+    place = np.searchsorted(np.cumsum(shares)[:-1], lot[leader], side="right")
+    return np.array(list(fractions))[place]
+
+
+def _tile_keys(coordinates: SkyCoord, side: float | None) -> np.ndarray:
+    """(N,) uint64 tile numbers, distinct between sizes of tiles."""
+    for candidate in TILE_SIDES if side is None else (side,):
+        number = tiles(coordinates, candidate)
+        if side is None and len(np.unique(number)) >= ENOUGH_TILES:
+            break
+    return number.astype(np.uint64) + (np.uint64(round(3600 * candidate)) << np.uint64(40))
+
+
+def _scrambled(key: np.ndarray) -> np.ndarray:
+    """SplitMix64 (Steele, Lea and Flood 2014, OOPSLA, fig. 1): uint64 to well mixed uint64."""
+    with np.errstate(over="ignore"):
+        key = key + np.uint64(0x9E3779B97F4A7C15)
+        key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return key ^ (key >> np.uint64(31))
+
+
+def close_pairs(
+    names: np.ndarray, coordinates: SkyCoord, labels: np.ndarray, radius: float = 5.0
+) -> pd.DataFrame:
+    """List the pairs of objects that share pixels.
+
+    Args:
+        names: (N,) names.
+        coordinates: (N,) positions.
+        labels: (N,) labels: 1, 0, or -1 without a label.
+        radius: greatest separation in arcseconds.
+
+    Returns:
+        One row a pair: name_1, name_2, separation (arcseconds), label_1, label_2, discordant (bool: both
+        are labelled and the labels differ), closest first.
+    """
+    first, second, separation = neighbours(coordinates, radius)
+    pairs = pd.DataFrame(
+        {
+            "name_1": names[first],
+            "name_2": names[second],
+            "separation": separation,
+            "label_1": labels[first],
+            "label_2": labels[second],
+        }
+    )
+    labelled = (pairs["label_1"] >= 0) & (pairs["label_2"] >= 0)
+    pairs["discordant"] = labelled & (pairs["label_1"] != pairs["label_2"])
+    return pairs.sort_values("separation", ignore_index=True)
+
+
+def groups_table(
+    names: np.ndarray, coordinates: SkyCoord, labels: np.ndarray, group: np.ndarray, split: np.ndarray
+) -> pd.DataFrame:
+    """Describe the groups of two objects or more.
+
+    Args:
+        names, coordinates, labels, group, split: (N,) as in a `Survey`.
+
+    Returns:
+        One row a group: group, members (names, separated by blanks), n, extent (greatest separation from
+        the first member, arcseconds), selected and rejected (numbers of members with these labels),
+        discordant (bool: it has both), split; the largest first.
+    """
+    count = np.bincount(group) if len(group) else np.empty(0, int)
+    member = np.flatnonzero(count[group] > 1)
+    member = member[np.argsort(group[member], kind="stable")]
+    first = member[np.searchsorted(group[member], group[member])]
+    table = pd.DataFrame(
+        {
+            "group": group[member],
+            "members": names[member],
+            "n": 1,
+            "extent": coordinates[member].separation(coordinates[first]).arcsec,
+            "selected": labels[member] == 1,
+            "rejected": labels[member] == 0,
+            "split": split[member],
+        }
+    )
+    how = {
+        "members": " ".join,
+        "n": "sum",
+        "extent": "max",
+        "selected": "sum",
+        "rejected": "sum",
+        "split": "first",
+    }
+    table = table.groupby("group", as_index=False).agg(how)
+    table["discordant"] = (table["selected"] > 0) & (table["rejected"] > 0)
+    return table.sort_values(["n", "group"], ascending=[False, True], ignore_index=True)
