@@ -109,9 +109,13 @@ class Variant:
 _BETATC = {"noise_scale": 0.005**0.5}
 
 _VARIANTS = (
+    Variant("SVDD_VAE", "conv5", "svdd", {}, "Wang et al.; Ruff et al. 2018"),
+    Variant("DFC_VAE", "conv5", "dfc", {}, "Hou et al. 2017"),
     Variant("RESNET18_VAE", "resnet18", "elbo", {"width": 64}, "He et al. 2016; Kingma & Welling 2014"),
     Variant("BetaTC_VAE", "conv4", "betatc", _BETATC, "Chen et al. 2018"),
     Variant("RESNET18_BETATC_VAE", "resnet18", "betatc", _BETATC | {"width": 64}, "Chen et al. 2018"),
+    Variant("UNSUP_GMVAE", "conv5", "mixture", {}, "Dilokthanakul et al. 2016"),
+    Variant("SEMISUP_GMVAE", "conv5", "labelled_mixture", {}, "Kingma et al. 2014"),
 )
 
 MODELS: dict[str, Variant] = {variant.name: variant for variant in _VARIANTS}
@@ -176,6 +180,13 @@ class VAE(nn.Module):
         count = int(self.reference_count)
         return (self.reference_mu[:count], self.reference_logvar[:count]) if count else None
 
+    def elbo(self, terms: dict[str, Tensor]) -> Tensor:
+        """Evidence lower bound of each object (B,), in nats, from what `forward` returned.
+
+        Without a generator, z at the posterior mean makes it a score, no longer a bound.
+        """
+        return self.objective.elbo(terms)
+
     def decode(self, z: Tensor) -> Tensor:
         """Latent vectors (N, D) to images (N, 1, S, S) in preprocessed units, in single precision."""
         return ACTIVATIONS[self.config.activation](self.decoder(z).float())
@@ -211,7 +222,7 @@ class VAE(nn.Module):
         size = self.config.size
         if images.shape != mask.shape or images.shape[1:] != (1, size, size):
             raise ValueError(
-                f"images {tuple(images.shape)}, mask {tuple(mask.shape)}: both must be (batch, 1, {size}, {size})"
+                f"images {tuple(images.shape)}, mask {tuple(mask.shape)}: both must be (B, 1, {size}, {size})"
             )
         images = torch.where(mask, images, 0).contiguous(memory_format=torch.channels_last)
 
@@ -220,7 +231,8 @@ class VAE(nn.Module):
             return mean, self.likelihood(images, mean, mask)
 
         features = self.encoder(images)
-        terms = self.objective(Batch(images, mask, features, reconstruct, generator, labels, self.reference))
+        reference = None if self.training else self.reference
+        terms = self.objective(Batch(images, mask, features, reconstruct, generator, labels, reference))
         if not self.training:
             _check_finite(terms)
         return terms

@@ -6,8 +6,18 @@ Every objective is a module that owns its posterior heads, with `forward(batch) 
 """
 
 from lensq.objectives.betatc import BetaTC
+from lensq.objectives.dfc import DFC
 from lensq.objectives.elbo import Elbo
+from lensq.objectives.mixture import LabelledMixture, Mixture
+from lensq.objectives.svdd import SVDD
 
-OBJECTIVES = {"elbo": Elbo, "betatc": BetaTC}
+OBJECTIVES = {
+    "elbo": Elbo,
+    "betatc": BetaTC,
+    "svdd": SVDD,
+    "dfc": DFC,
+    "mixture": Mixture,
+    "labelled_mixture": LabelledMixture,
+}
 
-__all__ = ["OBJECTIVES", "BetaTC", "Elbo"]
+__all__ = ["DFC", "OBJECTIVES", "SVDD", "BetaTC", "Elbo", "LabelledMixture", "Mixture"]

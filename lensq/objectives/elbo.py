@@ -142,6 +142,10 @@ class Elbo(nn.Module):
         kl = gaussian_kl(mu, logvar)
         return {"reconstruction": nll, "kl": kl, "mu": mu, "logvar": logvar, "z": z, "mean": mean}
 
+    def elbo(self, terms: dict[str, Tensor]) -> Tensor:
+        """Evidence lower bound of each object (B,), in nats, whatever the weights of the loss."""
+        return -terms["reconstruction"] - terms["kl"].sum(1)
+
     def loss(
         self, terms: dict[str, Tensor], *, step: int, dataset_size: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -160,7 +164,7 @@ class Elbo(nn.Module):
         return curves["reconstruction"] + weight * free_bits(terms["kl"], self.options.free_bits), curves
 
     def prepare(self, terms: dict[str, Tensor]) -> None:
-        """Settle buffers before the first step, from the terms "mu" and "logvar" (n, D) of training objects."""
+        """Settle buffers before the first step, from "mu" and "logvar" (n, D) of training objects."""
 
     def finish(self, terms: dict[str, Tensor]) -> None:
-        """Settle buffers after training, from the terms "mu" and "logvar" (n, D) of the reference sample."""
+        """Settle buffers after training, from "mu" and "logvar" (n, D) of the reference sample."""
