@@ -1,0 +1,145 @@
+"""Batches of a survey as tensors, from the memory map, with randomness keyed by seed, epoch and batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .images import Preprocessing, augment
+
+if TYPE_CHECKING:
+    from .survey import Survey
+
+
+class Batch(NamedTuple):
+    """One batch on its device.
+
+    Attributes:
+        x: (B, 1, S, S) preprocessed images, 0 where masked.
+        mask: (B, 1, S, S) bool, True where a pixel is real.
+        labels: (B,) int64, the labels that training may see: 1 anomaly, 0 normal, -1 not told.
+    """
+
+    x: Tensor
+    mask: Tensor
+    labels: Tensor
+
+
+def keyed_generator(seed: int, *keys: str | int, device: str | torch.device = "cpu") -> torch.Generator:
+    """A generator that depends on the seed and the keys alone, so that a draw can be repeated out of order.
+
+    Args:
+        seed: The seed of the whole run.
+        keys: What is drawn, and where: `("order", epoch)`, `("latent", epoch, batch)`.
+        device: Where the random numbers are wanted.
+    """
+    digest = hashlib.sha256(repr((int(seed), *keys)).encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:4], "big"))
+
+
+def read_pixels(
+    survey: Survey, rows: np.ndarray, device: str | torch.device = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Copy cutouts out of the packed store.
+
+    Args:
+        survey: The survey.
+        rows: (B,) row indices.
+        device: Where the tensors are wanted.
+
+    Returns:
+        Images (B, S, S) float32 and mask (B, S, S) bool.
+
+    Raises:
+        ValueError: A cutout has no valid pixel; the names are given.
+    """
+    images, mask = torch.from_numpy(survey.images[rows]), torch.from_numpy(survey.mask[rows])
+    empty = ~mask.flatten(1).any(1)
+    if empty.any():
+        names = ", ".join(map(str, survey.names[rows[empty.numpy()]][:5]))
+        raise ValueError(
+            f"{int(empty.sum())} cutouts have no valid pixel ({names}); the reader quarantines such files, "
+            "so the packed store is damaged: delete it and read the survey again"
+        )
+    return images.to(device), mask.to(device)
+
+
+@dataclass
+class Batches:
+    """An iterable over batches of some rows of a survey; every iteration of one epoch gives the same batches.
+
+    Attributes:
+        survey: The survey; only `images`, `mask` and `names` are read.
+        rows: (n,) row indices.
+        preprocessing: Turns flux into what a network sees.
+        batch_size: Objects a batch (before sharing between processes, which take whole batches in turn).
+        labels: (n,) labels that training may see, -1 for not told; None tells none.
+        seed: Keys all random numbers together with the epoch and the batch's index.
+        shuffle: Draw a new order each epoch and drop the last, incomplete batch.
+        anomaly: (n,) bool; if given, draw with replacement, anomalies and the rest equally likely.
+        augmentation: Probability that an image is turned or mirrored.
+        device: Where the tensors are wanted.
+        epoch: Tells the current epoch.
+        rank: This process's number.
+        world: Number of processes that share the batches.
+    """
+
+    survey: Survey
+    rows: np.ndarray
+    preprocessing: Preprocessing
+    batch_size: int
+    labels: np.ndarray | None = None
+    seed: int = 0
+    shuffle: bool = False
+    anomaly: np.ndarray | None = None
+    augmentation: float = 0.0
+    device: str | torch.device = "cpu"
+    epoch: Callable[[], int] = int
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self):
+        if self.anomaly is not None and (self.anomaly.all() or not self.anomaly.any()):
+            raise ValueError(
+                'train_on="balanced" needs anomalies (1) and normals (0) among the train objects; '
+                'use train_on="all" for a survey without such labels'
+            )
+
+    def __len__(self) -> int:
+        """Batches of this process in one epoch."""
+        total = len(self.rows) / self.batch_size
+        total = max(1, int(total)) if self.shuffle else int(np.ceil(total))
+        return max(1, total // self.world) if self.shuffle else len(range(self.rank, total, self.world))
+
+    def positions(self, epoch: int) -> np.ndarray:
+        """(n,) positions in `rows` in the order of this epoch."""
+        n = len(self.rows)
+        if not self.shuffle:
+            return np.arange(n)
+        generator = keyed_generator(self.seed, "order", epoch)
+        if self.anomaly is None:
+            return torch.randperm(n, generator=generator).numpy()
+        pools = [torch.from_numpy(np.flatnonzero(pool)) for pool in (self.anomaly, ~self.anomaly)]
+        drawn = [pool[torch.randint(len(pool), (n,), generator=generator)] for pool in pools]
+        return torch.where(torch.rand(n, generator=generator) < 0.5, *drawn).numpy()
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch = self.epoch()
+        positions = self.positions(epoch)
+        for step in range(len(self)):
+            index = step * self.world + self.rank
+            # Sorted within the batch, so that a store larger than memory is read forwards.
+            chosen = np.sort(positions[index * self.batch_size : (index + 1) * self.batch_size])
+            images, mask = read_pixels(self.survey, self.rows[chosen], self.device)
+            if self.augmentation:
+                generator = keyed_generator(self.seed, "augmentation", epoch, index)
+                images, mask = augment(images, mask, self.augmentation, generator)
+            labels = np.full(len(chosen), -1) if self.labels is None else self.labels[chosen]
+            labels = torch.from_numpy(labels.astype(np.int64)).to(self.device)
+            yield Batch(self.preprocessing(images, mask), mask[:, None], labels)

@@ -1,0 +1,319 @@
+"""From a survey and a model to the Scores table: one row an object, each score a function of its image."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from sklearn.covariance import ledoit_wolf
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .batches import read_pixels
+from .images import symmetries as symmetries_of
+from .models import VAE
+from .training import Model
+
+if TYPE_CHECKING:
+    from .survey import Survey
+
+CENTRAL_RADIUS = 7.0
+"""Radius of the disc of `central_residual` in native pixels: 1.2 arcsec at HSC's 0.168 arcsec a pixel."""
+
+NATIVE_SIDE = 47
+"""Side of an HSC cutout in native pixels, to which the radius is scaled where images were resized."""
+
+NEIGHBOURS = 10
+"""Neighbours of the `knn` score."""
+
+ROW_GROUP = 8192
+"""Rows of a Parquet row group, and the most that `score` holds in memory when it writes a file."""
+
+COLUMNS = {
+    "name": "name of the object",
+    "ra": "right ascension, degrees, ICRS; NaN where unknown",
+    "dec": "declination, degrees, ICRS; NaN where unknown",
+    "split": "train, validation, selection, conformal or test",
+    "label": "1 selected by eye, 0 rejected, -1 unlabelled",
+    "graded": "whether the object is on the graded list",
+    "reconstruction": "negative log likelihood of the image at the posterior mean, nats, over S^2 pixels "
+    "(masked pixels count as the mean of the valid ones)",
+    "kl": "KL divergence of the posterior from the prior, nats, summed over dimensions",
+    "elbo": "-(reconstruction + kl), nats; the one score that is lower for more anomalous objects",
+    "mutual_information": "log q(z|x) - log q(z) at z = mu, nats; q(z) from train objects in the model",
+    "total_correlation": "log q(z) - sum_d log q(z_d) at z = mu, nats; from the same train objects",
+    "dimension_wise_kl": "sum_d log q(z_d) - log p(z_d) at z = mu, nats; from the same train objects",
+    "central_residual": f"mean squared residual over the valid pixels within {CENTRAL_RADIUS:g} native "
+    "pixels of the centre, less the squared noise (robust, from the residual's border); preprocessed units",
+    "mahalanobis": "Mahalanobis distance of mu from the mean of the train posterior means, covariance shrunk "
+    "after Ledoit & Wolf",
+    "knn": f"mean distance of mu to the nearest {NEIGHBOURS} train posterior means, so whitened",
+    "cluster": "most probable mixture component",
+    "mu_<d>": "posterior mean in latent dimension d",
+    "logvar_<d>": "log variance of the posterior in latent dimension d",
+    "kl_<d>": "KL divergence in latent dimension d, nats",
+}
+"""What each column of the Scores table holds; higher is more anomalous in all scores but `elbo`."""
+
+
+class LatentDensity:
+    """Density of the train posterior means, by a shrunk covariance and by nearest neighbours.
+
+    The covariance is shrunk towards a sphere (Ledoit & Wolf 2004, J. Multivariate Anal. 88, 365), so that
+    collapsed dimensions and small samples leave it invertible. Train objects that are in the sample are their
+    own neighbours, which makes their `knn` a little low; compare scores on other splits.
+
+    Args:
+        means: (n, D) posterior means of train objects.
+    """
+
+    def __init__(self, means: Tensor) -> None:
+        values = means.detach().cpu().numpy().astype(np.float64)
+        covariance = ledoit_wolf(values)[0]
+        whitening = np.linalg.cholesky(np.linalg.inv(covariance + 1e-12 * np.eye(len(covariance))))
+        self.centre = torch.from_numpy(values.mean(0)).to(means.device)
+        self.whitening = torch.from_numpy(whitening).to(means.device)
+        self.sample = (means.double() - self.centre) @ self.whitening
+        self.squares = self.sample.square().sum(1)
+
+    def __call__(self, mu: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior means (B, D) to `mahalanobis` (B,) and `knn` (B,)."""
+        white = (mu.double() - self.centre) @ self.whitening
+        squares = white.square().sum(1)
+        # Double precision: the subtraction would cancel in single, and differently from batch to batch.
+        distances = (squares[:, None] + self.squares - 2 * white @ self.sample.T).clamp(min=0)
+        nearest = distances.topk(min(NEIGHBOURS, len(self.sample)), largest=False).values.sqrt()
+        return squares.sqrt().float(), nearest.mean(1).float()
+
+
+def central_residual(residual: Tensor, mask: Tensor, radius: float = CENTRAL_RADIUS) -> Tensor:
+    """Mean squared residual in the centre, less what sky noise alone would give.
+
+    The noise is 1.4826 times the median absolute residual of the border (outside 0.3 S from the centre),
+    which neighbours hardly move. Pixels behind the mask do not count; without a valid pixel in the disc
+    the score is 0.
+
+    Args:
+        residual: (B, 1, S, S) image minus reconstruction.
+        mask: (B, 1, S, S) bool, True where real.
+        radius: Radius of the disc in pixels of the residual.
+
+    Returns:
+        (B,) in squared units of the residual; negative where the centre is quieter than the border.
+    """
+    offset = torch.arange(residual.shape[-1], device=residual.device) - (residual.shape[-1] - 1) / 2
+    disc = offset[:, None] ** 2 + offset**2 <= radius**2
+    border = torch.maximum(offset[:, None].abs(), offset.abs()) > 0.3 * residual.shape[-1]
+    inside, outside = (mask & disc).flatten(1), mask[..., border].flatten(1)
+    flat = residual.flatten(1)
+    central = torch.where(inside, flat.square(), 0).sum(1) / inside.sum(1).clamp(min=1)
+    edge = torch.where(outside, residual[..., border].flatten(1).abs(), torch.nan)
+    noise = (1.4826 * edge.nanmedian(1).values).nan_to_num(0.0)
+    return torch.where(inside.any(1), central - noise.square(), 0)
+
+
+def _view_scores(
+    vae: VAE, x: Tensor, mask: Tensor, density: LatentDensity, radius: float
+) -> dict[str, Tensor]:
+    """Scores of one view of each image (B,); "mu", "logvar", "kl_by_dimension" (B, D), "cluster" (B, K)."""
+    terms = {name: value.float() for name, value in vae(x, mask).items()}
+    scores = {name: terms[name] for name in ("reconstruction", *vae.extras, "mu", "logvar")}
+    scores["kl_by_dimension"], scores["kl"] = terms["kl"], terms["kl"].sum(1)
+    scores["elbo"] = -(terms["reconstruction"] + scores["kl"] + terms.get("cluster_kl", 0.0))
+    scores["central_residual"] = central_residual(x - terms["mean"], mask, radius)
+    scores["mahalanobis"], scores["knn"] = density(terms["mu"])
+    return scores | ({"cluster": terms["cluster"]} if "cluster" in terms else {})
+
+
+class _Scorer:
+    """A private copy of a model on a device, so that scoring leaves the model as it was."""
+
+    def __init__(
+        self, model: Model, survey: Survey, symmetries: bool, precision: str, device: str | None
+    ) -> None:
+        _check_match(model, survey)
+        if precision not in ("fp32", "bf16"):
+            raise ValueError(f'precision={precision!r}: take "fp32" or "bf16"')
+        if model.vae.reference is None:
+            raise ValueError(
+                "the model has no reference sample of train objects: fit it to the end, or call vae.finish"
+            )
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.vae = copy.deepcopy(model.vae).to(self.device).eval()
+        self.preprocessing, self.survey, self.symmetries = model.preprocessing, survey, symmetries
+        self.half = precision == "bf16"
+        self.density = LatentDensity(self.vae.reference[0])
+        self.radius = CENTRAL_RADIUS * (survey.size / NATIVE_SIDE if survey.resized else 1.0)
+
+    @torch.inference_mode()
+    def __call__(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Score columns of these rows: name to (B,) float32, or int16 for `cluster`."""
+        images, mask = read_pixels(self.survey, rows, self.device)
+        x, mask = self.preprocessing(images, mask), mask[:, None]
+        views = zip(symmetries_of(x), symmetries_of(mask), strict=True) if self.symmetries else [(x, mask)]
+        total: dict[str, Tensor] = {}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            for view in views:
+                scores = _view_scores(self.vae, *view, self.density, self.radius)
+                total = {name: total[name] + value if total else value for name, value in scores.items()}
+        count = 8 if self.symmetries else 1
+        columns = {name: (value / count).cpu().numpy() for name, value in total.items()}
+        wide = {f"{name}_{{}}": columns.pop(name) for name in ("mu", "logvar")}
+        wide["kl_{}"] = columns.pop("kl_by_dimension")
+        if "cluster" in columns:
+            columns["cluster"] = columns["cluster"].argmax(1).astype(np.int16)
+        for name, values in wide.items():
+            columns |= {name.format(d): values[:, d] for d in range(values.shape[1])}
+        return columns
+
+
+def _check_match(model: Model, survey: Survey) -> None:
+    trained = (model.vae.config.size, model.settings.get("resized", False))
+    if trained != (survey.size, survey.resized):
+        raise ValueError(
+            f"the survey was read with size={survey.size}, resize={survey.resized}, not as the model: "
+            f"call read_survey({str(survey.folder)!r}, size={trained[0]}, resize={trained[1]})"
+        )
+
+
+def _describe(name: str) -> bytes:
+    stem, _, number = name.rpartition("_")
+    return COLUMNS[f"{stem}_<d>" if number.isdigit() else name].encode()
+
+
+def _table(survey: Survey, rows: np.ndarray, columns: dict[str, np.ndarray]) -> pa.Table:
+    coordinates = survey.coordinates[rows]
+    own = {
+        "name": survey.names[rows].astype(object),
+        "ra": coordinates.ra.deg,
+        "dec": coordinates.dec.deg,
+        "split": survey.split[rows].astype(object),
+        "label": survey.labels[rows],
+        "graded": survey.graded[rows],
+    }
+    arrays = {name: pa.array(np.asarray(values)) for name, values in (own | columns).items()}
+    fields = [
+        pa.field(name, array.type, metadata={"description": _describe(name)})
+        for name, array in arrays.items()
+    ]
+    return pa.table(list(arrays.values()), schema=pa.schema(fields))
+
+
+def _tables(scorer: _Scorer, rows: np.ndarray, batch_size: int, progress: bool) -> Iterator[pa.Table]:
+    with tqdm(total=len(rows), unit=" objects", desc="score", disable=not progress) as bar:
+        for start in range(0, len(rows), ROW_GROUP):
+            group = rows[start : start + ROW_GROUP]
+            parts = []
+            for first in range(0, len(group), batch_size):
+                parts.append(scorer(group[first : first + batch_size]))
+                bar.update(min(batch_size, len(group) - first))
+            yield _table(
+                scorer.survey, group, {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+            )
+
+
+def score(
+    model: Model,
+    survey: Survey,
+    *,
+    out: str | Path | None = None,
+    splits: str | Sequence[str] | None = None,
+    symmetries: bool = False,
+    batch_size: int = 256,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    device: str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame | Path:
+    """Score objects of a survey with a trained model.
+
+    Each score is a function of one image and the model: it depends on no other object, batch or order.
+
+    Args:
+        model: A fitted model; it is left as it was.
+        survey: The survey, read with the size that the model takes.
+        out: Parquet file to write, row group by row group, so that memory does not grow with the survey; it
+            appears under its name when it is whole. None returns a DataFrame.
+        splits: Split or splits to score, as `Survey.rows` takes them; None scores all.
+        symmetries: Average all but `cluster` over the eight symmetries of the square (eight times the cost);
+            `cluster` is then the most probable component of the averaged probabilities.
+        batch_size: Objects at a time; changes speed alone.
+        precision: "bf16" runs convolutions in bf16: faster where the hardware can, ranks nearly the same.
+        device: "cpu", "cuda"; None takes a GPU where there is one.
+        progress: Show a progress bar.
+
+    Returns:
+        One row an object with the columns in `COLUMNS` (those of the variant), in the survey's order; `attrs`
+        holds the fingerprints. With `out`, its path; the Parquet metadata holds the fingerprints and each
+        column's meaning.
+
+    Raises:
+        ValueError: The survey was read at another size than the model takes, a cutout has no valid pixel, a
+            split is empty, or an argument is out of range.
+    """
+    scorer = _Scorer(model, survey, symmetries, precision, device)
+    rows = (
+        np.arange(len(survey))
+        if splits is None
+        else survey.rows(*([splits] if isinstance(splits, str) else splits))
+    )
+    if not len(rows):
+        raise ValueError(f"splits={splits!r}: the survey {survey.folder} has no object there")
+    about = {
+        "lensq_model": model.fingerprint,
+        "lensq_variant": model.vae.config.variant,
+        "lensq_survey": survey.fingerprint,
+        "lensq_symmetries": str(symmetries),
+        "lensq_precision": precision,
+    }
+    tables = _tables(scorer, rows, batch_size, progress)
+    if out is None:
+        frame = pa.concat_tables(tables).to_pandas()
+        frame.attrs |= about
+        return frame
+    return _write(Path(out), tables, about)
+
+
+def _write(path: Path, tables: Iterable[pa.Table], about: dict[str, str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    writer = None
+    try:
+        for table in tables:
+            table = table.replace_schema_metadata(about)
+            writer = writer or pq.ParquetWriter(partial, table.schema)
+            writer.write_table(table)
+        writer.close()
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+@torch.inference_mode()
+def reconstruct(model: Model, survey: Survey, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and reconstructions at the posterior mean, for figures.
+
+    Args:
+        model: A fitted model; it is left as it was.
+        survey: The survey, read with the size that the model takes.
+        rows: (n,) row indices.
+
+    Returns:
+        Preprocessed images and reconstructions, each (n, S, S) float32; NaN where masked.
+
+    Raises:
+        ValueError: The survey was read at another size than the model takes.
+    """
+    _check_match(model, survey)
+    images, mask = read_pixels(survey, np.asarray(rows))
+    x, mask = model.preprocessing(images, mask), mask[:, None]
+    mean = copy.deepcopy(model.vae).cpu().eval()(x, mask)["mean"]
+    return tuple(torch.where(mask, values, torch.nan)[:, 0].numpy() for values in (x, mean))
