@@ -37,7 +37,8 @@ def coordinates_from_names(names: Sequence[str]) -> SkyCoord:
     """Read positions out of names like J112047.21-002935.09 (hours and degrees, sexagesimal).
 
     Args:
-        names: (N,) names that begin with the position.
+        names: (N,) names that begin with the position. Seconds may be 60.00, which is how the real lists
+            write a minute that rounding has filled.
 
     Returns:
         (N,) ICRS coordinates, NaN where a name holds none.
@@ -53,7 +54,7 @@ def coordinates_from_names(names: Sequence[str]) -> SkyCoord:
     ra = 15 * (hours + minutes / 60 + seconds / 3600)
     dec = sign * (degrees + arcminutes / 60 + arcseconds / 3600)
     possible = (ra < 360) & (np.abs(dec) <= 90)
-    possible &= (np.maximum(minutes, arcminutes) < 60) & (np.maximum(seconds, arcseconds) < 60)
+    possible &= (np.maximum(minutes, arcminutes) < 60) & (np.maximum(seconds, arcseconds) <= 60)
     return SkyCoord(np.where(possible, ra, np.nan) * u.deg, np.where(possible, dec, np.nan) * u.deg)
 
 
@@ -155,9 +156,7 @@ def assign_splits(
     names = np.asarray(names, str)
     known = np.isfinite(coordinates.ra.deg)
     key = np.empty(len(names), np.uint64)
-    key[~known] = [
-        int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") for name in names[~known]
-    ]
+    key[~known] = [int(hashlib.sha256(name.encode()).hexdigest()[:16], 16) for name in names[~known]]
     if known.any():
         key[known] = _tile_keys(coordinates[known], side)
     order = np.lexsort((names, group))
