@@ -1,0 +1,62 @@
+"""Figures of the study: each function takes tables or arrays and returns a Matplotlib figure.
+
+Normals and lenses have the same two colours everywhere, from a palette that colour-blind readers can tell
+apart.
+"""
+
+from lensq.plots.detection import (
+    fdr_curves,
+    metric_intervals,
+    precision_against_prevalence,
+    ranking_curves,
+    score_histograms,
+    threshold_panels,
+)
+from lensq.plots.gallery import class_gallery, gallery, ranked_gallery, reconstruction_grid, stretch
+from lensq.plots.latent import (
+    box_plots,
+    dimension_histograms,
+    dimension_rows,
+    kl_by_rank,
+    latent_map,
+    stability_rows,
+    training_curves,
+)
+from lensq.plots.style import COLOURS, SPLIT_COLOURS
+from lensq.plots.survey import (
+    class_counts,
+    completeness_curves,
+    completeness_map,
+    property_histograms,
+    share_by_class,
+    sky_map,
+)
+
+__all__ = [
+    "COLOURS",
+    "SPLIT_COLOURS",
+    "box_plots",
+    "class_counts",
+    "class_gallery",
+    "completeness_curves",
+    "completeness_map",
+    "dimension_histograms",
+    "dimension_rows",
+    "fdr_curves",
+    "gallery",
+    "kl_by_rank",
+    "latent_map",
+    "metric_intervals",
+    "precision_against_prevalence",
+    "property_histograms",
+    "ranked_gallery",
+    "ranking_curves",
+    "reconstruction_grid",
+    "score_histograms",
+    "share_by_class",
+    "sky_map",
+    "stability_rows",
+    "stretch",
+    "threshold_panels",
+    "training_curves",
+]

@@ -1,0 +1,125 @@
+"""One look for all figures: colours, sizes, grids of panels."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+
+_PALETTE = sns.color_palette("colorblind").as_hex()
+NORMAL, LENS = _PALETTE[0], _PALETTE[3]
+COLOURS = {"normal": NORMAL, "lens": LENS}
+SPLIT_COLOURS = {
+    "train": _PALETTE[0],
+    "validation": _PALETTE[9],
+    "selection": _PALETTE[2],
+    "conformal": _PALETTE[1],
+    "test": _PALETTE[4],
+}
+CYCLE = [_PALETTE[i] for i in (0, 1, 2, 4, 5, 9, 7)]
+PIXEL_SCALE = 0.168  # arcsec, HSC
+WIDTH = 8.0  # inches, the text width of the book
+
+_STYLE = {
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "figure.dpi": 110,
+    "font.size": 9.5,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.5,
+    "legend.fontsize": 8.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "axes.prop_cycle": plt.cycler(color=CYCLE),
+    "image.cmap": "gray",
+    "image.interpolation": "nearest",
+    "image.origin": "lower",
+}
+
+P = ParamSpec("P")
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw in the common style, and close the figure so that a notebook shows it once."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with plt.rc_context(_STYLE):
+            before = set(plt.get_fignums())
+            try:
+                return draw(*args, **kwargs)
+            finally:
+                for number in set(plt.get_fignums()) - before:
+                    plt.close(number)
+
+    return drawn
+
+
+def panels(n: int, columns: int, height: float, *, sharex=False, sharey=False) -> tuple[Figure, list[Axes]]:
+    """A figure of book width with n panels in rows of `columns`, each row `height` inches high."""
+    columns = min(n, columns)
+    rows = -(-n // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(WIDTH, rows * height),
+        squeeze=False,
+        sharex=sharex,
+        sharey=sharey,
+        layout="constrained",
+    )
+    flat = list(axes.flat)
+    for spare in flat[n:]:
+        spare.remove()
+    if sharex:
+        for axis in flat[max(0, n - columns) : n]:
+            axis.xaxis.set_tick_params(labelbottom=True)
+    return figure, flat[:n]
+
+
+def two_histograms(
+    axis: Axes, normal: np.ndarray, lens: np.ndarray, *, bins: int = 40, clip: float = 0.005, log: bool = True
+) -> None:
+    """Densities of both classes over the same bins; what lies in the outer `clip` is in the end bins.
+
+    Args:
+        axis: where to draw.
+        normal: values of normals.
+        lens: values of lenses.
+        bins: number of bins.
+        clip: share of the pooled values beyond each end of the axis.
+        log: logarithmic density, so that tails show.
+    """
+    low, high = np.quantile(np.r_[normal, lens], [clip, 1 - clip])
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    for name, values in (("normal", normal), ("lens", lens)):
+        density, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges, density=True)
+        axis.stairs(
+            density,
+            edges,
+            fill=True,
+            facecolor=to_rgba(COLOURS[name], 0.25),
+            edgecolor=COLOURS[name],
+            linewidth=1.3,
+            label=f"{name} ({len(values):,})",
+        )
+    if log:
+        axis.set_yscale("log")
+
+
+def shared_legend(figure: Figure, axis: Axes, columns: int = 6) -> None:
+    """The legend of one panel, above all panels."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
