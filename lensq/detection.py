@@ -162,7 +162,7 @@ def choose_detector(
     elif statistic == "cluster":
         clusters = _cluster_purity(rows, positive)
     chosen = {
-        "name": name or (f"{statistic} of {len(dimensions)}" if statistic in STATISTICS else statistic),
+        "name": name or (f"{statistic}, {len(dimensions)} dimensions" if dimensions else statistic),
         "statistic": statistic,
         "dimensions": tuple(int(d) for d in dimensions or ()),
         "combine": combine,

@@ -14,7 +14,7 @@ from scipy import sparse, stats
 from sklearn.manifold import TSNE
 
 from lensq.metrics import resampled_counts
-from lensq.twosample import information, two_sample_chi_squared, welch_t
+from lensq.twosample import information, merge_bins, sparse_bin_groups, two_sample_chi_squared, welch_t
 from lensq.wall import admit, labelled
 
 STATISTICS = ("kl", "mu", "logvar")
@@ -93,7 +93,8 @@ def dimension_statistics(
         scores: Scores table, rows of the selection split only.
         statistic: `kl` (compared as its natural logarithm), `mu` or `logvar`.
         against: the column that tells the classes, see `lensq.wall.labelled`.
-        bins: number of bins, with edges at quantiles of the normals, before pooling.
+        bins: number of bins, with edges at quantiles of the normals, before neighbours are pooled until the
+            rarer class expects at least 5 objects in each.
 
     Returns:
         One row a latent dimension: `dimension`; `chi2`, `dof`, `p`, `q` (p adjusted by Benjamini and
@@ -112,7 +113,8 @@ def dimension_statistics(
         raise ValueError("dimension_statistics needs at least two objects of each class")
     values = _compared(rows, statistic)
     weights = np.stack([~positive, positive]).astype(np.float32)
-    normal, anomaly = _counts(_bin_numbers(values, ~positive, bins), bins, weights)
+    counts = _counts(_bin_numbers(values, ~positive, bins), bins, weights)
+    normal, anomaly = merge_bins(counts, sparse_bin_groups(counts[0], min(weights.sum(axis=1))))
     chi2, dof, p, cramers_v = two_sample_chi_squared(normal, anomaly)
     ks = [stats.ks_2samp(v[positive], v[~positive], method="asymp") for v in values.T]
     t, t_p = welch_t(values, positive)
@@ -232,19 +234,24 @@ def choice_stability(
     here, there = numbers[~positive], numbers[positive]
     rng = np.random.default_rng(seed)
 
-    def choose(normal_weights, anomaly_weights):
-        chi2, _, p, v = two_sample_chi_squared(
-            _counts(here, bins, normal_weights), _counts(there, bins, anomaly_weights)
-        )
-        q = stats.false_discovery_control(p, axis=-1)
-        return _chosen(chi2, q, v, rule, n, alpha, least_effect)
+    everything = np.ones((1, len(here)), np.float32), np.ones((1, len(there)), np.float32)
+    reference = _counts(here, bins, everything[0])[0]
 
-    whole = choose(np.ones((1, len(here)), np.float32), np.ones((1, len(there)), np.float32))[0]
+    def choose(of_normals, of_anomalies, tiebreak):
+        groups = sparse_bin_groups(reference, min(of_normals[0].sum(), of_anomalies[0].sum()))
+        counts = [_counts(here, bins, of_normals), _counts(there, bins, of_anomalies)]
+        chi2, _, p, effect = two_sample_chi_squared(*(merge_bins(c, groups) for c in counts))
+        q = stats.false_discovery_control(p, axis=-1)
+        strength = chi2 + 1e-9 * tiebreak * rng.random(chi2.shape)
+        return _chosen(strength, q, effect, rule, n, alpha, least_effect)
+
+    whole = choose(*everything, tiebreak=0.0)[0]
     tables = []
     for size in [*(a for a in anomalies if a < len(there)), len(there)]:
         picked = choose(
             resampled_counts(len(here), len(here), resamples, rng),
             resampled_counts(len(there), size, resamples, rng),
+            tiebreak=1.0,
         )
         union = (picked | whole).sum(axis=1)
         jaccard = np.where(union > 0, (picked & whole).sum(axis=1) / np.maximum(union, 1), 1.0)

@@ -9,71 +9,64 @@ from scipy import special, stats
 _LEAST_EXPECTED = 5.0
 
 
-def pool_sparse_bins(normal: np.ndarray, anomaly: np.ndarray, least: float = _LEAST_EXPECTED):
-    """Merge neighbouring bins until both classes expect at least `least` objects in each.
+def sparse_bin_groups(reference: np.ndarray, size: int, least: float = _LEAST_EXPECTED) -> np.ndarray:
+    """Which neighbouring bins to merge so that a sample expects enough objects in each.
 
-    Bins are merged from the lowest upwards, a remainder joins the last full bin. Only the sums over the
-    classes decide, so the pooling does not look at the difference that is to be tested.
+    Bins are merged from the lowest upwards, and a remainder joins the last full bin. What is expected
+    follows from the reference sample alone, so that the merging never looks at the sample under test.
 
     Args:
-        normal: (..., K) counts of normals.
-        anomaly: (..., K) counts of anomalies.
-        least: the smallest expected count.
+        reference: (..., K) counts of the reference sample.
+        size: number of objects in the smaller sample.
+        least: the smallest count to expect.
 
     Returns:
-        The two count arrays of the same shape, with each merged group in one place and zeros elsewhere, and
-        (...) the number of bins left.
+        (..., K) number of the group of each bin, 0, 1, 2, ...
     """
-    both = normal + anomaly
-    total = both.sum(axis=-1, keepdims=True)
-    rarer = np.minimum(normal.sum(axis=-1), anomaly.sum(axis=-1))[..., None]
-    expected = both * np.divide(rarer, total, out=np.zeros_like(total), where=total > 0)
-    group = np.zeros(both.shape, np.int64)
-    current = np.zeros(both.shape[:-1], np.int64)
-    held = np.zeros(both.shape[:-1])
-    for k in range(both.shape[-1]):
-        group[..., k] = current
+    expected = size * reference / np.maximum(reference.sum(axis=-1, keepdims=True), 1)
+    groups = np.zeros(reference.shape, np.int64)
+    current = np.zeros(reference.shape[:-1], np.int64)
+    held = np.zeros(reference.shape[:-1])
+    for k in range(reference.shape[-1]):
+        groups[..., k] = current
         held = held + expected[..., k]
         full = held >= least * (1 - 1e-9)
         current = current + full
         held = np.where(full, 0.0, held)
-    number = np.maximum(current, 1)
-    group = np.minimum(group, number[..., None] - 1)
-    pooled = []
-    for counts in (normal, anomaly):
-        merged = np.zeros_like(counts)
-        for k in range(counts.shape[-1]):
-            np.put_along_axis(
-                merged,
-                group[..., k : k + 1],
-                np.take_along_axis(merged, group[..., k : k + 1], -1) + counts[..., k : k + 1],
-                -1,
-            )
-        pooled.append(merged)
-    return pooled[0], pooled[1], number
+    return np.minimum(groups, np.maximum(current - 1, 0)[..., None])
+
+
+def merge_bins(counts: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Counts (..., K) summed over groups (..., K), which broadcast: (..., K), zero beyond the last group."""
+    groups = np.broadcast_to(groups, counts.shape)
+    merged = np.zeros(counts.shape)
+    for k in range(counts.shape[-1]):
+        here = groups[..., k : k + 1]
+        total = np.take_along_axis(merged, here, axis=-1) + counts[..., k : k + 1]
+        np.put_along_axis(merged, here, total, axis=-1)
+    return merged
 
 
 def two_sample_chi_squared(normal: np.ndarray, anomaly: np.ndarray):
     """Chi-squared test that two samples of counts come from one distribution.
 
-    Pearson's statistic of the 2 x K contingency table (Press et al. 2007, Numerical Recipes, eq. 14.3.3),
-    after `pool_sparse_bins`.
+    Pearson's statistic of the 2 x K contingency table (Press et al. 2007, Numerical Recipes, eq. 14.3.3).
+    Bins that are empty in both samples do not count.
 
     Args:
-        normal: (..., K) counts.
-        anomaly: (..., K) counts.
+        normal: (..., K) counts, not all zero.
+        anomaly: (..., K) counts, not all zero.
 
     Returns:
-        chi-squared, degrees of freedom (bins left - 1), p-value and Cramer's V, each of shape (...). With
-        one bin left nothing can be said: chi-squared 0, p-value 1, V 0.
+        chi-squared, degrees of freedom (bins - 1), p-value and Cramer's V, each of shape (...). With one bin
+        nothing can be said: chi-squared 0, p-value 1, V 0.
     """
-    normal, anomaly, number = pool_sparse_bins(np.asarray(normal, float), np.asarray(anomaly, float))
+    normal, anomaly = np.asarray(normal, float), np.asarray(anomaly, float)
     n, m = normal.sum(axis=-1, keepdims=True), anomaly.sum(axis=-1, keepdims=True)
     both = normal + anomaly
     difference = np.sqrt(m / n) * normal - np.sqrt(n / m) * anomaly
     chi2 = np.divide(difference**2, both, out=np.zeros_like(both), where=both > 0).sum(axis=-1)
-    chi2 = np.where(number > 1, chi2, 0.0)
-    dof = number - 1
+    dof = np.count_nonzero(both, axis=-1) - 1
     p = np.where(dof > 0, stats.chi2.sf(chi2, np.maximum(dof, 1)), 1.0)
     return chi2, dof, p, np.sqrt(chi2 / (n + m)[..., 0])
 
@@ -94,7 +87,7 @@ def information(normal: np.ndarray, anomaly: np.ndarray) -> tuple[np.ndarray, np
 
     Relative entropy adds half a count to each bin that holds an object, so that it stays finite.
     """
-    used = (normal + anomaly) > 0
+    used = normal + anomaly > 0
     p, q = (normal + 0.5) * used, (anomaly + 0.5) * used
     p, q = p / p.sum(axis=-1, keepdims=True), q / q.sum(axis=-1, keepdims=True)
     joint = np.stack([normal, anomaly]) / (normal + anomaly).sum(axis=-1, keepdims=True)

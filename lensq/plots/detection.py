@@ -6,9 +6,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from lensq.plots.style import CYCLE, LENS, NORMAL, panels, shared_legend, styled, two_histograms
+from lensq.plots.style import (
+    CYCLE,
+    LENS,
+    NORMAL,
+    logarithmic,
+    panels,
+    readable,
+    shared_legend,
+    styled,
+    two_histograms,
+)
 from lensq.wall import labelled
 
 _METRICS = {
@@ -40,7 +49,7 @@ def score_histograms(
         against: the column that tells the classes.
         thresholds: column to threshold, drawn as a dashed line.
     """
-    labels = dict(columns) if isinstance(columns, Mapping) else {c: c.replace("_", " ") for c in columns}
+    labels = dict(columns) if isinstance(columns, Mapping) else {c: readable(c) for c in columns}
     rows, positive = labelled(scores, against)
     figure, axes = panels(len(labels), 2, 2.3)
     for axis, (column, label) in zip(axes, labels.items(), strict=True):
@@ -73,9 +82,10 @@ def threshold_panels(
         best = curve.loc[curve["F1"].idxmax()]
         at = thresholds[count] if thresholds and count in thresholds else best["threshold"]
         axis.axvline(at, color="0.3", linestyle=":", linewidth=1.2)
-        axis.set_xlim(*np.quantile(curve["threshold"], [0.002, 0.998]))
-        if curve["threshold"].min() > 0:
-            axis.set_xscale("log")
+        low, high = np.quantile(curve["threshold"], [0.002, 0.998])
+        if low > 0 and high > 10 * low:
+            logarithmic(axis)
+        axis.set_xlim(low, high)
         axis.set_ylim(0, 1)
         axis.set_xlabel(f"threshold on {label}, {count} dimension{'s' if count > 1 else ''}")
     shared_legend(figure, axes[0])
@@ -114,7 +124,7 @@ def metric_intervals(
             _draw_interval(axis, row[metric], y, low, high, across=True, color=colour)
         axis.set_xlabel(_METRICS[metric].replace(" at ", "\nat "))
         axis.locator_params(axis="x", nbins=4)
-    axes[0].set_yticks(place, table.index)
+    axes[0].set_yticks(place, [readable(name) for name in table.index])
     axes[0].set_ylim(-0.6, len(table) - 0.4)
     return figure
 
@@ -132,18 +142,18 @@ def ranking_curves(
     """
     figure, (left, right) = panels(2, 2, 3.6)
     lines = ("-", "--", "-.", ":")
+    least = min(curve["FPR"][curve["FPR"] > 0].min() for curve in curves.values())
     for i, (name, curve) in enumerate(curves.items()):
         look = {"color": CYCLE[i % len(CYCLE)], "linestyle": lines[i // len(CYCLE) % len(lines)]}
-        seen = curve["FPR"] > 0
-        left.step(curve["FPR"][seen], curve["recall"][seen], where="post", label=name, **look)
+        left.step(curve["FPR"].clip(lower=least), curve["recall"], where="post", label=readable(name), **look)
         right.plot(curve["recall"], curve["precision"], **look)
         if points:
             best = curve.loc[curve["F1"].idxmax()]
             right.plot(best["recall"], best["precision"], "o", color=look["color"], markersize=5)
             left.plot(best["FPR"], best["recall"], "o", color=look["color"], markersize=5)
-    chance = np.geomspace(1e-4, 1, 100)
+    chance = np.geomspace(least, 1, 100)
     left.plot(chance, chance, color="0.6", linewidth=1, linestyle=":")
-    left.set(xscale="log", xlim=(3e-4, 1), ylim=(0, 1), xlabel="false positive rate", ylabel="recall")
+    left.set(xscale="log", xlim=(least, 1), ylim=(0, 1), xlabel="false positive rate", ylabel="recall")
     right.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision")
     if prevalence is not None:
         right.axhline(prevalence, color="0.6", linewidth=1, linestyle=":")
@@ -171,11 +181,11 @@ def precision_against_prevalence(tables: Mapping[str, pd.DataFrame]) -> Figure:
             table["high"],
             across=False,
             color=CYCLE[i % len(CYCLE)],
-            label=name,
+            label=readable(name),
         )
-    axis.set(xscale="log", yscale="log", xlabel="share of lenses among the objects", ylabel="precision")
-    axis.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol="%"))
-    axis.xaxis.set_major_formatter(PercentFormatter(xmax=1, symbol="%"))
+    axis.set(xlabel="share of lenses among the objects", ylabel="precision")
+    for which in ("x", "y"):
+        logarithmic(axis, which, percent=True)
     axis.legend()
     return figure
 
@@ -189,7 +199,7 @@ def fdr_curves(study: pd.DataFrame) -> Figure:
     """
     figure, (left, right) = panels(2, 2, 3.1)
     for i, (contamination, part) in enumerate(study.groupby("contamination")):
-        colour, label = CYCLE[i % len(CYCLE)], f"{contamination:.3g} hidden"
+        colour, label = CYCLE[i % len(CYCLE)], f"{100 * contamination:g}% of the calibration set are lenses"
         error = 1.96 * part["error"]
         left.plot(part["nominal"], part["empirical"], color=colour, linewidth=1, label=label)
         left.vlines(part["nominal"], part["empirical"] - error, part["empirical"] + error, color=colour)
@@ -201,5 +211,5 @@ def fdr_curves(study: pd.DataFrame) -> Figure:
     right.set(xlim=(0, top), ylim=(0, None), ylabel="share of lenses listed")
     for axis in (left, right):
         axis.set_xlabel("nominal false discovery rate (FDR)")
-    shared_legend(figure, left)
+    shared_legend(figure, left, columns=3)
     return figure

@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lensq.plots.style import COLOURS, LENS, NORMAL, PIXEL_SCALE, panels, styled
+from lensq.plots.style import COLOURS, LENS, NORMAL, PIXEL_SCALE, WIDTH, panels, readable, styled
 
+_FONT_FIT = 105.0  # points of font size that fit one letter to an inch of caption
 _SOFTENING = 3.0  # in units of the sky noise
 _MASKED = "#c9b8a8"
 
@@ -81,15 +82,17 @@ def gallery(
         columns: cutouts in a row.
         pixel_scale: arcsec per pixel.
     """
-    lines = max((c.count("\n") + 1 for c in captions), default=0) if captions is not None else 0
-    width = 8.0 / columns
-    figure, axes = panels(len(images), columns, width + 0.15 * lines)
+    width = WIDTH / columns
+    written = [line for caption in captions or () for line in str(caption).split("\n")]
+    fontsize = min([8.5, *(_FONT_FIT * width / max(len(line), 1) for line in written)])
+    lines = len(written) / len(images)
+    figure, axes = panels(len(images), columns, width + 1.5 * lines * fontsize / 72)
     if len(images) < columns:
         figure.set_figwidth(width * len(images))
     for i, (axis, picture) in enumerate(zip(axes, stretch(images, mask), strict=True)):
         _show(axis, picture, frames[i] if frames is not None else None)
         if captions is not None:
-            axis.set_title(captions[i], fontsize=min(8.5, 68 / columns), pad=3)
+            axis.set_title(captions[i], fontsize=fontsize, pad=3)
     _scale_bar(axes[0], images.shape[-1], pixel_scale)
     return figure
 
@@ -115,16 +118,15 @@ def class_gallery(
     classes = np.asarray(classes)
     names = list(dict.fromkeys(classes.tolist()))
     pictures = stretch(images, mask)
-    figure, axes = panels(len(names) * columns, columns, 8.0 / (columns + 0.5))
+    figure, axes = panels(len(names) * columns, columns, WIDTH / (columns + 0.5))
     for row, name in enumerate(names):
         members = np.flatnonzero(classes == name)[:columns]
         for axis, i in zip(axes[row * columns : (row + 1) * columns], members, strict=False):
             _show(axis, pictures[i])
         for axis in axes[row * columns + len(members) : (row + 1) * columns]:
             axis.remove()
-        axes[row * columns].set_ylabel(
-            name.replace("_", "\n"), rotation=0, ha="right", va="center", color=COLOURS.get(name, "black")
-        )
+        label, colour = readable(name).replace(" ", "\n"), COLOURS.get(name, "black")
+        axes[row * columns].set_ylabel(label, rotation=0, ha="right", va="center", color=colour)
     _scale_bar(axes[0], images.shape[-1], pixel_scale)
     return figure
 
@@ -156,7 +158,7 @@ def reconstruction_grid(
     if noise is not None:
         residual = residual / np.asarray(noise, float)[:, None, None]
     limit = np.nanquantile(np.abs(residual), 0.998)
-    figure, axes = panels(3 * n, n, 8.0 / n + 0.08)
+    figure, axes = panels(3 * n, n, (WIDTH - 0.3) / n + 0.22)
     rows = axes[:n], axes[n : 2 * n], axes[2 * n :]
     for i in range(n):
         low, high = np.nanquantile(inputs[i], [0.005, 1])
@@ -167,8 +169,8 @@ def reconstruction_grid(
             rows[0][i].set_title(captions[i], fontsize=8.5, pad=3)
     for row, name in zip(rows, ("input", "reconstruction", "residual"), strict=True):
         row[0].set_ylabel(name)
-    unit = "input units" if noise is None else "sky noise"
-    figure.colorbar(last, ax=rows[2], label=f"residual ({unit})", pad=0.01, aspect=8)
+    label = f"residual ({'input units' if noise is None else 'sky noise'})"
+    figure.colorbar(last, ax=axes, location="bottom", label=label, shrink=0.5, aspect=40, pad=0.02)
     return figure
 
 

@@ -7,7 +7,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lensq.latent import latent_values
-from lensq.plots.style import COLOURS, CYCLE, LENS, NORMAL, panels, shared_legend, styled, two_histograms
+from lensq.plots.style import (
+    CHOSEN,
+    COLOURS,
+    CYCLE,
+    LEFT,
+    LENS,
+    panels,
+    readable,
+    shared_legend,
+    styled,
+    two_histograms,
+)
 from lensq.wall import labelled
 
 _ROWS = {
@@ -19,6 +30,14 @@ _ROWS = {
     "mutual_information": "mutual\ninformation (nats)",
     "difference_mu": "difference of\nmean $\\mu$",
     "difference_logvar": "difference of\nmean log $\\sigma^2$",
+}
+_TERMS = {
+    "loss": "loss",
+    "reconstruction": "reconstruction (nats)",
+    "kl": "KL (nats)",
+    "mutual_information": "mutual information (nats)",
+    "total_correlation": "total correlation (nats)",
+    "dimension_wise_kl": "dimension-wise KL (nats)",
 }
 _AXIS = {"kl": "log10 KL (nats)", "mu": "$\\mu$", "logvar": "log $\\sigma^2$"}
 
@@ -42,7 +61,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
         for part, colour, line in (("train", CYCLE[0], "-"), ("validation", CYCLE[1], "--")):
             if f"{part}_{term}" in history:
                 axis.plot(history["epoch"], history[f"{part}_{term}"], line, color=colour, label=part)
-        axis.set_ylabel(term.replace("_", " "))
+        axis.set_ylabel(_TERMS.get(term, readable(term)))
         axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in axes[-3:]:
         axis.set_xlabel("epoch")
@@ -54,7 +73,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
 def dimension_rows(
     statistics: pd.DataFrame, chosen: Sequence[int] = (), *, rows: Sequence[str] = tuple(_ROWS)
 ) -> Figure:
-    """Every statistic over the latent dimensions, one row each, the chosen dimensions in the lens colour.
+    """Every statistic over the latent dimensions, one row each, the chosen dimensions in green.
 
     In the row of chi-squared a dashed line marks mean + 1.5 standard deviations.
 
@@ -64,7 +83,7 @@ def dimension_rows(
         rows: the columns to draw.
     """
     figure, axes = panels(len(rows), 1, 1.15, sharex=True)
-    colours = [LENS if d in set(chosen) else NORMAL for d in statistics["dimension"]]
+    colours = [CHOSEN if d in set(chosen) else LEFT for d in statistics["dimension"]]
     for axis, column in zip(axes, rows, strict=True):
         axis.bar(statistics["dimension"], statistics[column], color=colours, width=0.8)
         axis.set_ylabel(_ROWS[column], rotation=0, ha="right", va="center")
@@ -72,7 +91,7 @@ def dimension_rows(
         if column == "chi2":
             bar = statistics[column].mean() + 1.5 * statistics[column].std(ddof=0)
             axis.axhline(bar, color="0.3", linestyle="--", linewidth=1)
-    axes[-1].set_xlabel("latent dimension")
+    axes[-1].set(xlabel="latent dimension", xlim=(-0.7, len(statistics) - 0.3))
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     figure.align_ylabels(axes)
     return figure
@@ -234,5 +253,5 @@ def latent_map(*maps: pd.DataFrame, titles: Sequence[str] = ()) -> Figure:
         axis.set(xticks=[], yticks=[], aspect="equal", xlabel="t-SNE 1", ylabel="t-SNE 2")
         if titles:
             axis.set_title(titles[i])
-    shared_legend(figure, axes[0])
+    shared_legend(figure, axes[0], markerscale=2.5)
     return figure

@@ -10,10 +10,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 _PALETTE = sns.color_palette("colorblind").as_hex()
 NORMAL, LENS = _PALETTE[0], _PALETTE[3]
 COLOURS = {"normal": NORMAL, "lens": LENS}
+CHOSEN, LEFT = _PALETTE[2], "0.72"
 SPLIT_COLOURS = {
     "train": _PALETTE[0],
     "validation": _PALETTE[9],
@@ -89,20 +91,18 @@ def panels(n: int, columns: int, height: float, *, sharex=False, sharey=False) -
     return figure, flat[:n]
 
 
-def two_histograms(
-    axis: Axes, normal: np.ndarray, lens: np.ndarray, *, bins: int = 40, clip: float = 0.005, log: bool = True
-) -> None:
-    """Densities of both classes over the same bins; what lies in the outer `clip` is in the end bins.
+def two_histograms(axis: Axes, normal: np.ndarray, lens: np.ndarray, *, log: bool = True) -> None:
+    """Densities of both classes over the same bins; the end bins hold what lies beyond 0.2% and 99.8%.
 
     Args:
         axis: where to draw.
         normal: values of normals.
         lens: values of lenses.
-        bins: number of bins.
-        clip: share of the pooled values beyond each end of the axis.
         log: logarithmic density, so that tails show.
     """
-    low, high = np.quantile(np.r_[normal, lens], [clip, 1 - clip])
+    ends = np.quantile(normal, [0.002, 0.998]), np.quantile(lens, [0.002, 0.998])
+    low, high = np.min(ends), np.max(ends)
+    bins = int(np.clip(2.5 * np.cbrt(min(len(normal), len(lens))), 12, 40))
     edges = np.linspace(low, high if high > low else low + 1, bins + 1)
     for name, values in (("normal", normal), ("lens", lens)):
         density, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges, density=True)
@@ -117,9 +117,24 @@ def two_histograms(
         )
     if log:
         axis.set_yscale("log")
+        axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def shared_legend(figure: Figure, axis: Axes, columns: int = 6) -> None:
+def logarithmic(axis: Axes, which: str = "x", *, percent: bool = False) -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5, or with per cent at decades."""
+    getattr(axis, f"set_{which}scale")("log")
+    scale = getattr(axis, f"{which}axis")
+    scale.set_major_locator(LogLocator(subs=(1.0,) if percent else (1.0, 2.0, 5.0)))
+    scale.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g}%" if percent else f"{v:g}"))
+    scale.set_minor_formatter(NullFormatter())
+
+
+def readable(name: object) -> str:
+    """A column or class name as words."""
+    return str(name).replace("_", " ")
+
+
+def shared_legend(figure: Figure, axis: Axes, columns: int = 6, markerscale: float = 1.0) -> None:
     """The legend of one panel, above all panels."""
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, markerscale=markerscale)

@@ -15,6 +15,7 @@ from lensq.plots.style import (
     NORMAL,
     SPLIT_COLOURS,
     panels,
+    readable,
     shared_legend,
     styled,
     two_histograms,
@@ -42,33 +43,33 @@ def _scatter_sky(axis: Axes, table: pd.DataFrame, size: float) -> None:
 
 
 @styled
-def sky_map(table: pd.DataFrame, *, zoom: float = 6.0) -> Figure:
+def sky_map(table: pd.DataFrame, *, zoom: float = 12.0) -> Figure:
     """Where the splits lie: the whole survey, and below the densest field enlarged so that tiles show.
 
     East is to the left. Objects without coordinates are left out.
 
     Args:
         table: columns `ra`, `dec` (deg) and `split`.
-        zoom: side of the enlarged field in degrees.
+        zoom: width of the enlarged field in right ascension, in degrees.
     """
     placed = table[np.isfinite(table["ra"]) & np.isfinite(table["dec"])]
-    figure, (whole, near) = panels(2, 1, 2.9)
+    figure, (whole, near) = panels(2, 1, 2.8)
     _scatter_sky(whole, placed, 2)
-    cells = np.c_[placed["ra"] // zoom, placed["dec"] // zoom]
+    height = zoom / 2.2
+    cells = np.floor(np.c_[placed["ra"] / zoom, placed["dec"] / height])
     values, counts = np.unique(cells, axis=0, return_counts=True)
-    ra, dec = values[counts.argmax()] * zoom
-    inside = placed["ra"].between(ra, ra + zoom) & placed["dec"].between(dec, dec + zoom)
+    ra, dec = values[counts.argmax()] * [zoom, height]
+    inside = placed["ra"].between(ra, ra + zoom) & placed["dec"].between(dec, dec + height)
     _scatter_sky(near, placed[inside], 9)
-    near.set(xlim=(ra + zoom, ra), ylim=(dec, dec + zoom))
-    near.set_aspect(1 / np.cos(np.deg2rad(dec + zoom / 2)))
-    whole.add_patch(Rectangle((ra, dec), zoom, zoom, fill=False, edgecolor="0.2", linewidth=1))
-    shared_legend(figure, whole)
+    near.set(xlim=(ra + zoom, ra), ylim=(dec, dec + height))
+    whole.add_patch(Rectangle((ra, dec), zoom, height, fill=False, edgecolor="0.2", linewidth=1.2))
+    shared_legend(figure, whole, markerscale=4)
     return figure
 
 
 @styled
 def property_histograms(
-    table: pd.DataFrame, columns: Mapping[str, str], *, against: str = "label", bins: int = 40
+    table: pd.DataFrame, columns: Mapping[str, str], *, against: str = "label"
 ) -> Figure:
     """Distribution of properties of the images, normal against lens, as densities.
 
@@ -76,14 +77,13 @@ def property_histograms(
         table: one row an object.
         columns: column to axis label with unit.
         against: the column that tells the classes.
-        bins: number of bins.
     """
     rows, positive = labelled(table, against)
     figure, axes = panels(len(columns), 2, 2.2)
     for axis, (column, label) in zip(axes, columns.items(), strict=True):
         values = rows[column].to_numpy(float)
         finite = np.isfinite(values)
-        two_histograms(axis, values[finite & ~positive], values[finite & positive], bins=bins, log=False)
+        two_histograms(axis, values[finite & ~positive], values[finite & positive], log=False)
         axis.set(xlabel=label, ylabel="density")
     shared_legend(figure, axes[0])
     return figure
@@ -101,7 +101,7 @@ def class_counts(counts: pd.Series, *, highlight: tuple[str, ...] = ("lens",)) -
     figure, (axis,) = panels(1, 1, 0.7 + 0.24 * len(counts))
     figure.set_figwidth(6.0)
     colours = [LENS if name in highlight else NORMAL for name in counts.index]
-    bars = axis.barh([str(name).replace("_", " ") for name in counts.index], counts, color=colours)
+    bars = axis.barh([readable(name) for name in counts.index], counts, color=colours)
     axis.bar_label(bars, [f"{n:,}" for n in counts], padding=3, fontsize=8.5)
     axis.set(xscale="log", xlabel="objects", xlim=(max(0.8, counts.min() / 2), counts.max() * 3))
     axis.grid(False, axis="y")
@@ -184,8 +184,8 @@ def share_by_class(table: pd.DataFrame, *, xlabel: str = "share flagged") -> Fig
     colours = [LENS if name == "lens" else NORMAL for name in table["class"]]
     axis.hlines(place, table["low"], table["high"], color=colours)
     axis.scatter(table["share"], place, color=colours, s=22, zorder=3)
-    names = [f"{str(c).replace('_', ' ')} ({n:,})" for c, n in zip(table["class"], table["n"], strict=True)]
+    names = [f"{readable(c)} ({n:,})" for c, n in zip(table["class"], table["n"], strict=True)]
     axis.set_yticks(place, names)
-    axis.set(xlabel=xlabel, xlim=(0, None))
+    axis.set(xlabel=xlabel, xlim=(0, None), ylim=(-0.6, len(table) - 0.4))
     axis.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     return figure
