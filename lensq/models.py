@@ -180,13 +180,6 @@ class VAE(nn.Module):
         count = int(self.reference_count)
         return (self.reference_mu[:count], self.reference_logvar[:count]) if count else None
 
-    def elbo(self, terms: dict[str, Tensor]) -> Tensor:
-        """Evidence lower bound of each object (B,), in nats, from what `forward` returned.
-
-        Without a generator, z at the posterior mean makes it a score, no longer a bound.
-        """
-        return self.objective.elbo(terms)
-
     def decode(self, z: Tensor) -> Tensor:
         """Latent vectors (N, D) to images (N, 1, S, S) in preprocessed units, in single precision."""
         return ACTIVATIONS[self.config.activation](self.decoder(z).float())

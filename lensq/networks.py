@@ -50,7 +50,7 @@ class ConvEncoder(nn.Module):
             stages += [
                 nn.Conv2d(before, after, kernel, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(after),
-                nn.LeakyReLU(0.01),
+                nn.LeakyReLU(0.01, inplace=True),
             ]
         self.stages = nn.Sequential(*stages, nn.Flatten())
         self.features = channels[-1] * self.sides[-1] ** 2
@@ -83,7 +83,7 @@ class ConvDecoder(nn.Module):
             stages += [
                 nn.ConvTranspose2d(before, after, kernel, 2, padding=1, output_padding=extra, bias=False),
                 nn.BatchNorm2d(after),
-                nn.LeakyReLU(0.01),
+                nn.LeakyReLU(0.01, inplace=True),
             ]
         self.stages = nn.Sequential(*stages, nn.Conv2d(channels[0], 1, 3, padding=1))
 
@@ -111,7 +111,7 @@ class ResidualBlock(nn.Module):
         self.main = nn.Sequential(
             nn.Conv2d(before, middle, 3, stride, padding=1, bias=False),
             nn.BatchNorm2d(middle),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(middle, after, 3, padding=1, bias=False),
             nn.BatchNorm2d(after),
         )
@@ -124,7 +124,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, before, s, s) to (B, after, t, t)."""
-        x = F.relu(self.main(x) + self.shortcut(x))
+        x = F.relu(self.main(x) + self.shortcut(x), inplace=True)
         return F.interpolate(x, size=(self.enlarge_to,) * 2) if self.enlarge_to else x
 
 
@@ -148,7 +148,7 @@ class ResNet18Encoder(nn.Module):
         stages: list[nn.Module] = [
             nn.Conv2d(1, width, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(width),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             ResidualBlock(width, width),
             ResidualBlock(width, width),
         ]
@@ -196,7 +196,7 @@ class ResNet18Decoder(nn.Module):
             nn.Upsample(size=(size, size)),
             nn.Conv2d(width, narrow, 3, padding=1, bias=False),
             nn.BatchNorm2d(narrow),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(narrow, 1, 3, padding=1),
         )
 

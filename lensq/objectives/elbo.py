@@ -142,10 +142,6 @@ class Elbo(nn.Module):
         kl = gaussian_kl(mu, logvar)
         return {"reconstruction": nll, "kl": kl, "mu": mu, "logvar": logvar, "z": z, "mean": mean}
 
-    def elbo(self, terms: dict[str, Tensor]) -> Tensor:
-        """Evidence lower bound of each object (B,), in nats, whatever the weights of the loss."""
-        return -terms["reconstruction"] - terms["kl"].sum(1)
-
     def loss(
         self, terms: dict[str, Tensor], *, step: int, dataset_size: int
     ) -> tuple[Tensor, dict[str, Tensor]]:

@@ -87,6 +87,7 @@ class EfficientNetLite0(nn.Module):
             x = block(x)
             yield f"block{i}", x
 
+    @torch.no_grad()
     def variances(self) -> dict[str, float]:
         """Variance of each layer over ImageNet, from the scales of its batch normalisations."""
         variance = float(self._bn0.weight.square().mean())

@@ -61,31 +61,6 @@ def mixture_bound(
     }
 
 
-def reveal_labels(labels: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
-    """Keep the labels of a random share of each class and hide the rest.
-
-    Args:
-        labels: (N,) integers, -1 where unlabelled.
-        fraction: share kept, 0 to 1, rounded up, so that a positive share shows every class.
-        generator: source of the choice.
-
-    Returns:
-        (N,), -1 where hidden.
-
-    Raises:
-        ValueError: for a fraction outside 0 to 1.
-    """
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"labelled_fraction={fraction} must lie between 0 and 1")
-    shown = torch.full_like(labels, -1)
-    for label in labels[labels >= 0].unique():
-        rows = torch.nonzero(labels == label).squeeze(1)
-        order = torch.randperm(len(rows), generator=generator, device=generator.device).to(rows.device)
-        kept = rows[order[: -int(-fraction * len(rows) // 1)]]
-        shown[kept] = label
-    return shown
-
-
 @dataclass(frozen=True)
 class MixtureOptions(ElboOptions):
     """Options of `Mixture`.
@@ -148,10 +123,6 @@ class Mixture(Elbo):
         terms |= {"cluster": qy, "log_cluster": log_qy}
         return terms | {"mean": (qy[:, :, None, None, None] * means).sum(1)}
 
-    def elbo(self, terms: dict[str, Tensor]) -> Tensor:
-        """Lower bound of log p(x) of each object (B,), in nats."""
-        return super().elbo(terms) - terms["cluster_kl"]
-
     def loss(
         self, terms: dict[str, Tensor], *, step: int, dataset_size: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -167,12 +138,10 @@ class LabelledMixtureOptions(MixtureOptions):
     """Options of `LabelledMixture`.
 
     Attributes:
-        labelled_fraction: share of the training labels that training may see, see `reveal_labels`.
         classification_weight: weight of -log q(y|x), averaged over the labelled objects of a batch.
     """
 
     clusters: int = 2
-    labelled_fraction: float = 0.1
     classification_weight: float = 200.0
 
 

@@ -94,13 +94,12 @@ class SVDD(Elbo):
         if step * len(distance) < options.svdd_from_epoch * dataset_size:
             return loss, curves
         squares = distance.square()
+        quantile = radius_squared(squares.detach(), options.nu)
+        radius2 = torch.where(self.radius2 < 0, quantile, self.radius2)  # below 0: not yet set
         if self.training:
-            quantile = radius_squared(squares.detach(), options.nu)
-            first = self.radius2 < 0
-            self.radius2.copy_(
-                torch.where(first, quantile, self.radius2.lerp(quantile, options.radius_momentum))
-            )
-        curves["svdd"] = soft_boundary(squares, self.radius2, options.nu)
+            radius2 = radius2.lerp(quantile, options.radius_momentum)
+            self.radius2.copy_(radius2)
+        curves["svdd"] = soft_boundary(squares, radius2, options.nu)
         return loss + options.svdd_weight * curves["svdd"], curves
 
     def prepare(self, terms: dict[str, Tensor]) -> None:
