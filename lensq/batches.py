@@ -70,6 +70,30 @@ def read_pixels(
     return images.to(device), mask.to(device)
 
 
+def reveal_labels(labels: np.ndarray, fraction: float, generator: torch.Generator) -> np.ndarray:
+    """Keep the labels of a random share of each class and hide the rest.
+
+    Args:
+        labels: (n,) labels, -1 where unlabelled.
+        fraction: Share kept, 0 to 1, rounded up, so that a positive share shows every class.
+        generator: Source of the choice.
+
+    Returns:
+        (n,), -1 where hidden.
+
+    Raises:
+        ValueError: The fraction lies outside 0 to 1.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"labelled_fraction={fraction} must lie between 0 and 1")
+    shown = np.full_like(labels, -1)
+    for label in np.unique(labels[labels >= 0]):
+        rows = np.flatnonzero(labels == label)
+        kept = torch.randperm(len(rows), generator=generator)[: int(np.ceil(fraction * len(rows)))]
+        shown[rows[kept.numpy()]] = label
+    return shown
+
+
 @dataclass
 class Batches:
     """An iterable over batches of some rows of a survey; every iteration of one epoch gives the same batches.

@@ -47,10 +47,15 @@ COLUMNS = {
     "reconstruction": "negative log likelihood of the image at the posterior mean, nats, over S^2 pixels "
     "(masked pixels count as the mean of the valid ones)",
     "kl": "KL divergence of the posterior from the prior, nats, summed over dimensions",
-    "elbo": "-(reconstruction + kl), nats; the one score that is lower for more anomalous objects",
+    "elbo": "-(reconstruction + kl), less cluster_kl if there is one: evidence lower bound at z = mu, nats; "
+    "the one score that is lower for more anomalous objects",
     "mutual_information": "log q(z|x) - log q(z) at z = mu, nats; q(z) from train objects in the model",
     "total_correlation": "log q(z) - sum_d log q(z_d) at z = mu, nats; from the same train objects",
     "dimension_wise_kl": "sum_d log q(z_d) - log p(z_d) at z = mu, nats; from the same train objects",
+    "feature": "squared distance of image and reconstruction in a pretrained network's features",
+    "svdd_distance": "distance of mu from the centre of the hypersphere",
+    "cluster_kl": "KL divergence of q(y|x) from the mixture's prior p(y), nats",
+    "anomaly_logit": "log q(anomaly|x) - log q(normal|x); from a classifier that saw labels",
     "central_residual": f"mean squared residual over the valid pixels within {CENTRAL_RADIUS:g} native "
     "pixels of the centre, less the squared noise (robust, from the residual's border); preprocessed units",
     "mahalanobis": "Mahalanobis distance of mu from the mean of the train posterior means, covariance shrunk "
@@ -127,7 +132,7 @@ def _view_scores(
     terms = {name: value.float() for name, value in vae(x, mask).items()}
     scores = {name: terms[name] for name in ("reconstruction", *vae.extras, "mu", "logvar")}
     scores["kl_by_dimension"], scores["kl"] = terms["kl"], terms["kl"].sum(1)
-    scores["elbo"] = -(terms["reconstruction"] + scores["kl"] + terms.get("cluster_kl", 0.0))
+    scores["elbo"] = -(scores["reconstruction"] + scores["kl"] + terms.get("cluster_kl", 0.0))
     scores["central_residual"] = central_residual(x - terms["mean"], mask, radius)
     scores["mahalanobis"], scores["knn"] = density(terms["mu"])
     return scores | ({"cluster": terms["cluster"]} if "cluster" in terms else {})

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .batches import Batches, keyed_generator, read_pixels
+from .batches import Batches, keyed_generator, read_pixels, reveal_labels
 from .images import Preprocessing, noise_level
 from .models import MODELS, VAE, ModelConfig
 from .provenance import code_fingerprint
@@ -106,11 +106,17 @@ def load_model(path: str | Path) -> Model:
     )
 
 
-def bf16_pays() -> bool:
-    """Whether this machine multiplies bf16 in hardware (a GPU of compute capability 8, AVX512-BF16 or AMX).
+def bf16_pays(size: int) -> bool:
+    """Whether to train in bf16: where the hardware multiplies it, elsewhere it is emulated and slow.
 
-    Without it bf16 is emulated and slower than fp32.
+    That is a GPU of compute capability 8, or a CPU with AVX512-BF16 or AMX. Images under 17 pixels shrink to
+    one pixel on their way, where torch's bf16 gradients on CPUs read memory that was never written.
+
+    Args:
+        size: Side of the images in pixels.
     """
+    if size <= 16:
+        return False
     if torch.cuda.is_available():
         return torch.cuda.get_device_capability()[0] >= 8
     able = torch.cpu.get_capabilities()
@@ -139,6 +145,10 @@ def _subset(rows: np.ndarray, n: int | None, seed: int, name: str) -> np.ndarray
     return rows[np.sort(order[:n])]
 
 
+def _hash(*arrays: np.ndarray | None) -> str:
+    return hashlib.sha256(b"|".join(b"" if a is None else a.tobytes() for a in arrays)).hexdigest()[:16]
+
+
 def _preprocessing(survey: Survey, rows: np.ndarray, normalisation: str) -> Preprocessing:
     """Preprocessing with the survey's noise: the median level of (a sample of) the train images."""
     sample = rows[:: max(1, len(rows) // 4096)]
@@ -146,12 +156,6 @@ def _preprocessing(survey: Survey, rows: np.ndarray, normalisation: str) -> Prep
         [noise_level(*read_pixels(survey, part)) for part in np.array_split(sample, -(-len(sample) // 512))]
     )
     return Preprocessing(normalisation, noise=float(levels.nanmedian()))
-
-
-def _told(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """The labels that a semi-supervised variant is told: a fraction of them, -1 for the others."""
-    chance = torch.rand(len(labels), generator=keyed_generator(seed, "labelled")).numpy()
-    return np.where(chance < fraction, labels, -1)
 
 
 def _begin(out: Path, settings: dict[str, Any], resume: bool, progress: bool) -> None:
@@ -231,7 +235,7 @@ def fit(
         augmentation: Probability of a turn or mirroring of a train image.
         train_on: "all" objects of the train split, labels unseen; "normals" (label 0 only) or "balanced"
             (anomalies and normals equally likely, the reference's sampler), which use labels.
-        labelled_fraction: Share of the train objects whose labels a semi-supervised variant is told.
+        labelled_fraction: Share of each class's labels that a semi-supervised variant is told.
         max_images: Train on that many images at most (and validate on a ninth as many).
         precision: "bf16" runs convolutions in bf16 (autocast), "auto" where the hardware multiplies bf16
             (`bf16_pays`).
@@ -255,6 +259,15 @@ def fit(
         model_options = {"activation": "linear"} | model_options
     config = MODELS[variant].config(size=survey.size, **model_options)
     vae = VAE(config, seed=seed)
+    rows = _subset(_train_rows(survey, train_on), max_images, seed, "train")
+    validation = survey.rows("validation")
+    if train_on == "normals":
+        validation = validation[survey.labels[validation] == 0]
+    validation = _subset(validation, max_images and max(1, max_images // 9), seed, "validation")
+    told = None
+    if vae.uses_labels:
+        told = reveal_labels(survey.labels[rows], labelled_fraction, keyed_generator(seed, "labelled"))
+    anomaly = survey.labels[rows] == 1 if train_on == "balanced" else None
     settings = {
         "variant": variant,
         "config": config.to_dict(),
@@ -271,12 +284,13 @@ def fit(
         "labelled_fraction": labelled_fraction,
         "uses_labels": train_on != "all" or vae.uses_labels,
         "max_images": max_images,
-        "precision": ("bf16" if bf16_pays() else "fp32") if precision == "auto" else precision,
+        "precision": ("bf16" if bf16_pays(survey.size) else "fp32") if precision == "auto" else precision,
         "devices": devices,
         "strategy": strategy,
         "size": survey.size,
         "resized": survey.resized,
         "survey": survey.fingerprint,
+        "objects": _hash(survey.names[rows], survey.names[validation], told, anomaly),
         "code": code_fingerprint("training"),
     }
     settings = json.loads(json.dumps(settings))
@@ -290,11 +304,6 @@ def fit(
     from . import loop
 
     loop.learning_rate_factor(schedule, 0, 1, epochs)
-    rows = _subset(_train_rows(survey, train_on), max_images, seed, "train")
-    validation = survey.rows("validation")
-    if train_on == "normals":
-        validation = validation[survey.labels[validation] == 0]
-    validation = _subset(validation, max_images and max(1, max_images // 9), seed, "validation")
     _begin(out, settings, resume, progress)
 
     preprocessing = _preprocessing(survey, rows, normalisation)
@@ -303,10 +312,10 @@ def fit(
         rows,
         preprocessing,
         batch_size,
-        labels=_told(survey.labels[rows], labelled_fraction, seed),
+        labels=told,
         seed=seed,
         shuffle=True,
-        anomaly=survey.labels[rows] == 1 if train_on == "balanced" else None,
+        anomaly=anomaly,
         augmentation=augmentation,
     )
     checking = Batches(survey, validation, preprocessing, batch_size) if len(validation) else None
