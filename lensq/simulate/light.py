@@ -83,6 +83,13 @@ def galaxy(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObjec
     return elliptical(mag, rng, x, y) if rng.random() < 0.35 else disk(mag, rng, x, y)
 
 
+def host(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObject:
+    """The host galaxy of a quasar."""
+    at_21, slope, scatter = LIGHT.host_size
+    radius = np.clip(at_21 * 10 ** (slope * (mag - 21) + rng.normal(0, scatter)), 0.1, 3.0)
+    return sersic(mag, radius, rng.uniform(1, 4), rng.uniform(0.55, 1), rng.uniform(0, np.pi), x, y)
+
+
 def spiral(mag: float, rng: np.random.Generator) -> galsim.GSObject:
     """A disk with two or three logarithmic arms, drawn as chains of Gaussians."""
     flux = float(counts(mag))

@@ -34,14 +34,21 @@ class Instrument:
     seeing: float = _parameter(0.585, "arcsec (median FWHM)", MEASURED)
     seeing_scatter: float = _parameter(0.10, "(sigma of ln FWHM)", MEASURED)
     seeing_limits: tuple = _parameter((0.42, 0.95), "arcsec", "choice")
-    kolmogorov_fraction: float = _parameter(0.65, "(the rest are Moffat)", "choice")
-    psf_shear: float = _parameter(0.022, "(sigma of each component)", MEASURED)
-    exposures: tuple = _parameter((4, 5, 6, 6, 6, 7, 8, 9), "count, drawn evenly", "choice")
-    sky_noise: float = _parameter(0.055, "counts/px at 6 exposures", MEASURED)
-    sky_noise_scatter: float = _parameter(0.08, "(sigma of ln)", "choice")
+    psf_widths: tuple = _parameter(
+        (0.865, 1.695, 3.848), "FWHM of three Gaussians / seeing", "fit to 46 HSC i-band PSF models", "measured"
+    )
+    psf_weights: tuple = _parameter(
+        (0.377, 0.452, 0.171), "their fluxes", "fit to 46 HSC i-band PSF models", "measured"
+    )
+    psf_wing_scatter: float = _parameter(0.1, "(sigma of ln of the widest one's flux)", "choice")
+    psf_shear: float = _parameter(0.01, "(sigma of each component)", "46 HSC i-band PSF models", "measured")
+    exposures: tuple = _parameter((5, 6, 6, 6, 6, 7), "count, drawn evenly", "choice")
+    sky_noise: float = _parameter(0.053, "counts/px at 6 exposures", MEASURED, "measured")
+    sky_noise_scatter: float = _parameter(0.05, "(sigma of ln)", "choice")
+    resampling: tuple = _parameter((0.05, 0.09), "weight of the next pixel in the noise", MEASURED, "measured")
     gain: float = _parameter(4800.0, "electrons/count at 6 exposures", "choice")
-    background_offset: float = _parameter(0.011, "counts/px (sigma)", MEASURED)
-    background_slope: float = _parameter(0.012, "counts/px across the cutout (sigma)", "choice")
+    background_offset: tuple = _parameter((0.004, 0.006), "counts/px (mean, sigma)", MEASURED, "measured")
+    background_slope: float = _parameter(0.008, "counts/px across the cutout (sigma)", "choice")
     zero_point_scatter: float = _parameter(0.01, "mag (sigma)", "choice")
     centring_error: float = _parameter(0.6, "px (largest, each axis)", "choice")
 
@@ -89,13 +96,21 @@ class Light:
 
     point_magnitudes: tuple = _parameter((18.0, 22.2, 0.17), "mag, mag, slope of log counts", "choice")
     galaxy_magnitudes: tuple = _parameter((18.0, 22.2, 0.30), "mag, mag, slope of log counts", "choice")
-    neighbour_magnitudes: tuple = _parameter((20.0, 26.0, 0.33), "mag, mag, slope of log counts", "choice")
-    neighbours: float = _parameter(2.3 / 115.6, "1/arcsec^2 (mean density)", "choice")
+    neighbour_magnitudes: tuple = _parameter(
+        (18.5, 26.0, 0.30), "mag, mag, slope of log counts", "counts around 46 COSMOS quasars", "measured"
+    )
+    neighbours: float = _parameter(
+        0.027, "1/arcsec^2 (density)", "counts around 46 COSMOS quasars", "measured"
+    )
     neighbour_stars: float = _parameter(0.12, "(share)", "choice")
     early_size: float = _parameter(0.42, "arcsec (half-light radius at i = 21)", "choice")
     late_size: float = _parameter(0.62, "arcsec (half-light radius at i = 21)", "choice")
     size_slope: float = _parameter(-0.1, "dex/mag", "choice")
     size_scatter: float = _parameter(0.16, "dex", "choice")
+    quasar_redshift: tuple = _parameter((1.36, 0.55), "(mean, sigma)", "46 COSMOS quasars", "measured")
+    quasar_redshift_limits: tuple = _parameter((0.3, 4.0), "", "choice")
+    host_magnitude: tuple = _parameter((22.4, 6.5, 0.8), "mag at z = 1.2, mag/dex of z, sigma", "46 COSMOS quasars", "measured")
+    host_size: tuple = _parameter((0.5, -0.15, 0.2), "arcsec at i = 21, dex/mag, sigma in dex", "46 COSMOS quasars", "measured")
     host_arc_fraction: float = _parameter(0.7, "(of z_source < 3)", "choice")
 
 

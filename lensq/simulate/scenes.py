@@ -84,15 +84,21 @@ def _companion_truth(separation: float, primary: float, companion: float) -> dic
     }
 
 
-def point_source(rng: np.random.Generator) -> Scene:
-    """A quasar or star; a quarter of them have a visible host."""
+def _quasar(rng: np.random.Generator) -> Scene:
+    """A quasar in its host, whose brightness follows from the redshift."""
     mag = _point_magnitude(rng)
-    parts = [light.point(mag)]
-    truth = {"point_magnitude": mag}
-    if rng.random() < 0.25:
-        truth["host_magnitude"] = float(np.clip(mag + rng.uniform(1.2, 3.5), 20.5, 25))
-        parts.append(light.galaxy(truth["host_magnitude"], rng))
-    return Scene(parts, truth)
+    redshift = -1.0
+    while not LIGHT.quasar_redshift_limits[0] < redshift < LIGHT.quasar_redshift_limits[1]:
+        redshift = float(rng.normal(*LIGHT.quasar_redshift))
+    typical, slope, scatter = LIGHT.host_magnitude
+    host = float(typical + slope * np.log10(redshift / 1.2) + rng.normal(0, scatter))
+    truth = {"point_magnitude": mag, "host_magnitude": host, "z_source": redshift}
+    return Scene([light.point(mag), light.host(host, rng)], truth)
+
+
+def point_source(rng: np.random.Generator) -> Scene:
+    """A quasar; the host is seen where the redshift is low."""
+    return _quasar(rng)
 
 
 def elliptical(rng: np.random.Generator) -> Scene:
@@ -134,20 +140,15 @@ def star_star(rng: np.random.Generator) -> Scene:
 
 def quasar_companion(rng: np.random.Generator) -> Scene:
     """A quasar in its host with one or two companion galaxies."""
-    mag = _point_magnitude(rng)
-    host = float(np.clip(mag + rng.uniform(1, 3), 20, 24))
-    parts = [light.point(mag), light.galaxy(host, rng)]
+    quasar = _quasar(rng)
+    mag, parts = quasar.truth["point_magnitude"], quasar.parts
     companions = []
     for _ in range(rng.integers(1, 3)):
         separation, other = _separation(rng, 0.7, 4.5), float(np.clip(mag + rng.uniform(0.3, 2.5), 19, 24))
         parts.append(light.galaxy(other, rng, *_at(rng, separation)))
         companions.append((other, separation))
     other, separation = min(companions)
-    truth = {
-        "point_magnitude": mag,
-        "host_magnitude": host,
-        **_companion_truth(separation, mag, other),
-    }
+    truth = {**quasar.truth, **_companion_truth(separation, mag, other)}
     return Scene(parts, truth, (separation, float(light.counts(other))))
 
 
