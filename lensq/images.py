@@ -18,6 +18,9 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+NO_FLUX = 1e30
+"""Numbers of this size or more are fill values or overflows, and masked like NaN."""
+
 BORDER = 0.3
 """Distance from the centre, along either axis and in units of the side, where the border begins."""
 
@@ -65,7 +68,7 @@ def fit_to_size(image: np.ndarray, size: int, resize: bool = False) -> tuple[np.
     cut = image[rows_in, columns_in]
     with np.errstate(over="ignore"):
         pixels[rows_out, columns_out] = cut
-    np.isfinite(pixels[rows_out, columns_out], out=mask[rows_out, columns_out])
+    mask[rows_out, columns_out] = _is_flux(pixels[rows_out, columns_out])
     if not mask.all():
         pixels[~mask] = 0
     return pixels, mask
@@ -79,16 +82,20 @@ def _overlap(n: int, size: int) -> tuple[slice, slice]:
     return slice(first - shift, last - shift), slice(first, last)
 
 
+def _is_flux(pixels: np.ndarray) -> np.ndarray:
+    return np.abs(pixels) < NO_FLUX
+
+
 def _resized(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     side = min(image.shape)
     rows, columns = (_overlap(n, side)[1] for n in image.shape)
     with np.errstate(over="ignore"):
         cut = np.asarray(image[rows, columns], np.float32).astype(np.float64)
-    real = np.isfinite(cut)
+    real = _is_flux(cut)
     weights = _bilinear_weights(side, size)
     pixels = weights @ np.where(real, cut, 0.0) @ weights.T
-    missing = (weights > 0).astype(np.float32) @ (~real).astype(np.float32) @ (weights.T > 0).astype(np.float32)
-    mask = missing == 0
+    draws_on = (weights > 0).astype(np.float32)
+    mask = draws_on @ (~real).astype(np.float32) @ draws_on.T == 0
     pixels[~mask] = 0
     return pixels.astype(np.float32), mask
 
@@ -230,8 +237,8 @@ def augment(
     import torch
 
     n, device = len(images), generator.device
-    chosen = torch.tensor(AUGMENTATIONS, device=device)[torch.randint(5, (n,), generator=generator, device=device)]
+    choice = torch.randint(len(AUGMENTATIONS), (n,), generator=generator, device=device)
     changed = torch.rand(n, generator=generator, device=device) < probability
-    symmetry = torch.where(changed, chosen, 0).to(images.device)
+    symmetry = torch.where(changed, torch.tensor(AUGMENTATIONS, device=device)[choice], 0).to(images.device)
     every = torch.arange(n, device=images.device)
     return symmetries(images)[symmetry, every], symmetries(mask)[symmetry, every]

@@ -1,0 +1,227 @@
+"""Read many FITS files once, by several processes, into shards of working-size images.
+
+A shard is a few hundred files: their usable images and masks, one after the other, and a record of
+every file with what became of it. The record is renamed into place last, so a shard either is complete
+or does not exist, however the run ended; whoever packs the survey next takes up the shards it finds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from multiprocessing import current_process, get_context
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import ModuleType
+from typing import BinaryIO
+
+import numpy as np
+from tqdm import tqdm
+
+from lensq.fits import UnusableError, read_image
+from lensq.images import fit_to_size
+
+FILES_IN_A_SHARD = 256
+FILES_WORTH_A_PROCESS = 512
+"""Fewest files for which starting another process pays."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Files to read into one shard.
+
+    Attributes:
+        folder: where the files are.
+        files: (file, bytes, time of last change in nanoseconds, whether its position is wanted) of each.
+        size, resize: as in `lensq.images.fit_to_size`.
+        shard: path of the shard, to which extensions are added.
+    """
+
+    folder: Path
+    files: list[tuple[str, int, int, bool]]
+    size: int
+    resize: bool
+    shard: Path
+
+    def parts(self, length: int) -> Iterator[Task]:
+        """Tasks of at most `length` files that make up this one."""
+        for first in range(0, len(self.files), length):
+            shard = self.shard.with_name(f"{self.shard.name}-{first:07d}")
+            yield replace(self, files=self.files[first : first + length], shard=shard)
+
+
+def read_files(task: Task, workers: int | None, progress: bool) -> None:
+    """Read any number of files into shards of their own.
+
+    Args:
+        task: the files; the names of the shards begin with that of the task's.
+        workers: number of processes; 1 reads in this process; None takes as many as there are
+            processors to use and files to keep them busy.
+        progress: whether to show a progress bar.
+
+    Raises:
+        OSError: the shards cannot be written.
+        RuntimeError: the processes cannot be started.
+    """
+    n = len(task.files)
+    parts = deque(task.parts(FILES_IN_A_SHARD))
+    if workers is None:
+        workers = min(_processors(), n // FILES_WORTH_A_PROCESS)
+    alone = workers <= 1 or current_process().daemon
+    counts = map(write_shard, parts) if alone else _read_in_processes(parts, workers)
+    with tqdm(total=n, desc="reading cutouts", unit="file", disable=not progress) as bar:
+        for count in counts:
+            bar.update(count)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def write_shard(task: Task) -> int:
+    """Read the files of a task into its shard, and return their number."""
+    records = []
+    rows = 0
+    with _opened(task, ".images") as images, _opened(task, ".masks") as masks:
+        for file, length, time, wanted in task.files:
+            record = _record(file, length, time)
+            try:
+                image = read_image(os.path.join(task.folder, file))
+                pixels, mask = fit_to_size(image.pixels, task.size, task.resize)
+                _check_content(pixels, mask)
+            except UnusableError as error:
+                record |= {"reason": error.reason, "detail": error.detail}
+            else:
+                digest = hashlib.sha256(pixels)
+                digest.update(mask)
+                record |= {"row": rows, "digest": int.from_bytes(digest.digest()[:8], "big", signed=True)}
+                if wanted:
+                    record["ra"], record["dec"] = image.position()
+                images.write(pixels)
+                masks.write(mask)
+                rows += 1
+            records.append(record)
+    _write_records(task, records)
+    return len(records)
+
+
+def _record(file: str, length: int, time: int) -> dict:
+    nothing = {"reason": "", "detail": "", "ra": math.nan, "dec": math.nan, "digest": 0, "row": -1}
+    return {"file": file, "bytes": length, "time": time, **nothing}
+
+
+def _opened(task: Task, extension: str) -> BinaryIO:
+    return open(task.shard.with_suffix(extension), "wb")
+
+
+def _write_records(task: Task, records: list[dict]) -> None:
+    partial = task.shard.with_suffix(".partial")
+    partial.write_text(json.dumps(records))
+    os.replace(partial, task.shard.with_suffix(".json"))
+
+
+def _check_content(pixels: np.ndarray, mask: np.ndarray) -> None:
+    real = pixels[mask]
+    stamp = f"the stamp of {len(pixels)} x {len(pixels)} px"
+    if not len(real):
+        raise UnusableError("no finite pixel", f"in {stamp}")
+    if real.min() == real.max():
+        raise UnusableError("constant", f"{real[0]:g} in all {len(real)} finite pixels of {stamp}")
+
+
+class _Reader:
+    """A process that reads shards, and the task that it is at."""
+
+    def __init__(self) -> None:
+        context = get_context("spawn")
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=_serve, args=(other,), daemon=True)
+        with _no_main_module():
+            self.process.start()
+        other.close()
+        self.task: Task | None = None
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Hide the running script from a process that starts, which would run it once more.
+
+    Without this, only scripts that keep everything under `if __name__ == "__main__"` could read a survey.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
+def _serve(connection: Connection) -> None:
+    """Write the shards that come down the connection until None or the end of the other side."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its readers itself
+    answer: Exception | None = None
+    with suppress(EOFError, ConnectionError):
+        while True:
+            connection.send(answer)
+            task = connection.recv()
+            if task is None:
+                return
+            try:
+                answer = None
+                write_shard(task)
+            except Exception as error:  # sent to the parent, which raises it
+                answer = error
+
+
+def _read_in_processes(tasks: deque[Task], workers: int) -> Iterator[int]:
+    """Write the shards of all tasks, yielding the number of files of each as it is done.
+
+    A file that kills the process that reads it is found by reading the files of its shard one by one.
+    """
+    readers = {reader.connection: reader for reader in (_Reader() for _ in range(min(workers, len(tasks))))}
+    try:
+        while readers:
+            for connection in wait(list(readers)):
+                reader = readers[connection]
+                try:
+                    if answer := connection.recv():
+                        raise answer
+                    if reader.task:
+                        yield len(reader.task.files)
+                    reader.task = tasks.popleft() if tasks else None
+                    connection.send(reader.task)
+                except (EOFError, ConnectionError):
+                    yield _bury(reader, tasks)
+                    del readers[connection]
+                    if tasks:
+                        successor = _Reader()
+                        readers[successor.connection] = successor
+                else:
+                    if reader.task is None:
+                        del readers[connection]
+    finally:
+        for reader in readers.values():
+            reader.process.terminate()
+
+
+def _bury(reader: _Reader, tasks: deque[Task]) -> int:
+    """Put what a dead process leaves back among the tasks; return how many files it settles."""
+    reader.process.join()
+    death = f"exit code {reader.process.exitcode}"
+    if reader.task is None:
+        raise RuntimeError(f"a process that reads files cannot start ({death}); workers=1 needs none")
+    if len(reader.task.files) > 1:
+        tasks.extendleft(reader.task.parts(1))
+        return 0
+    [(file, length, time, _)] = reader.task.files
+    verdict = {"reason": "unreadable", "detail": f"reading it kills the process ({death})"}
+    _write_records(reader.task, [_record(file, length, time) | verdict])
+    return 1

@@ -1,0 +1,285 @@
+"""The packed store: a survey's usable images in two arrays on disk, memory-mapped when opened.
+
+A store folder holds `images-<key>.npy` (N, size, size) float32, `masks-<key>.npy` (N, size, size) bool and
+`index.parquet`, one row a file with its size and time of last change, its reason if it is in quarantine,
+its position and its group. The index names the arrays that belong to it and is renamed into place last:
+it alone decides what the store holds, and whoever has older arrays open keeps them.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+import astropy.units as u
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from astropy.coordinates import SkyCoord
+
+from lensq.ingest import Task, read_files
+from lensq.split import coordinates_from_names, friends_of_friends
+
+FORMAT = 1
+"""Raised whenever the same files would be packed differently."""
+
+_PIECE = 2**26  # bytes that are copied at a time
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store.
+
+    Attributes:
+        index: one row a file, sorted by name: name, file, bytes, time (ns), reason and detail ("" when
+            usable), ra, dec (degrees), digest of the packed image, group (-1 in quarantine).
+        images: (N, size, size) float32 of the usable files, in the order of the index.
+        mask: (N, size, size) bool.
+        fingerprint: sha256 of names and packed images, in hexadecimal digits.
+    """
+
+    index: pd.DataFrame
+    images: np.ndarray
+    mask: np.ndarray
+    fingerprint: str
+
+
+def open_store(
+    store: Path,
+    folder: Path,
+    files: pd.DataFrame,
+    *,
+    size: int,
+    resize: bool,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Store:
+    """Open the store of some files, reading first those that it does not hold as they are now.
+
+    Args:
+        store: its folder, made if needed.
+        folder: where the files are.
+        files: name, file, bytes, time (ns) of each file to pack, sorted by name, names distinct.
+        size, resize: as in `lensq.images.fit_to_size`.
+        workers, progress: as in `lensq.ingest.read_files`.
+
+    Raises:
+        PermissionError: the store has to be written and cannot be.
+        OSError: the disk is too small.
+    """
+    settings = {"format": FORMAT, "size": size, "resize": resize}
+    opened = _open(store, settings, folder, files)
+    if opened:
+        return opened
+    with _writable(store), _locked(store):
+        opened = _open(store, settings, folder, files)
+        if opened:  # by another process, while this one waited
+            return opened
+        _pack(store, settings, folder, files, workers, progress)
+    opened = _open(store, settings, folder, files)
+    if not opened:
+        raise OSError(f"{store} changed while it was opened; open the survey once more")
+    return opened
+
+
+KEY = ["file", "bytes", "time"]
+"""What tells whether a file is the one that was packed."""
+
+RECORD = dict.fromkeys(("file", "reason", "detail"), "str")
+RECORD |= dict.fromkeys(("bytes", "time", "digest", "row"), "int64") | dict.fromkeys(("ra", "dec"), "float64")
+"""What a shard tells of a file, and the types of it."""
+
+
+def _open(store: Path, settings: dict, folder: Path, files: pd.DataFrame) -> Store | None:
+    """The store as it is, if it holds just these files."""
+    index, description = _read_index(store) or (None, {})
+    if not settings.items() <= description.items() or len(index) != len(files):
+        return None
+    if any((index[key].to_numpy() != files[key].to_numpy()).any() for key in ("name", *KEY)):
+        return None
+    if _readable_again(index, folder).any():
+        return None
+    shape = (int((index["reason"] == "").sum()), settings["size"], settings["size"])
+    images, mask = np.empty(shape, np.float32), np.empty(shape, bool)
+    if shape[0]:
+        try:
+            images, mask = (np.load(path, mmap_mode="r") for path in _arrays(store, description["key"]))
+        except (OSError, ValueError):  # gone, or cut short
+            return None
+    return Store(index, images, mask, description["fingerprint"])
+
+
+def _arrays(store: Path, key: str) -> tuple[Path, Path]:
+    return store / f"images-{key}.npy", store / f"masks-{key}.npy"
+
+
+def _read_index(store: Path) -> tuple[pd.DataFrame, dict] | None:
+    """The table of the index and its description; None where there is none that can be read."""
+    try:
+        table = pq.read_table(store / "index.parquet")
+        return table.to_pandas(), json.loads(table.schema.metadata[b"lensq"])
+    except (OSError, pa.ArrowException, KeyError):
+        return None
+
+
+def _readable_again(index: pd.DataFrame, folder: Path) -> np.ndarray:
+    """(N,) bool: files whose permissions were in the way and no longer are, which no time stamp tells."""
+    again = ((index["reason"] == "unreadable") & index["detail"].str.startswith("Permission")).to_numpy(
+        copy=True
+    )
+    again[again] = [os.access(folder / file, os.R_OK) for file in index["file"].to_numpy()[again]]
+    return again
+
+
+@contextmanager
+def _writable(store: Path) -> Iterator[None]:
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise PermissionError(
+                f"the packed images cannot be written to {store} ({error.strerror}): "
+                "give read_survey a folder that can be written, store=..."
+            ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(
+                error.errno, f"no room for the packed images in {store}: make some, or give store=..."
+            ) from error
+        raise
+
+
+@contextmanager
+def _locked(store: Path) -> Iterator[None]:
+    """Let one process at a time write the store. The system drops the lock of a process that dies."""
+    with open(store / "lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            logging.getLogger(__name__).warning("%s is being packed by %s: waiting", store, file.read())
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def _pack(
+    store: Path, settings: dict, folder: Path, files: pd.DataFrame, workers: int | None, progress: bool
+) -> None:
+    """Bring the store up to date with the files."""
+    shards = store / f"partial-{FORMAT}"
+    shards.mkdir(exist_ok=True)
+    known, _ = _known(store, settings, shards)
+    missing = files.merge(known[~_readable_again(known, folder)][KEY], how="left", indicator=True)
+    missing = missing[missing["_merge"] == "left_only"]
+    _check_room(store, (len(missing) + len(files)) * 5 * settings["size"] ** 2)
+    wanted = np.isnan(coordinates_from_names(missing["name"].to_list()).ra.deg)
+    todo = list(zip(*(missing[key].to_list() for key in KEY), wanted.tolist(), strict=True))
+    name = f"{uuid.uuid4().hex[:12]}"
+    read_files(Task(folder, todo, settings["size"], settings["resize"], shards / name), workers, progress)
+
+    known, sources = _known(store, settings, shards)
+    packed = files.merge(known, how="left", on=KEY)
+    key = uuid.uuid4().hex[:12]
+    for part, path in enumerate(_arrays(store, key)):
+        _gather(packed, [source[part] for source in sources], path, settings["size"], ("<f4", "|b1")[part])
+    _write_index(store, packed, settings, key)
+    for stale in set(store.glob("*.npy")) - set(_arrays(store, key)):
+        stale.unlink()
+    for stale in store.glob("partial-*"):
+        shutil.rmtree(stale)
+
+
+def _check_room(store: Path, needed: int) -> None:
+    if needed > (free := shutil.disk_usage(store).free):
+        raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
+
+
+def _known(store: Path, settings: dict, shards: Path) -> tuple[pd.DataFrame, list[tuple[Path, Path]]]:
+    """What is known of files, from the store and from the shards of interrupted runs.
+
+    Returns:
+        One row a file (the latest, where there are several): KEY, reason, detail, ra, dec, digest,
+        source (place in the list) and row (there) of its image. And the images and masks of the sources.
+    """
+    known, sources = [pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in RECORD.items()})], []
+    index, description = _read_index(store) or (None, {})
+    if settings.items() <= description.items():
+        index["row"] = np.cumsum(index["reason"] == "") - 1
+        known.append(index[[*RECORD]].assign(source=len(sources)))
+        sources.append(_arrays(store, description["key"]))
+    for record in sorted(shards.glob("*.json"), key=os.path.getmtime):
+        shard = pd.DataFrame(json.loads(record.read_text()), columns=[*RECORD]).astype(RECORD)
+        known.append(shard.assign(source=len(sources)))
+        sources.append((record.with_suffix(".images"), record.with_suffix(".masks")))
+    return pd.concat(known).drop_duplicates(KEY, keep="last"), sources
+
+
+def _gather(packed: pd.DataFrame, sources: list[Path], path: Path, size: int, number_format: str) -> None:
+    """Copy the images of usable files, or their masks, from their sources into one array."""
+    usable = packed[packed["reason"] == ""]
+    source, row = usable["source"].to_numpy(int), usable["row"].to_numpy(int)
+    runs = np.flatnonzero((np.diff(source, prepend=-1) != 0) | (np.diff(row, prepend=-2) != 1))
+    item = size * size * np.dtype(number_format).itemsize
+    partial = path.with_suffix(".partial")
+    with open(partial, "wb") as target:
+        header = {"descr": number_format, "fortran_order": False, "shape": (len(usable), size, size)}
+        np.lib.format.write_array_header_1_0(target, header)
+        for first, last in pairwise([*runs, len(usable)]):
+            _copy(sources[source[first]], int(row[first]) * item, int(last - first) * item, target)
+        target.flush()
+        os.fsync(target.fileno())
+    os.replace(partial, path)
+
+
+def _copy(source: Path, start: int, length: int, target: BinaryIO) -> None:
+    """Append some bytes of the array in a file, with or without a header, to another file."""
+    if source.suffix == ".npy":
+        start += np.load(source, mmap_mode="r").offset
+    with open(source, "rb") as file:
+        file.seek(start)
+        while length:
+            piece = file.read(min(length, _PIECE))
+            if not piece:
+                raise OSError(f"{source} is too short: delete {source.parent} and read the survey again")
+            target.write(piece)
+            length -= len(piece)
+
+
+def _write_index(store: Path, packed: pd.DataFrame, settings: dict, key: str) -> None:
+    index = packed[["name", *KEY, "reason", "detail", "ra", "dec", "digest"]].copy()
+    named = coordinates_from_names(index["name"].to_list())
+    known = np.isfinite(named.ra.deg)
+    index["ra"] = np.where(known, named.ra.deg, index["ra"].to_numpy(float))
+    index["dec"] = np.where(known, named.dec.deg, index["dec"].to_numpy(float))
+    usable = (index["reason"] == "").to_numpy()
+    where = index.loc[usable, ["ra", "dec"]].to_numpy() * u.deg
+    index["group"] = np.int64(-1)
+    index.loc[usable, "group"] = friends_of_friends(SkyCoord(where))
+    index["digest"] = index["digest"].astype(np.int64)
+
+    content = hashlib.sha256(json.dumps(settings).encode())
+    content.update("\n".join(index.loc[usable, "name"]).encode())
+    content.update(index.loc[usable, "digest"].to_numpy("<i8"))
+    description = {**settings, "key": key, "fingerprint": content.hexdigest()}
+    table = pa.Table.from_pandas(index, preserve_index=False)
+    table = table.replace_schema_metadata({**table.schema.metadata, "lensq": json.dumps(description)})
+    partial = store / "index.partial"
+    pq.write_table(table, partial)
+    os.replace(partial, store / "index.parquet")
