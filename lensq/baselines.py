@@ -247,7 +247,7 @@ def fit_baselines(
         pca=pca,
         scale=scale,
         neighbours=NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(train))).fit(codes / scale),
-        forest=IsolationForest(200, random_state=state).fit(features),
+        forest=IsolationForest(n_estimators=200, random_state=state).fit(features),
         train_features=features,
         classifier=classifier.fit(selection, positive),
         out_of_fold=pd.Series(held_out, index=known["name"].to_numpy()),

@@ -72,20 +72,35 @@ def two_sample_chi_squared(normal: np.ndarray, anomaly: np.ndarray):
 
 
 def welch_t(values: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Welch's t of anomalies minus normals and its two-sided p-value, by dimension; 0 and 1 if constant."""
+    """Welch's t-test for samples of unequal variance (Welch 1947), column by column.
+
+    Args:
+        values: (N, D).
+        positive: (N,) bool, at least two of each kind.
+
+    Returns:
+        (D,) t of positives minus negatives and (D,) two-sided p-value; 0 and 1 where a column is constant.
+    """
     a, b = values[positive], values[~positive]
     va, vb = a.var(axis=0, ddof=1) / len(a), b.var(axis=0, ddof=1) / len(b)
-    varies = va + vb > 0
-    error = np.where(varies, va + vb, 1.0)
-    t = np.where(varies, (a.mean(axis=0) - b.mean(axis=0)) / np.sqrt(error), 0.0)
-    dof = error**2 / np.maximum(va**2 / (len(a) - 1) + vb**2 / (len(b) - 1), np.finfo(float).tiny)
-    return t, np.where(varies, 2 * stats.t.sf(np.abs(t), dof), 1.0)
+    varies = np.ptp(values, axis=0) > 0  # the variance of a constant is not always 0 in floating point
+    tiny = np.finfo(float).tiny
+    t = np.where(varies, (a.mean(axis=0) - b.mean(axis=0)) / np.sqrt(np.maximum(va + vb, tiny)), 0.0)
+    dof = (va + vb) ** 2 / np.maximum(va**2 / (len(a) - 1) + vb**2 / (len(b) - 1), tiny)
+    return t, np.where(varies, 2 * stats.t.sf(np.abs(t), np.maximum(dof, 1.0)), 1.0)
 
 
 def information(normal: np.ndarray, anomaly: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Relative entropy of anomalies from normals, and mutual information of bin and class, in nats.
+    """What a bin tells about the class, in nats.
 
-    Relative entropy adds half a count to each bin that holds an object, so that it stays finite.
+    Args:
+        normal: (..., K) counts.
+        anomaly: (..., K) counts.
+
+    Returns:
+        Relative entropy (Kullback-Leibler divergence) of anomalies from normals, with half a count added to
+        each bin that holds an object, so that it stays finite; and mutual information of bin and class.
+        Each of shape (...).
     """
     used = normal + anomaly > 0
     p, q = (normal + 0.5) * used, (anomaly + 0.5) * used
