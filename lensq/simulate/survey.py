@@ -32,6 +32,7 @@ def simulate_survey(
     workers: int | None = None,
     labels: str = "inspector",
     size: int = 64,
+    overwrite: bool = False,
     progress: bool = True,
 ) -> Path:
     """Write a simulated survey of `n` objects in the layout of the HSC set.
@@ -51,6 +52,8 @@ def simulate_survey(
         labels: What `candidates_list_selected.txt` holds: "inspector" for the objects flagged by eye,
             "truth" for the lenses.
         size: Side of the cutouts in pixels.
+        overwrite: Replace a simulated survey made with other settings or other code, rather than refuse;
+            a folder that the simulator did not make is never touched.
         progress: Show a progress bar.
 
     Returns:
@@ -70,6 +73,8 @@ def simulate_survey(
         "size": int(size),
         "code": code_fingerprint("simulate"),
     }
+    if overwrite:
+        _clear(folder, settings)
     if _finished(folder, settings):
         return folder
     shards = _open(folder, settings)
@@ -99,13 +104,20 @@ def _check(n, seed, mix, anomaly_rate, workers, labels, size) -> None:
         raise ValueError(f"size = {size}: cutouts have 16 to 512 pixels a side")
 
 
+def _clear(folder: Path, settings: dict) -> None:
+    """Remove a simulated survey made with other settings."""
+    record = folder / "simulation.json"
+    if record.is_file() and json.loads(record.read_text()) != settings:
+        shutil.rmtree(folder)
+
+
 def _finished(folder: Path, settings: dict) -> bool:
     record = folder / "simulation.json"
     if not record.is_file():
         return False
     if json.loads(record.read_text()) != settings:
         raise ValueError(
-            f"{folder} holds a survey made with other settings ({record}): choose another folder"
+            f"{folder} holds a survey made with other settings ({record}): choose another folder, or overwrite it"
         )
     return (folder / "truth.parquet").is_file()
 
