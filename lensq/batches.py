@@ -102,7 +102,7 @@ class Batches:
         survey: The survey; only `images`, `mask` and `names` are read.
         rows: (n,) row indices.
         preprocessing: Turns flux into what a network sees.
-        batch_size: Objects a batch (before sharing between processes, which take whole batches in turn).
+        batch_size: Objects a batch; several processes take whole batches in turn.
         labels: (n,) labels that training may see, -1 for not told; None tells none.
         seed: Keys all random numbers together with the epoch and the batch's index.
         shuffle: Draw a new order each epoch and drop the last, incomplete batch.
@@ -137,9 +137,15 @@ class Batches:
 
     def __len__(self) -> int:
         """Batches of this process in one epoch."""
-        total = len(self.rows) / self.batch_size
-        total = max(1, int(total)) if self.shuffle else int(np.ceil(total))
-        return max(1, total // self.world) if self.shuffle else len(range(self.rank, total, self.world))
+        if self.shuffle:
+            return max(1, len(self.rows) // self.size // self.world)
+        return len(range(self.rank, -(-len(self.rows) // self.size), self.world))
+
+    @property
+    def size(self) -> int:
+        """Objects in a batch: `batch_size`, or fewer where each process could not get a whole one."""
+        share = len(self.rows) // self.world if self.shuffle else -(-len(self.rows) // self.world)
+        return min(self.batch_size, max(share, 1))
 
     def positions(self, epoch: int) -> np.ndarray:
         """(n,) positions in `rows` in the order of this epoch."""
@@ -159,7 +165,7 @@ class Batches:
         for step in range(len(self)):
             index = step * self.world + self.rank
             # Sorted within the batch, so that a store larger than memory is read forwards.
-            chosen = np.sort(positions[index * self.batch_size : (index + 1) * self.batch_size])
+            chosen = np.sort(positions[index * self.size : (index + 1) * self.size])
             images, mask = read_pixels(self.survey, self.rows[chosen], self.device)
             if self.augmentation:
                 generator = keyed_generator(self.seed, "augmentation", epoch, index)

@@ -160,7 +160,9 @@ class Task(pl.LightningModule):
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         # Lightning's own clipping refuses fused optimisers under autocast, although bf16 needs no unscaling.
         norm = torch.nn.utils.clip_grad_norm_(self.vae.parameters(), self.recipe.gradient_clip)
-        self.log("train_gradient_norm", norm, on_step=False, on_epoch=True)
+        self.log(
+            "train_gradient_norm", norm, on_step=False, on_epoch=True, sync_dist=self.trainer.world_size > 1
+        )
 
     def configure_optimizers(self) -> dict[str, Any]:
         weights = [parameter for parameter in self.vae.parameters() if parameter.requires_grad]

@@ -93,9 +93,10 @@ def load_model(path: str | Path) -> Model:
         vae = VAE(ModelConfig.from_dict(document["config"]))
         vae.load_state_dict(held["state"])
     except Exception as error:
+        reason = f"{type(error).__name__}: {error}".split(". ")[0]
         raise ValueError(
-            f"{path} cannot be read as a model of lensq ({type(error).__name__}: {error}); it is damaged or "
-            "was written by another version: fit it again with resume=False"
+            f"{path} cannot be read as a model of lensq ({reason}); it is damaged or was written by another "
+            "version: fit it again with resume=False"
         ) from error
     return Model(
         vae=vae.eval(),
