@@ -22,23 +22,29 @@ VARIANTS = {file.stem[3:]: file.stem for file in sorted(NOTEBOOKS.glob("0[2-8]_*
 if OWN_SURVEY and not Path(OWN_SURVEY).is_dir():
     raise FileNotFoundError(f"{OWN_SURVEY}: SURVEY must name a folder of FITS cutouts")
 
-SURVEY = "survey/truth.parquet"
 CHOSEN = PROFILE["09_latent_chi_squared"].get("variant", "RESNET18_BETATC_VAE")
 
-# What each notebook reads and what it makes, beside its own executed copy.
+
+def executed(notebook):
+    return f"src/notebooks/{notebook}.ipynb"
+
+
+# What each notebook builds on, and the tables it makes beside its own executed copy. The survey, the packed
+# store and the models are not listed: they know themselves whether they are up to date, and Snakemake would
+# delete them before a rerun that could have used them.
 STUDY = {
-    "00_start_here": ([], [] if OWN_SURVEY else [SURVEY]),
-    "01_data_exploration": ([] if OWN_SURVEY else [SURVEY], ["results/survey.json"]),
+    "00_start_here": ([], []),
+    "01_data_exploration": ([executed("00_start_here")], ["results/survey.json"]),
     **{
-        notebook: (["results/survey.json"], [f"results/{variant}/model.pt", f"results/{variant}/scores.parquet"])
+        notebook: (["results/survey.json"], [f"results/{variant}/scores.parquet"])
         for variant, notebook in VARIANTS.items()
     },
     "09_latent_chi_squared": ([f"results/{CHOSEN}/scores.parquet"], [f"results/{CHOSEN}/dimensions.parquet"]),
-    "10_thresholding": ([f"results/{CHOSEN}/scores.parquet"], [f"results/{CHOSEN}/detection.json"]),
-    "13_candidates": (
-        [f"results/{CHOSEN}/{file}" for file in ("model.pt", "scores.parquet", "detection.json")],
-        ["results/candidates.csv"],
+    "10_thresholding": (
+        [f"results/{CHOSEN}/scores.parquet", f"results/{CHOSEN}/dimensions.parquet"],
+        [f"results/{CHOSEN}/detection.json"],
     ),
+    "13_candidates": ([f"results/{CHOSEN}/scores.parquet"], ["results/candidates.csv"]),
 }
 
 
@@ -48,6 +54,8 @@ def parameters(notebook):
         "survey": str(Path(OWN_SURVEY).resolve()) if OWN_SURVEY else str(HERE / "survey"),
         "results": str(HERE / "results"),
     }
+    if notebook == "13_candidates":
+        places["trained"] = places["results"]
     if notebook == "00_start_here":
         places["simulate"] = not OWN_SURVEY
     return yaml.safe_dump(PROFILE[notebook] | places, default_flow_style=True, width=10**6).strip()
@@ -57,7 +65,7 @@ rule book:
     input:
         [str(file) for file in sorted((ROOT / "book").rglob("*")) if file.suffix != ".pyc" and file.is_file()],
         [str(ROOT / name) for name in ("_config.yml", "_toc.yml")],
-        [f"src/notebooks/{name}.ipynb" for name in STUDY],
+        [executed(name) for name in STUDY],
     output:
         "html/index.html",
     log:
@@ -80,7 +88,7 @@ for notebook, (needs, makes) in STUDY.items():
             lib=[str(file) for file in rooms_of(NOTEBOOKS / f"{notebook}.ipynb")],
         output:
             makes,
-            nb=f"src/notebooks/{notebook}.ipynb",
+            nb=executed(notebook),
         log:
             nb=f"logs/{notebook}.ipynb",
         params:
