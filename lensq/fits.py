@@ -12,13 +12,14 @@ import bz2
 import io
 import itertools
 import math
+import os
 import re
 import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -35,8 +36,16 @@ LARGEST_SIDE = 20_000
 LARGEST_FILE = 2**30
 """Bytes, after decompression, beyond which a file is no cutout."""
 
-_BLOCK, _CARD = 2880, 80
+_BLOCK, _CARD, _EQUALS = 2880, 80, ord("=")
 _END = b"END".ljust(_CARD)
+_KEYWORDS = frozenset(
+    keyword.ljust(8).encode()
+    for keyword in (
+        *("XTENSION", "BITPIX", "NAXIS", "PCOUNT", "GCOUNT", "GROUPS", "BSCALE", "BZERO", "BLANK"),
+        *("EXTNAME", "EXTTYPE", "MP_BAD", "FLUXMAG0", "ZIMAGE", "ZNAXIS"),
+        *(f"{prefix}NAXIS{i}" for prefix in ("", "Z") for i in range(1, 10)),
+    )
+)
 _NUMBER_FORMATS = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _COMPANIONS = {
     *("MASK", "MSK", "FLAGS", "DQ", "VAR", "VARIANCE", "IVAR", "INVVAR", "WEIGHT", "WGT", "WHT", "ERR"),
@@ -106,9 +115,7 @@ def read_image(path: Path | str) -> FitsImage:
         UnusableError: there is no such image.
     """
     try:
-        if (length := Path(path).stat().st_size) > LARGEST_FILE:
-            raise UnusableError("unreadable", f"{length} bytes are too many for a cutout")
-        content = Path(path).read_bytes()
+        content = _content(path)
     except OSError as error:
         raise UnusableError("unreadable", error.strerror or str(error)) from error
     plain = _decompressed(content)
@@ -120,6 +127,20 @@ def read_image(path: Path | str) -> FitsImage:
         if refusal.reason in ("wrong dimensions", "under 32 px"):
             raise
         return _second_opinion(plain, refusal)
+
+
+def _content(path: Path | str) -> bytes:
+    file = os.open(path, os.O_RDONLY)  # for files this small, Python's own file objects cost too much
+    try:
+        length = os.fstat(file).st_size
+        if length > LARGEST_FILE:
+            raise UnusableError("unreadable", f"{length} bytes are too many for a cutout")
+        content = os.read(file, length)
+        while len(content) < length and (more := os.read(file, length - len(content))):
+            content += more
+        return content
+    finally:
+        os.close(file)
 
 
 def _truncated(detail: str) -> UnusableError:
@@ -148,57 +169,56 @@ def _decompressed(content: bytes) -> bytes:
     return content
 
 
-@dataclass(frozen=True)
-class _Hdu:
+class _Hdu(NamedTuple):
     """A header, what it says of its data, and where in the file these lie."""
 
     index: int
     header: bytes
+    cards: dict[bytes, bytes]  # the cards in `_KEYWORDS`: what follows the equals sign
     shape: tuple[int, ...]  # axes in numpy's order; () where there is no image
-    number_format: int  # BITPIX
-    compressed: bool
     start: int  # of the data, bytes
     end: int
 
     @property
     def names(self) -> set[str]:
-        both = f"{_value(self.header, 'EXTNAME')} {_value(self.header, 'EXTTYPE')}"
-        return set(re.findall("[A-Z]+", both.upper())) - {"NONE", "COMPRESSED"}
+        both = _text(self.cards, b"EXTNAME ") + " " + _text(self.cards, b"EXTTYPE ")
+        return set(re.findall("[A-Z]+", both.upper())) - {"COMPRESSED"}
 
     @property
     def is_companion(self) -> bool:
-        return not _COMPANIONS.isdisjoint(self.names) or b"MP_BAD " in self.header
+        return not _COMPANIONS.isdisjoint(self.names) or b"MP_BAD  " in self.cards
 
 
-def _value(header: bytes, keyword: str) -> str | None:
-    """Value of the first card with this keyword, without quotes and comment."""
-    card = keyword.ljust(8).encode() + b"="
-    at = header.find(card)
-    while at % _CARD:
-        if at < 0:
-            return None
-        at = header.find(card, at + 1)
-    text = header[at + 9 : at + _CARD].decode("latin-1").strip()
-    if text.startswith("'"):
-        return text[1:].split("'")[0].strip()
-    return text.split("/")[0].strip()
+def _text(cards: dict[bytes, bytes], keyword: bytes) -> str:
+    value = cards.get(keyword, b"").decode("latin-1").strip()
+    return value[1:].split("'")[0].strip() if value.startswith("'") else value.split("/")[0].strip()
 
 
-def _number(header: bytes, keyword: str, default: float) -> float:
+def _number(cards: dict[bytes, bytes], keyword: bytes, default: float) -> float:
+    if keyword not in cards:
+        return default
     try:
-        return float((_value(header, keyword) or "").upper().replace("D", "E"))
+        return float(cards[keyword].split(b"/")[0].upper().replace(b"D", b"E"))
     except ValueError:
         return default
 
 
-def _integer(header: bytes, keyword: str, default: int | None = None) -> int:
-    text = _value(header, keyword)
-    if text is None and default is not None:
+def _integer(cards: dict[bytes, bytes], keyword: bytes, default: int | None = None) -> int:
+    if keyword not in cards and default is not None:
         return default
     try:
-        return int(text or "")
-    except ValueError:
-        raise UnusableError("not FITS", f"a header has {keyword} = {text}") from None
+        return int(cards[keyword].split(b"/")[0])
+    except (KeyError, ValueError):
+        value = _text(cards, keyword) or "nothing"
+        raise UnusableError("not FITS", f"a header has {value} for {keyword.decode().strip()}") from None
+
+
+def _axes(cards: dict[bytes, bytes], prefix: bytes) -> list[int]:
+    n = _integer(cards, prefix.ljust(8))
+    axes = [_integer(cards, (b"%b%d" % (prefix, i + 1)).ljust(8)) for i in range(n)]
+    if min(axes, default=0) < 0:
+        raise UnusableError("not FITS", f"a header has the axes {axes}")
+    return axes
 
 
 def _walk(content: bytes) -> Iterator[_Hdu]:
@@ -210,24 +230,29 @@ def _walk(content: bytes) -> Iterator[_Hdu]:
             end = content.find(_END, end + 1)
         if end < 0:
             raise _truncated(f"the header of HDU {index} has no end, the file has {len(content)} bytes")
-        header = content[start : end + _CARD]
-        data = start + -(-len(header) // _BLOCK) * _BLOCK
-        bits = _integer(header, "BITPIX")
-        axes = [_integer(header, f"NAXIS{i + 1}") for i in range(_integer(header, "NAXIS"))]
-        groups, parameters = _integer(header, "GCOUNT", 1), _integer(header, "PCOUNT", 0)
-        grouped = bool(axes) and axes[0] == 0 and _value(header, "GROUPS") == "T"
+        cards: dict[bytes, bytes] = {}
+        for at in range(start, end, _CARD):
+            keyword = content[at : at + 8]
+            if keyword in _KEYWORDS and content[at + 8] == _EQUALS:
+                cards.setdefault(keyword, content[at + 9 : at + _CARD])
+        axes = _axes(cards, b"NAXIS")
+        grouped = bool(axes) and axes[0] == 0 and _text(cards, b"GROUPS  ") == "T"
         elements = math.prod(axes[grouped:]) if axes else 0
-        length = abs(bits) // 8 * groups * (parameters + elements)
-        compressed = _value(header, "ZIMAGE") == "T"
-        if compressed:
-            bits = _integer(header, "ZBITPIX")
-            axes = [_integer(header, f"ZNAXIS{i + 1}") for i in range(_integer(header, "ZNAXIS"))]
-        elif grouped or (index and _value(header, "XTENSION") != "IMAGE"):
+        elements = _integer(cards, b"GCOUNT  ", 1) * (_integer(cards, b"PCOUNT  ", 0) + elements)
+        length = abs(_integer(cards, b"BITPIX  ")) // 8 * elements
+        if b"ZIMAGE  " in cards:
+            axes = _axes(cards, b"ZNAXIS")
+        elif grouped or (index and _text(cards, b"XTENSION") != "IMAGE"):
             axes = []
         while len(axes) > 2 and axes[-1] == 1:
             del axes[-1]
-        yield _Hdu(index, header, tuple(axes[::-1]), bits, compressed, data, data + length)
-        start, index = data + -(-length // _BLOCK) * _BLOCK, index + 1
+        data = start + _blocks(end + _CARD - start)
+        yield _Hdu(index, content[start : end + _CARD], cards, tuple(axes[::-1]), data, data + length)
+        start, index = data + _blocks(length), index + 1
+
+
+def _blocks(length: int) -> int:
+    return -(-length // _BLOCK) * _BLOCK
 
 
 def _choose(walk: Iterator[_Hdu]) -> tuple[_Hdu, list[_Hdu]]:
@@ -264,7 +289,7 @@ def _decode(content: bytes, path: Path | str | None) -> FitsImage:
     walk = _walk(content)
     hdu, seen = _choose(walk)
     _check_sides(hdu.shape)
-    pixels = _decompress_tiles(hdu, path) if hdu.compressed else _decode_numbers(hdu, content)
+    pixels = _decompress_tiles(hdu, path) if b"ZIMAGE  " in hdu.cards else _decode_numbers(hdu, content)
     return FitsImage(_at_zero_point(pixels, [hdu, *seen], walk), hdu.header)
 
 
@@ -278,17 +303,17 @@ def _check_sides(shape: tuple[int, ...]) -> None:
 def _decode_numbers(hdu: _Hdu, content: bytes) -> np.ndarray:
     if hdu.end > len(content):
         raise _truncated(f"the image ends at byte {hdu.end}, the file at {len(content)}")
-    if hdu.number_format not in _NUMBER_FORMATS:
-        raise UnusableError("not FITS", f"a header has BITPIX = {hdu.number_format}")
-    stored = np.frombuffer(content, _NUMBER_FORMATS[hdu.number_format], math.prod(hdu.shape), hdu.start)
-    scale, zero = _number(hdu.header, "BSCALE", 1.0), _number(hdu.header, "BZERO", 0.0)
+    cards, bits = hdu.cards, _integer(hdu.cards, b"BITPIX  ")
+    if bits not in _NUMBER_FORMATS:
+        raise UnusableError("not FITS", f"a header has {bits} for BITPIX")
+    stored = np.frombuffer(content, _NUMBER_FORMATS[bits], math.prod(hdu.shape), hdu.start)
+    scale, zero = _number(cards, b"BSCALE  ", 1.0), _number(cards, b"BZERO   ", 0.0)
+    if bits == -32 and (scale, zero) == (1.0, 0.0):
+        return stored.astype(np.float32).reshape(hdu.shape)
     with np.errstate(over="ignore", invalid="ignore"):
-        if (scale, zero) == (1.0, 0.0):
-            pixels = stored.astype(np.float32)
-        else:
-            pixels = (stored * scale + zero).astype(np.float32)
-    if hdu.number_format > 0 and _value(hdu.header, "BLANK") is not None:
-        pixels[stored == _integer(hdu.header, "BLANK")] = np.nan
+        pixels = (stored * scale + zero).astype(np.float32)
+    if bits > 0 and b"BLANK   " in cards:
+        pixels[stored == _integer(cards, b"BLANK   ")] = np.nan
     return pixels.reshape(hdu.shape)
 
 
@@ -312,7 +337,7 @@ def _at_zero_point(pixels: np.ndarray, first: list[_Hdu], walk: Iterator[_Hdu]) 
     """Scale the fluxes by the first FLUXMAG0, looked for in `first` before the rest of the file."""
     try:
         for hdu in itertools.chain(first, walk):
-            flux = _number(hdu.header, "FLUXMAG0", math.nan)
+            flux = _number(hdu.cards, b"FLUXMAG0", math.nan)
             if flux > 0 and math.isfinite(flux):
                 scale = 10 ** (0.4 * ZERO_POINT) / flux
                 return pixels if abs(scale - 1) < 1e-6 else pixels * np.float32(scale)
@@ -342,6 +367,6 @@ def _second_opinion(content: bytes, refusal: UnusableError) -> FitsImage:
 
 
 def _from_astropy(index: int, hdu: PrimaryHDU | ImageHDU) -> _Hdu:
-    header = hdu.header
-    shape = tuple(hdu.shape or ()) if hdu.is_image else ()
-    return _Hdu(index, header.tostring().encode("latin-1"), shape, header.get("BITPIX", 8), False, 0, 0)
+    header = hdu.header.tostring().encode("latin-1")
+    cards = {header[at : at + 8]: header[at + 9 : at + _CARD] for at in range(0, len(header), _CARD)}
+    return _Hdu(index, header, cards, tuple(hdu.shape or ()) if hdu.is_image else (), 0, 0)

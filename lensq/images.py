@@ -65,13 +65,18 @@ def fit_to_size(image: np.ndarray, size: int, resize: bool = False) -> tuple[np.
     pixels = np.zeros((size, size), np.float32)
     mask = np.zeros((size, size), bool)
     (rows_out, rows_in), (columns_out, columns_in) = (_overlap(n, size) for n in image.shape)
-    cut = image[rows_in, columns_in]
-    with np.errstate(over="ignore"):
-        pixels[rows_out, columns_out] = cut
-    mask[rows_out, columns_out] = _is_flux(pixels[rows_out, columns_out])
-    if not mask.all():
-        pixels[~mask] = 0
+    cut = _single_precision(image[rows_in, columns_in])
+    real = _is_flux(cut)
+    np.copyto(pixels[rows_out, columns_out], cut, where=real)
+    mask[rows_out, columns_out] = real
     return pixels, mask
+
+
+def _single_precision(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype == np.float32:
+        return pixels
+    with np.errstate(over="ignore"):
+        return pixels.astype(np.float32)
 
 
 @lru_cache(maxsize=1024)
@@ -89,8 +94,7 @@ def _is_flux(pixels: np.ndarray) -> np.ndarray:
 def _resized(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     side = min(image.shape)
     rows, columns = (_overlap(n, side)[1] for n in image.shape)
-    with np.errstate(over="ignore"):
-        cut = np.asarray(image[rows, columns], np.float32).astype(np.float64)
+    cut = _single_precision(image[rows, columns])
     real = _is_flux(cut)
     weights = _bilinear_weights(side, size)
     pixels = weights @ np.where(real, cut, 0.0) @ weights.T

@@ -119,7 +119,7 @@ def _record(file: str, length: int, time: int) -> dict:
 
 
 def _opened(task: Task, extension: str) -> BinaryIO:
-    return open(task.shard.with_suffix(extension), "wb")
+    return open(task.shard.with_suffix(extension), "wb", buffering=2**20)
 
 
 def _write_records(task: Task, records: list[dict]) -> None:
