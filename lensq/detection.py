@@ -18,8 +18,6 @@ from lensq.latent import STATISTICS, choose_dimensions, dimension_statistics, la
 from lensq.metrics import PREVALENCE, PREVALENCES
 from lensq.wall import admit, labelled
 
-TASK_B_SHARES = {"graded": 0.00108, "flagged": 0.051 - 0.00108, "rejected": 1 - 0.051}
-
 
 @dataclass(frozen=True)
 class Detector:
@@ -138,8 +136,8 @@ def choose_detector(
         statistic: see `Detector`, likewise `combine`.
         dimensions: latent dimensions; by default chosen by `rule` and `n` from `dimension_statistics`.
         rule: see `lensq.latent.choose_dimensions`, likewise `n`.
-        direction: 1 or -1; by default the one with an AUROC above one half. Every score column is made so
-            that 1 is right, which needs no labels.
+        direction: 1 or -1; by default the one with an AUROC above one half, which uses labels. Every score
+            column but `elbo` is made so that 1 is right.
         fpr: the threshold flags at most this share of the normals; by default it has the highest F1.
         prevalence: the share of positives under which F1 is highest.
         against: the column that tells positives, see `lensq.wall.labelled`.
@@ -147,7 +145,8 @@ def choose_detector(
 
     Raises:
         LeakageError: if a row is not of the selection split.
-        ValueError: if no dimension is chosen, or see `lensq.metrics.threshold_at_fpr`.
+        ValueError: if no dimension is chosen, the score is the same for all objects, or see
+            `lensq.metrics.threshold_at_fpr`.
     """
     admit(scores, "selection", purpose="choose_detector")
     rows, positive = labelled(scores, against)
@@ -170,9 +169,11 @@ def choose_detector(
         "against": against,
         "clusters": clusters,
     }
+    value = Detector(**chosen).score(rows)
+    if np.ptp(value) == 0:
+        raise ValueError(f"{statistic!r} collapsed: all {len(rows)} objects have the score {value[0]:g}")
     if direction is None:
-        upright = Detector(**chosen).score(rows)
-        direction = 1 if roc_auc_score(positive, upright) >= 0.5 else -1
+        direction = 1 if roc_auc_score(positive, value) >= 0.5 else -1
     value = Detector(**chosen, direction=direction).score(rows)
     if fpr is None:
         threshold = metrics.best_threshold(value, positive, prevalence=prevalence)
@@ -313,44 +314,3 @@ def threshold_curves(
         curve = metrics.operating_curve(detector.score(rows), positive, prevalence=prevalence)
         parts.append(curve.assign(dimensions=count))
     return pd.concat(parts, ignore_index=True)
-
-
-def task_b_weights(scores: pd.DataFrame) -> pd.Series:
-    """Weights that give a sample the real catalogue's shares of graded, flagged and rejected objects.
-
-    Graded candidates are 0.108% of the catalogue of Chan et al. (2023), flagged ones 5.1%. Among the
-    rest of task B, flagged but not graded objects thus weigh as they do there.
-
-    Args:
-        scores: Scores table.
-
-    Returns:
-        One weight an object (0 if unlabelled) with sum 1; a stratum without objects leaves its share to
-        the others. `lensq.metrics.effective_size` tells what the weighting costs.
-    """
-    graded = scores["graded"].to_numpy(bool)
-    stratum = np.select(
-        [graded, scores["label"] == 1, scores["label"] == 0], ["graded", "flagged", "rejected"], "unlabelled"
-    )
-    weights = np.zeros(len(scores))
-    for name, share in TASK_B_SHARES.items():
-        members = stratum == name
-        weights[members] = share / max(members.sum(), 1)
-    return pd.Series(weights / weights.sum(), index=scores.index, name="task_b_weight")
-
-
-def shuffle_labels(scores: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-    """The table with its classes dealt anew within each split: every metric has to fall to chance.
-
-    Args:
-        scores: Scores table; `label`, `graded` and, if there, `is_lens` move together.
-        seed: seed of the shuffle.
-    """
-    rng = np.random.default_rng(seed)
-    columns = [c for c in ("label", "graded", "is_lens") if c in scores]
-    shuffled = scores.copy()
-    for rows in scores.reset_index(drop=True).groupby("split").indices.values():
-        dealt = scores[columns].iloc[rng.permutation(rows)]
-        for column in columns:
-            shuffled.iloc[rows, shuffled.columns.get_loc(column)] = dealt[column].to_numpy()
-    return shuffled

@@ -70,3 +70,20 @@ def labelled(scores: pd.DataFrame, against: str = "label") -> tuple[pd.DataFrame
             f"{(~positive).sum()} negatives in these {len(scores)} rows"
         )
     return rows, positive
+
+
+def shuffle_labels(scores: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """The table with its classes dealt anew within each split: every metric has to fall to chance.
+
+    Args:
+        scores: Scores table; `label`, `graded` and, if there, `is_lens` move together.
+        seed: seed of the shuffle.
+    """
+    rng = np.random.default_rng(seed)
+    columns = [c for c in ("label", "graded", "is_lens") if c in scores]
+    shuffled = scores.copy()
+    for rows in scores.reset_index(drop=True).groupby("split").indices.values():
+        dealt = scores[columns].iloc[rng.permutation(rows)]
+        for column in columns:
+            shuffled.iloc[rows, shuffled.columns.get_loc(column)] = dealt[column].to_numpy()
+    return shuffled
