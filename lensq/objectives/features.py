@@ -89,7 +89,7 @@ class EfficientNetLite0(nn.Module):
 
     @torch.no_grad()
     def variances(self) -> dict[str, float]:
-        """Variance of each layer over ImageNet, from the scales of its batch normalisations."""
+        """Variance of each layer on photographs, within a factor of ten, from its normalisations."""
         variance = float(self._bn0.weight.square().mean())
         found = {"stem": variance}
         for i, block in enumerate(self._blocks):
@@ -149,7 +149,7 @@ class VGG19BN(nn.Module):
                 )
             except OSError as error:
                 raise FileNotFoundError(
-                    "VGG19-BN's weights are not in torch's cache and cannot be downloaded: give their file as "
+                    "VGG19-BN's weights are not in torch's cache and cannot be downloaded: give a file as "
                     'feature_weights, or take feature_network="efficientnet-lite0", which is installed'
                 ) from error
         return {name: value for name, value in state.items() if name.startswith("features.")}
