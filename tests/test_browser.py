@@ -1,0 +1,222 @@
+"""The built book in a browser: what a reader meets, page by page, without a network.
+
+Each page is visited once, wide and then as narrow as a phone; the tests look at what was seen there.
+"""
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from playwright.sync_api import Page, expect, sync_playwright
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parents[1]
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+NOTEBOOKS = [page for page in PAGES if page.startswith("notebooks/")]
+BINDER = "https://mybinder.org/v2/gh/lensq/lensq/main?urlpath=lab/tree/"
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+FLAGS += ["--disable-background-networking", "--disable-component-update"]
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+# Of the theme's own scripts: a constant that it declares twice, and MathJax 2's name where there are widgets.
+HARMLESS = [
+    r"Identifier 'THEBE_JS_URL' has already been declared",
+    r"Cannot read properties of undefined \(reading 'Queue'\)",
+]
+
+LOOK = """() => {
+  const article = document.querySelector("article") || document.body;
+  return {
+    images: [...document.images].map(i => ({
+      src: i.src, alt: i.alt, loaded: i.complete && i.naturalWidth > 0, figure: article.contains(i)})),
+    links: [...document.querySelectorAll("a[href]")].map(a => a.href),
+    formulas: document.querySelectorAll("span.math, div.math").length,
+    drawn: document.querySelectorAll("mjx-container").length,
+    broken: [...document.querySelectorAll("[data-mjx-error], mjx-merror")].map(e => e.textContent),
+    titles: document.querySelectorAll("article h1").length,
+  };
+}"""
+
+TOO_WIDE = """() => {
+  const page = document.documentElement;
+  if (page.scrollWidth <= page.clientWidth) return [];
+  return [...document.querySelectorAll("article *")]
+    .filter(e => e.getBoundingClientRect().right > page.clientWidth + 1)
+    .map(e => e.tagName + "." + e.className).slice(0, 5).concat(["page: " + page.scrollWidth + " px"]);
+}"""
+
+
+@dataclass
+class Visit:
+    """What happened on one page."""
+
+    errors: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    seen: dict = field(default_factory=dict)
+    too_wide: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="session")
+def book(study) -> Path:
+    """The folder of the built book."""
+    return study / "html"
+
+
+@pytest.fixture(scope="session")
+def session(chromium):
+    """One browser for all tests of the book."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def web(session):
+    """A fresh page as wide as a desk's."""
+    context = session.new_context(viewport=DESKTOP, color_scheme="light")
+    yield context.new_page()
+    context.close()
+
+
+def settle(page: Page) -> None:
+    """Wait until formulas are drawn."""
+    page.evaluate("() => window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => 0) : 0")
+
+
+@pytest.fixture(scope="session")
+def visits(session, book) -> dict[str, Visit]:
+    """Every page of the book, visited once."""
+    context = session.new_context(viewport=DESKTOP, color_scheme="light")
+    page, visits = context.new_page(), {}
+    now = Visit()
+    page.on("pageerror", lambda error: now.errors.append(str(error)))
+    page.on("requestfailed", lambda request: now.failed.append(request.url))
+    page.on(
+        "request",
+        lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else now.outside.append(r.url),
+    )
+    for name in PAGES:
+        now = visits[name] = Visit()
+        page.set_viewport_size(DESKTOP)
+        page.goto((book / f"{name}.html").as_uri())
+        settle(page)
+        now.seen = page.evaluate(LOOK)
+        page.set_viewport_size(PHONE)
+        now.too_wide = page.evaluate(TOO_WIDE)
+    context.close()
+    return visits
+
+
+@pytest.mark.parametrize("name", PAGES)
+class TestEveryPage:
+    def test_scripts_run_without_errors(self, visits, name):
+        known = re.compile("|".join(HARMLESS))
+        assert [error for error in visits[name].errors if not known.search(error)] == []
+
+    def test_nothing_is_fetched_from_outside(self, visits, name):
+        assert visits[name].outside == []
+        assert visits[name].failed == []
+
+    def test_images_are_there_and_figures_are_described(self, visits, name):
+        images = visits[name].seen["images"]
+        assert [image["src"] for image in images if not image["loaded"]] == []
+        figures = [image for image in images if image["figure"]]
+        mute = [i["src"] for i in figures if len(i["alt"]) < 20 or i["alt"].endswith((".png", ".svg"))]
+        assert mute == []
+
+    def test_formulas_are_drawn(self, visits, name):
+        seen = visits[name].seen
+        assert seen["broken"] == []
+        assert seen["drawn"] == seen["formulas"]
+
+    def test_links_inside_the_book_resolve(self, visits, name):
+        dead = []
+        for link in sorted(set(visits[name].seen["links"])):
+            parts = urlsplit(link)
+            if parts.scheme != "file":
+                continue
+            target = Path(unquote(parts.path))
+            wanted = unquote(parts.fragment)
+            if not target.is_file() or (wanted and f'id="{wanted}"' not in target.read_text()):
+                dead.append(link)
+        assert dead == []
+
+    def test_a_phone_shows_it_without_scrolling_sideways(self, visits, name):
+        assert visits[name].too_wide == []
+
+    def test_it_has_one_title(self, visits, name):
+        assert visits[name].seen["titles"] == 1
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_can_be_launched_and_downloaded(visits, book, name):
+    links = visits[name].seen["links"]
+    assert [link for link in links if "mybinder.org" in link] == [f"{BINDER}{name}.ipynb"]
+    (download,) = {
+        unquote(urlsplit(link).path) for link in links if link.endswith(".ipynb") and "_sources" in link
+    }
+    assert json.loads(Path(download).read_text())["nbformat"] == 4
+
+
+def test_the_book_opens_on_its_front_page(web, book):
+    web.goto((book / "index.html").as_uri())
+    web.wait_for_url("**/book/index.html")
+    headline = web.locator(".headline > div")
+    assert headline.count() == 5
+    for number in headline.locator("strong").all_inner_texts():
+        assert re.fullmatch(r"\d+%|\d\.\d+", number)
+
+
+def test_formulas_of_every_kind_are_there(visits):
+    assert sum(visit.seen["formulas"] for visit in visits.values()) > 50
+
+
+def test_search_finds_a_page_by_a_word_in_it(web, book):
+    web.goto((book / "book/index.html").as_uri())
+    web.keyboard.press("Control+k")
+    web.locator("dialog input[type=search]:visible, .search-button__wrapper input:visible").first.fill(
+        "conformal"
+    )
+    web.keyboard.press("Enter")
+    web.wait_for_url("**/search.html?q=conformal*")
+    results = web.locator("ul.search li a")
+    expect(results.first).to_be_visible()
+    assert any("book/methods.html" in link.get_attribute("href") for link in results.all())
+
+
+def test_light_turns_dark_and_stays_so(web, book):
+    def brightness() -> float:
+        colour = web.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, re.findall(r"\d+", colour)[:3])) / 765
+
+    web.goto((book / "book/background.html").as_uri())
+    assert brightness() > 0.9
+    button = web.locator("button.theme-switch-button:visible").first
+    for _ in range(3):
+        if web.locator("html").get_attribute("data-theme") == "dark":
+            break
+        button.click()
+    assert brightness() < 0.2
+    assert "invert" in web.locator("img.schematic").evaluate("image => getComputedStyle(image).filter")
+    web.goto((book / "book/data.html").as_uri())
+    assert web.locator("html").get_attribute("data-theme") == "dark"
+
+
+def test_a_phone_opens_the_contents(web, book):
+    web.set_viewport_size(PHONE)
+    web.goto((book / "book/index.html").as_uri())
+    link = web.locator("nav.bd-links a", has_text="Methods").first
+    expect(link).not_to_be_in_viewport()
+    web.locator("button.primary-toggle:visible").first.click()
+    expect(link).to_be_in_viewport()
+    link.click()
+    web.wait_for_url("**/book/methods.html")
