@@ -73,7 +73,7 @@ rule book:
     shell:
         "rm -rf src/book && cp -r {ROOT:q}/book {ROOT:q}/_config.yml {ROOT:q}/_toc.yml src/"
         " && echo 'Building the book' && rm -rf _build html"
-        " && (jupyter-book build src --path-output . -W --keep-going > {log} 2>&1 || (cat {log}; exit 1))"
+        " && (NO_COLOR=1 jupyter-book build src --path-output . -W --keep-going > {log} 2>&1 || (cat {log}; exit 1))"
         " && mv _build/html html && rm -r _build"
 
 
