@@ -6,7 +6,7 @@ The rooms: `parameters` (every number with its source), `population` (lensed qua
 agrees with OM10 and with real pixels).
 """
 
-from lensq.simulate.cutout import Cutout, make_cutout
+from lensq.simulate.cutout import Cutout, Target, make_cutout
 from lensq.simulate.parameters import parameter_table
 from lensq.simulate.scenes import CLASSES, MIXES
 from lensq.simulate.survey import simulate_survey
@@ -16,6 +16,7 @@ __all__ = [
     "CLASSES",
     "MIXES",
     "Cutout",
+    "Target",
     "make_cutout",
     "parameter_table",
     "read_truth",

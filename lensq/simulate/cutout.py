@@ -8,8 +8,27 @@ from lensq.simulate.artefacts import ARTEFACTS
 from lensq.simulate.inspector import clarity, inspect
 from lensq.simulate.light import magnitude
 from lensq.simulate.observe import add_background, add_noise, draw_conditions, render
-from lensq.simulate.parameters import INSTRUMENT
-from lensq.simulate.scenes import CLASSES, Scene, lens, neighbours
+from lensq.simulate.parameters import INSTRUMENT, LIGHT
+from lensq.simulate.scenes import Scene, make_scene, neighbours
+
+_SCENE, _OBSERVATION, _INSPECTION, _SIZE = range(4)  # what a random stream is for
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be simulated.
+
+    Attributes:
+        name: "lens" or a class of ordinary objects.
+        index: number of the object in its survey.
+        shift: whole pixels from the first to the second cutout of this scene; (0, 0) if there is one only.
+        second: this is the second cutout: the scene is that of object `index - 1`.
+    """
+
+    name: str
+    index: int
+    shift: tuple[int, int] = (0, 0)
+    second: bool = False
 
 
 @dataclass(frozen=True)
@@ -18,54 +37,88 @@ class Cutout:
 
     Attributes:
         image: (size, size) float32, counts at zero point 27.
-        truth: one row of the truth table.
+        truth: one row of the truth table, without name and position.
     """
 
     image: np.ndarray
     truth: dict
 
 
-def _stream(seed: int, index: int, use: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, index, use)))
+def make_cutout(
+    target: Target, *, seed: int, size: int | tuple[int, ...] = 64, control: str | None = None
+) -> Cutout:
+    """Make one object of a survey; the same whenever and wherever it is made.
 
+    Args:
+        target: Which object, and of which class.
+        seed: Seed of the survey.
+        size: Side in pixels, or several of which one is drawn for each object.
+        control: "flux" rescales ordinary objects to the brightness of lenses.
+    """
+    scene_index = target.index - target.second
 
-def make_cutout(name: str, *, seed: int, index: int, size: int = 64) -> Cutout:
-    """Make the object number `index` of the survey `seed`, of class `name` ("lens" or an ordinary one)."""
-    rng = _stream(seed, index, 0)
-    scene = lens(rng) if name == "lens" else CLASSES[name](rng)
-    x, y = _catalogue_centre(scene, rng)
-    parts = [part.shift(-x, -y) for part in scene.parts]
-    parts += neighbours(rng, (size + 8) * INSTRUMENT.pixel_scale)
-    rng = _stream(seed, index, 1)
-    conditions = draw_conditions(rng)
+    def stream(use: int, index: int = scene_index) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, index, use)))
+
+    sizes = np.atleast_1d(size)
+    side = int(sizes[stream(_SIZE).integers(len(sizes))]) if len(sizes) > 1 else int(sizes[0])
+    rng = stream(_SCENE)
+    paired = target.shift != (0, 0)
+    at = tuple(INSTRUMENT.pixel_scale * step for step in target.shift) if paired else None
+    scene = make_scene(target.name, rng, at)
+    if control == "flux" and target.name != "lens":
+        scene = scene.rescaled(float(np.interp(rng.random(), *_lens_brightness())))
+    origin = np.zeros(2) if paired else np.array(_catalogue_centre(scene, rng))
+    conditions = draw_conditions(rng := stream(_OBSERVATION))
     offset = rng.uniform(-INSTRUMENT.centring_error, INSTRUMENT.centring_error, 2)
-    image = add_background(add_noise(render(parts, conditions, size, tuple(offset)), conditions, rng), rng)
+    canvas = _canvas(scene, origin, offset, conditions, side, target.shift, rng)
+    x, y = _corner(target)
+    image = canvas[y : y + side, x : x + side]
     kind = ""
-    if name == "artefact":
+    if target.name == "artefact":
         kind = str(rng.choice(list(ARTEFACTS)))
         image = ARTEFACTS[kind](image, rng)
-    verdict = inspect(name, clarity(scene.resemblance, conditions), _stream(seed, index, 2))
+    verdict = inspect(target.name, clarity(scene.resemblance, conditions), stream(_INSPECTION, target.index))
+    centre = offset - np.array(target.shift) * target.second
     truth = {
-        "index": index,
-        "class": name,
-        "is_lens": name == "lens",
+        "index": target.index,
+        "class": target.name,
+        "is_lens": target.name == "lens",
+        "parent": scene_index if target.second else -1,
         "magnitude_i": float(magnitude(scene.flux)),
         **scene.truth,
         "total_magnitude": float(magnitude(scene.flux)),
-        "centre_x": -x + offset[0] * INSTRUMENT.pixel_scale,
-        "centre_y": -y + offset[1] * INSTRUMENT.pixel_scale,
+        "centre_x": float(centre[0] * INSTRUMENT.pixel_scale - origin[0]),
+        "centre_y": float(centre[1] * INSTRUMENT.pixel_scale - origin[1]),
         "seeing": conditions.seeing,
         "sky": conditions.sky,
         "gain": conditions.gain,
         "exposures": conditions.exposures,
         "artefact": kind,
-        "size": size,
+        "size": side,
         "clarity": verdict.clarity,
         "flagged": verdict.flagged,
         "grade": verdict.grade,
         "graded": verdict.graded,
     }
     return Cutout(image.astype(np.float32), truth)
+
+
+def _canvas(scene: Scene, origin, offset, conditions, side: int, shift: tuple[int, int], rng) -> np.ndarray:
+    """The sky that holds both cutouts of a scene, with noise; just the cutout if there is one only."""
+    height, width = side + abs(shift[1]), side + abs(shift[0])
+    parts = [part.shift(*-origin) for part in scene.parts]
+    middle = np.array(shift) / 2
+    field = (max(height, width) + 8) * INSTRUMENT.pixel_scale
+    parts += [part.shift(*(middle * INSTRUMENT.pixel_scale)) for part in neighbours(rng, field)]
+    light = render(parts, conditions, (height, width), tuple(offset - middle))
+    return add_background(add_noise(light, conditions, rng), rng)
+
+
+def _corner(target: Target) -> tuple[int, int]:
+    """Where in the canvas this cutout begins, (x, y) in pixels."""
+    first = [max(0, -step) for step in target.shift]
+    return tuple(start + target.second * step for start, step in zip(first, target.shift, strict=True))
 
 
 def _catalogue_centre(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
@@ -77,3 +130,8 @@ def _catalogue_centre(scene: Scene, rng: np.random.Generator) -> tuple[float, fl
     x = sum(part.flux * part.centroid.x for part in scene.parts) / total
     y = sum(part.flux * part.centroid.y for part in scene.parts) / total
     return float(x), float(y)
+
+
+def _lens_brightness() -> tuple[np.ndarray, tuple[float, ...]]:
+    """Cumulative share and total magnitude of lensed systems, for the flux-matched control."""
+    return np.linspace(0, 1, len(LIGHT.lens_total_magnitudes)), LIGHT.lens_total_magnitudes

@@ -8,8 +8,9 @@ import galsim
 import numpy as np
 from lenstronomy.LightModel.light_model import LightModel
 
+from lensq.simulate.lens_equation import ray_shooting
 from lensq.simulate.parameters import INSTRUMENT, LIGHT
-from lensq.simulate.population import LENS_MODEL, LensedQuasar
+from lensq.simulate.population import LensedQuasar
 
 ACCURACY = galsim.GSParams(folding_threshold=1e-2, maximum_fft_size=16384)
 _INDICES = np.array([0.5, 0.8, 1, 1.3, 1.6, 2, 2.5, 3, 3.5, 4, 4.5, 5])
@@ -160,7 +161,7 @@ def arcs(lens: LensedQuasar, host_magnitude: float, rng: np.random.Generator) ->
     n, step = 100, 0.08
     axis = (np.arange(n) - (n - 1) / 2) * step
     x, y = np.meshgrid(axis, axis)
-    source_x, source_y = LENS_MODEL.ray_shooting(x.ravel(), y.ravel(), lens.lens_model)
+    source_x, source_y = ray_shooting(x.ravel(), y.ravel(), lens.lens)
     q, angle = rng.uniform(0.5, 1), rng.uniform(0, np.pi)
     modulus = (1 - q) / (1 + q)
     profile = {

@@ -10,7 +10,6 @@ from lensq.simulate.light import ACCURACY
 from lensq.simulate.parameters import INSTRUMENT
 
 
-
 @dataclass(frozen=True)
 class Conditions:
     """Under which conditions a cutout was taken.
@@ -49,10 +48,12 @@ def draw_conditions(rng: np.random.Generator) -> Conditions:
     return Conditions(psf.shear(g1=g1, g2=g2), seeing, float(sky), INSTRUMENT.gain * exposures / 6, exposures)
 
 
-def render(parts: list[galsim.GSObject], conditions: Conditions, size: int, offset=(0.0, 0.0)) -> np.ndarray:
-    """Noiseless image of `size` x `size` pixels in counts, its origin `offset` pixels off the centre."""
+def render(
+    parts: list[galsim.GSObject], conditions: Conditions, shape: tuple[int, int], offset=(0.0, 0.0)
+) -> np.ndarray:
+    """Noiseless image of `shape` (height, width) in counts, its origin `offset` pixels off the centre."""
     scene = galsim.Convolve([galsim.Add(parts), conditions.psf], real_space=False, gsparams=ACCURACY)
-    image = scene.drawImage(nx=size, ny=size, scale=INSTRUMENT.pixel_scale, offset=offset)
+    image = scene.drawImage(nx=shape[1], ny=shape[0], scale=INSTRUMENT.pixel_scale, offset=offset)
     return image.array.astype(np.float64)
 
 

@@ -35,7 +35,10 @@ class Instrument:
     seeing_scatter: float = _parameter(0.10, "(sigma of ln FWHM)", MEASURED)
     seeing_limits: tuple = _parameter((0.42, 0.95), "arcsec", "choice")
     psf_widths: tuple = _parameter(
-        (0.865, 1.695, 3.848), "FWHM of three Gaussians / seeing", "fit to 46 HSC i-band PSF models", "measured"
+        (0.865, 1.695, 3.848),
+        "FWHM of three Gaussians / seeing",
+        "fit to 46 HSC i-band PSF models",
+        "measured",
     )
     psf_weights: tuple = _parameter(
         (0.377, 0.452, 0.171), "their fluxes", "fit to 46 HSC i-band PSF models", "measured"
@@ -45,7 +48,9 @@ class Instrument:
     exposures: tuple = _parameter((5, 6, 6, 6, 6, 7), "count, drawn evenly", "choice")
     sky_noise: float = _parameter(0.053, "counts/px at 6 exposures", MEASURED, "measured")
     sky_noise_scatter: float = _parameter(0.05, "(sigma of ln)", "choice")
-    resampling: tuple = _parameter((0.05, 0.09), "weight of the next pixel in the noise", MEASURED, "measured")
+    resampling: tuple = _parameter(
+        (0.05, 0.09), "weight of the next pixel in the noise", MEASURED, "measured"
+    )
     gain: float = _parameter(4800.0, "electrons/count at 6 exposures", "choice")
     background_offset: tuple = _parameter((0.004, 0.006), "counts/px (mean, sigma)", MEASURED, "measured")
     background_slope: float = _parameter(0.008, "counts/px across the cutout (sigma)", "choice")
@@ -109,8 +114,18 @@ class Light:
     size_scatter: float = _parameter(0.16, "dex", "choice")
     quasar_redshift: tuple = _parameter((1.36, 0.55), "(mean, sigma)", "46 COSMOS quasars", "measured")
     quasar_redshift_limits: tuple = _parameter((0.3, 4.0), "", "choice")
-    host_magnitude: tuple = _parameter((22.4, 6.5, 0.8), "mag at z = 1.2, mag/dex of z, sigma", "46 COSMOS quasars", "measured")
-    host_size: tuple = _parameter((0.5, -0.15, 0.2), "arcsec at i = 21, dex/mag, sigma in dex", "46 COSMOS quasars", "measured")
+    host_magnitude: tuple = _parameter(
+        (22.4, 6.5, 0.8), "mag at z = 1.2, mag/dex of z, sigma", "46 COSMOS quasars", "measured"
+    )
+    host_size: tuple = _parameter(
+        (0.5, -0.15, 0.2), "arcsec at i = 21, dex/mag, sigma in dex", "46 COSMOS quasars", "measured"
+    )
+    lens_total_magnitudes: tuple = _parameter(
+        (17.0, 18.0, 19.0, 20.0, 21.0, 22.0),
+        "mag (even quantiles, deflector included)",
+        "20,000 simulated lenses",
+        "measured",
+    )
     host_arc_fraction: float = _parameter(0.7, "(of z_source < 3)", "choice")
 
 
@@ -118,10 +133,14 @@ class Light:
 class Footprint:
     """Where the objects lie."""
 
-    close_fraction: float = _parameter(0.032, "(share of objects)", "real list: 3,816 pairs", "checked: list")
-    close_usual: tuple = _parameter((2.0, 3.0), "arcsec", "real list: 85% of its pairs", "checked: list")
-    close_usual_fraction: float = _parameter(0.85, "(share of pairs)", "real list", "checked: list")
-    close_limits: tuple = _parameter((1.0, 12.0), "arcsec", "real list", "checked: list")
+    second_cutouts: float = _parameter(
+        0.3, "(share of pair scenes)", "6% of the real list is paired", "checked: list"
+    )
+    usual_share: float = _parameter(
+        0.94, "(share of pairs at the usual distance)", "real list", "checked: list"
+    )
+    usual_distance: tuple = _parameter((2.0, 3.0), "arcsec", "real list", "checked: list")
+    distance: tuple = _parameter((1.0, 4.0), "arcsec", "real list", "checked: list")
     fields: tuple = _parameter(
         (
             (-32.0, 40.0, -1.2, 5.5),
@@ -152,7 +171,7 @@ class Inspector:
     known_elsewhere: float = _parameter(0.5, "(share of lenses that other searches know)", "choice")
 
 
-COSMOLOGY, INSTRUMENT, LENSES, LIGHT, SKY, INSPECTOR = (
+COSMOLOGY, INSTRUMENT, LENSES, LIGHT, FOOTPRINT, INSPECTOR = (
     Cosmology(),
     Instrument(),
     LensPopulation(),
@@ -176,7 +195,7 @@ def parameter_table() -> pd.DataFrame:
             "value": getattr(group, item.name),
             **item.metadata,
         }
-        for group in (COSMOLOGY, INSTRUMENT, LENSES, LIGHT, SKY, INSPECTOR)
+        for group in (COSMOLOGY, INSTRUMENT, LENSES, LIGHT, FOOTPRINT, INSPECTOR)
         for item in fields(group)
     ]
     return pd.DataFrame(rows)

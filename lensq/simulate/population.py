@@ -3,52 +3,42 @@
 A lens is drawn on its own, by rejection, so that any worker can make any lens of a survey. The
 density sampled is
 
-    dn/dsigma (sigma/sigma*) x dV/dz_l x theta_E^2 x N_quasar(< m_lim; z_s)
+    dn/dsigma x dV/dz_l x theta_E^2 x N_quasar(< limit; z_s)
 
-with the source placed evenly around the caustic and m_lim the faintest intrinsic magnitude at which
-this image configuration is still selected: that is the magnification bias of Oguri & Marshall
-(2010). Choi et al. (2007) give the velocity dispersions.
+with the source placed evenly around the caustic, and `limit` the faintest intrinsic magnitude at which
+this image configuration is still selected: that is the magnification bias. Oguri & Marshall (2010) made
+their mock catalogue so; Choi et al. (2007) give the velocity dispersions.
 """
 
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from lenstronomy.LensModel.lens_model import LensModel
-from lenstronomy.LensModel.Solver.lens_equation_solver import LensEquationSolver
 
-from lensq.simulate.cosmology import (
-    arcsec_from_kpc,
-    distance_modulus,
-    einstein_radius,
-    volume_element,
-)
+from lensq.simulate.cosmology import arcsec_from_kpc, distance_modulus, einstein_radius, volume_element
+from lensq.simulate.lens_equation import SIEWithShear, magnification, solve
 from lensq.simulate.parameters import COSMOLOGY, LENSES
 
-LENS_MODEL = LensModel(["SIE", "SHEAR"])
-_SOLVER = LensEquationSolver(LENS_MODEL)
+_BATCH = 32  # candidates tried together
 _SOURCE_BOX = 1.25  # sources are placed within this many Einstein radii, which covers the caustics
-_DEEPEST = 28.0  # magnitude at which the rejection envelope of the quasar counts is taken
-_FAINTEST_MAGNIFICATION = 0.05  # fainter images are not counted
-_LARGEST_MAGNIFICATION = 60.0  # quasars are not points
+_DEEPEST = 27.5  # magnitude at which the rejection envelope of the quasar counts is taken
+_FAINTEST_IMAGE = 0.05  # images with less magnification are not counted
+_LARGEST_MAGNIFICATION = 60.0  # the accretion disk is not a point
+_CELL = (4.0, 0.02, 0.05)  # width of the table's cells in sigma (km/s), z_lens, z_source
 
 
 @dataclass(frozen=True)
 class LensedQuasar:
     """One lens: deflector at the origin, angles in arcsec and radians, magnitudes in the i band.
 
-    `x, y, magnification, magnitudes` are arrays over the images, brightest first; `lens_model` holds
-    the keyword arguments of lenstronomy's SIE and SHEAR.
+    `x, y, magnification, magnitudes` are arrays over the images, brightest first; magnification is
+    without sign.
     """
 
+    lens: SIEWithShear
     sigma_v: float
     z_lens: float
     z_source: float
-    einstein_radius: float
-    ellipticity: float
-    position_angle: float
-    shear: float
-    shear_angle: float
     source_x: float
     source_y: float
     source_magnitude: float
@@ -62,20 +52,13 @@ class LensedQuasar:
     deflector_angle: float
 
     @property
-    def lens_model(self) -> list[dict]:
-        """Keyword arguments of `LENS_MODEL`."""
-        return lens_keywords(
-            self.einstein_radius, self.ellipticity, self.position_angle, self.shear, self.shear_angle
-        )
-
-    @property
     def separation(self) -> float:
         """Largest distance between two images, arcsec."""
-        return image_separation(self.x, self.y)
+        return float(np.max(np.hypot(self.x[:, None] - self.x, self.y[:, None] - self.y)))
 
     @property
     def flux_ratio(self) -> float:
-        """Second image of two, or third of three and more, over the brightest."""
+        """Second image of two, or third of more, over the brightest."""
         return float(self.magnification[deciding_image(len(self.x))] / self.magnification[0])
 
     @property
@@ -84,167 +67,155 @@ class LensedQuasar:
         return float(-2.5 * np.log10(np.sum(10 ** (-0.4 * self.magnitudes))))
 
 
-def lens_keywords(theta, ellipticity, angle, shear, shear_angle) -> list[dict]:
-    """Keyword arguments of an SIE with external shear at the origin."""
-    q = 1 - ellipticity
-    modulus = (1 - q) / (1 + q)
-    return [
-        {
-            "theta_E": theta,
-            "e1": modulus * np.cos(2 * angle),
-            "e2": modulus * np.sin(2 * angle),
-            "center_x": 0.0,
-            "center_y": 0.0,
-        },
-        {"gamma1": shear * np.cos(2 * shear_angle), "gamma2": shear * np.sin(2 * shear_angle)},
-    ]
-
-
-def image_separation(x: np.ndarray, y: np.ndarray) -> float:
-    """Largest distance between any two images."""
-    return float(np.max(np.hypot(x[:, None] - x, y[:, None] - y)))
-
-
 def deciding_image(n_images: int) -> int:
     """Index of the image whose brightness decides on selection: the second of two, the third of more."""
     return 1 if n_images == 2 else 2
 
 
-def solve(theta, ellipticity, angle, shear, shear_angle, source_x, source_y):
-    """Images of a point source, brightest first.
+def break_magnitude(z):
+    """Absolute i magnitude of the break of the quasar luminosity function; OM10, equation 11."""
+    growth = np.exp(LENSES.quasar_zeta * z) * (1 + np.exp(LENSES.quasar_xi * LENSES.quasar_z_star))
+    growth = (
+        growth / (np.exp(LENSES.quasar_xi * z / 2) + np.exp(LENSES.quasar_xi * LENSES.quasar_z_star / 2)) ** 2
+    )
+    return LENSES.quasar_break_magnitude + 5 * np.log10(COSMOLOGY.hubble / 100) - 2.5 * np.log10(growth)
+
+
+@cache
+def _tables():
+    """The proposal of the rejection, computed once a process.
 
     Returns:
-        `(x, y, magnification)`, arrays over the images with magnification above 0.05.
+        `(sigma, z_lens, z_source, cumulative, magnitudes, counts)`: the cells' centres, the cumulative
+        weight over the flattened cells, and the quasars brighter than each magnitude for each z_source.
     """
-    keywords = lens_keywords(theta, ellipticity, angle, shear, shear_angle)
-    x, y = _SOLVER.image_position_from_source(source_x, source_y, keywords, solver="analytical")
-    if len(x) == 0:
-        return x, y, x
-    magnification = np.minimum(np.abs(LENS_MODEL.magnification(x, y, keywords)), _LARGEST_MAGNIFICATION)
-    order = np.argsort(-magnification)
-    order = order[magnification[order] > _FAINTEST_MAGNIFICATION]
-    return x[order], y[order], magnification[order]
-
-
-def quasar_counts(z, limit):
-    """Quasars brighter than `limit` (intrinsic i) per unit redshift, up to a constant.
-
-    Double power law of Oguri & Marshall (2010), their equations 8 to 10, with K(z) of a power-law
-    spectrum of index -0.5. `z` is a number, `limit` a number or an array.
-    """
-    faint, counts = _quasar_counts_table(float(np.round(z, 2)))
-    return np.interp(limit, faint, counts)
-
-
-@cache
-def _quasar_counts_table(z: float):
-    grid = np.arange(10.0, _DEEPEST + 0.05, 0.1)
-    absolute = grid - distance_modulus(z) + 1.25 * np.log10(1 + z)
-    growth = np.exp(LENSES.quasar_zeta * z) * (1 + np.exp(LENSES.quasar_xi * LENSES.quasar_z_star))
-    growth /= (np.exp(LENSES.quasar_xi * z / 2) + np.exp(LENSES.quasar_xi * LENSES.quasar_z_star / 2)) ** 2
-    break_magnitude = (
-        LENSES.quasar_break_magnitude + 5 * np.log10(COSMOLOGY.hubble / 100) - 2.5 * np.log10(growth)
-    )
-    bright = LENSES.quasar_bright_slope if z <= 3 else LENSES.quasar_bright_slope_high_z
-    steps = 0.4 * (absolute - break_magnitude)
+    centres = [
+        np.arange(low + step / 2, high, step)
+        for (low, high), step in zip(
+            (LENSES.sigma_limits, LENSES.z_lens_limits, LENSES.z_source_limits), _CELL, strict=True
+        )
+    ]
+    sigma, z_lens, z_source = centres
+    magnitudes = np.arange(10.0, _DEEPEST + 0.05, 0.05)
+    z = z_source[:, None]
+    steps = 0.4 * (magnitudes - distance_modulus(z) + 1.25 * np.log10(1 + z) - break_magnitude(z))
+    bright = np.where(z <= 3, LENSES.quasar_bright_slope, LENSES.quasar_bright_slope_high_z)
     density = 1 / (10 ** ((1 - bright) * steps) + 10 ** ((1 - LENSES.quasar_faint_slope) * steps))
-    return grid, np.cumsum(density) * 0.1 * volume_element(z)
-
-
-@cache
-def _deflector_source_table():
-    """Cumulative weight over cells of (sigma, z_lens, z_source), the proposal of the rejection."""
-    sigma = np.arange(LENSES.sigma_limits[0] + 2, LENSES.sigma_limits[1], 4.0)
-    z_lens = np.arange(LENSES.z_lens_limits[0] + 0.01, LENSES.z_lens_limits[1], 0.02)
-    z_source = np.round(np.arange(LENSES.z_source_limits[0] + 0.025, LENSES.z_source_limits[1], 0.05), 3)
+    counts = np.cumsum(density, axis=1) * volume_element(z)
     scaled = sigma / LENSES.sigma_star
     dispersion = scaled**LENSES.sigma_alpha * np.exp(-(scaled**LENSES.sigma_beta)) / sigma
-    counts = np.array([quasar_counts(z, _DEEPEST) for z in z_source])
     theta = einstein_radius(sigma[:, None, None], z_lens[:, None], z_source)
-    weight = dispersion[:, None, None] * volume_element(z_lens)[:, None] * counts * theta**2
+    weight = dispersion[:, None, None] * volume_element(z_lens)[:, None] * counts[:, -1] * theta**2
+    _, apparent = deflector_magnitude(sigma[:, None], z_lens)
+    low, high = LENSES.deflector_limits
+    reach = 5 * LENSES.deflector_scatter + 0.2
+    weight[(apparent < low - reach) | (apparent > high + reach)] = 0
     weight[(theta < 0.2 * LENSES.separation_limits[0]) | (theta > LENSES.separation_limits[1])] = 0
-    return sigma, z_lens, z_source, np.cumsum(weight.ravel())
+    return sigma, z_lens, z_source, np.cumsum(weight.ravel()), magnitudes, counts
 
 
-def _draw_deflector(rng: np.random.Generator):
-    sigma, z_lens, z_source, cumulative = _deflector_source_table()
-    cell = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
-    i, j, k = np.unravel_index(cell, (len(sigma), len(z_lens), len(z_source)))
-    jitter = rng.uniform(-0.5, 0.5, 3) * (4.0, 0.02, 0.05)
-    return sigma[i] + jitter[0], z_lens[j] + jitter[1], z_source[k] + jitter[2]
-
-
-def deflector_magnitude(sigma_v: float, z: float) -> tuple[float, float]:
+def deflector_magnitude(sigma_v, z):
     """Absolute and apparent i magnitude of an early-type deflector, OM10's relation without scatter."""
     absolute = LENSES.deflector_magnitude + LENSES.deflector_slope * np.log10(sigma_v / LENSES.sigma_star)
-    absolute += LENSES.deflector_evolution * z
+    absolute = absolute + LENSES.deflector_evolution * z
     return absolute, absolute + distance_modulus(z) + LENSES.deflector_k_correction * z
 
 
 def draw_lens(rng: np.random.Generator) -> LensedQuasar:
     """Draw one lensed quasar from the population and its cuts."""
     while True:
-        sigma_v, z_lens, z_source = _draw_deflector(rng)
-        theta = einstein_radius(sigma_v, z_lens, z_source)
-        absolute, apparent = deflector_magnitude(sigma_v, z_lens)
-        scatter = rng.normal(0, LENSES.deflector_scatter)
-        if not LENSES.deflector_limits[0] < apparent + scatter < LENSES.deflector_limits[1]:
+        found = _try_batch(rng)
+        if found is not None:
+            return found
+
+
+def _try_batch(rng: np.random.Generator) -> LensedQuasar | None:
+    """The first of a batch of candidates that is selected, or None."""
+    sigma, z_lens, z_source, cumulative, *_ = _tables()
+    cell = np.searchsorted(cumulative, rng.random(_BATCH) * cumulative[-1], side="right")
+    i, j, k = np.unravel_index(cell, (len(sigma), len(z_lens), len(z_source)))
+    jitter = rng.uniform(-0.5, 0.5, (3, _BATCH)) * np.array(_CELL)[:, None]
+    sigma, z_lens, z_source = sigma[i] + jitter[0], z_lens[j] + jitter[1], z_source[k] + jitter[2]
+    theta = einstein_radius(sigma, z_lens, z_source)
+    absolute, apparent = deflector_magnitude(sigma, z_lens)
+    scatter = rng.normal(0, LENSES.deflector_scatter, _BATCH)
+    ellipticity = rng.normal(*LENSES.ellipticity, _BATCH)
+    lens = SIEWithShear(
+        theta,
+        1 - np.clip(ellipticity, 0.005, 0.8),
+        rng.uniform(0, np.pi, _BATCH),
+        LENSES.shear[0] * 10 ** rng.normal(0, LENSES.shear[1], _BATCH),
+        rng.uniform(0, np.pi, _BATCH),
+    )
+    source_x, source_y = rng.uniform(-_SOURCE_BOX, _SOURCE_BOX, (2, _BATCH)) * theta
+    chance = rng.random(_BATCH)
+    good = (ellipticity > 0) & (ellipticity < 0.8) & (theta > 0.2 * LENSES.separation_limits[0])
+    good &= (LENSES.deflector_limits[0] < apparent + scatter) & (
+        apparent + scatter < LENSES.deflector_limits[1]
+    )
+    good = np.flatnonzero(good)
+    row, x, y = solve(source_x[good], source_y[good], lens[good], steps=12)
+    rough = np.abs(magnification(x, y, lens[good[row]]))
+    magnitudes, counts = _tables()[4:]
+    for place, b in enumerate(good):
+        here = row == place
+        strength = _selected(x[here], y[here], rough[here])
+        if strength is None:
             continue
-        ellipticity = _truncated_normal(rng, *LENSES.ellipticity, 0.0, 0.8)
-        shear = LENSES.shear[0] * 10 ** rng.normal(0, LENSES.shear[1])
-        angle, shear_angle = rng.uniform(0, np.pi, 2)
-        source_x, source_y = rng.uniform(-_SOURCE_BOX * theta, _SOURCE_BOX * theta, 2)
-        x, y, magnification = solve(theta, ellipticity, angle, shear, shear_angle, source_x, source_y)
-        if len(x) < 2:
+        selected = np.interp(_intrinsic_limit(strength), magnitudes, counts[k[b]])
+        if chance[b] * counts[k[b], -1] > selected:
             continue
-        decisive = magnification[deciding_image(len(x))]
-        if decisive < LENSES.smallest_flux_ratio * magnification[0]:
+        source = float(np.interp(rng.random() * selected, counts[k[b]], magnitudes))
+        if source < LENSES.total_limits[0] + 2.5 * np.log10(strength.sum()):
             continue
-        if not LENSES.separation_limits[0] < image_separation(x, y) < LENSES.separation_limits[1]:
-            continue
-        limit = min(
-            LENSES.faint_image_limit + 2.5 * np.log10(decisive),
-            LENSES.total_limits[1] + 2.5 * np.log10(magnification.sum()),
-        )
-        brightest = LENSES.total_limits[0] + 2.5 * np.log10(magnification.sum())
-        selected = quasar_counts(z_source, limit)
-        if rng.random() * quasar_counts(z_source, _DEEPEST) > selected:
-            continue
-        magnitude = _draw_source_magnitude(rng, z_source, limit)
-        if magnitude < brightest:
-            continue
-        radius = 10 ** (0.72 - 0.248 * (absolute + scatter + 22) + rng.normal(0, 0.12))
+        images = _images(source_x[b], source_y[b], lens[b])
+        radius = 10 ** (0.72 - 0.248 * (absolute[b] + scatter[b] + 22) + rng.normal(0, 0.12))
         return LensedQuasar(
-            sigma_v=float(sigma_v),
-            z_lens=float(z_lens),
-            z_source=float(z_source),
-            einstein_radius=float(theta),
-            ellipticity=ellipticity,
-            position_angle=float(angle),
-            shear=float(shear),
-            shear_angle=float(shear_angle),
-            source_x=float(source_x),
-            source_y=float(source_y),
-            source_magnitude=magnitude,
-            x=x,
-            y=y,
-            magnification=magnification,
-            magnitudes=magnitude - 2.5 * np.log10(magnification),
-            deflector_magnitude=float(apparent + scatter),
-            deflector_radius=float(np.clip(arcsec_from_kpc(radius, z_lens), 0.12, 2.5)),
-            deflector_axis_ratio=float(np.clip(1 - ellipticity + rng.normal(0, 0.08), 0.35, 1)),
-            deflector_angle=float(angle + rng.normal(0, 0.15)),
+            lens=SIEWithShear(*(float(value) for value in vars(lens[b]).values())),
+            sigma_v=float(sigma[b]),
+            z_lens=float(z_lens[b]),
+            z_source=float(z_source[b]),
+            source_x=float(source_x[b]),
+            source_y=float(source_y[b]),
+            source_magnitude=source,
+            x=images[0],
+            y=images[1],
+            magnification=images[2],
+            magnitudes=source - 2.5 * np.log10(images[2]),
+            deflector_magnitude=float(apparent[b] + scatter[b]),
+            deflector_radius=float(np.clip(arcsec_from_kpc(radius, z_lens[b]), 0.12, 2.5)),
+            deflector_axis_ratio=float(np.clip(lens.axis_ratio[b] + rng.normal(0, 0.08), 0.35, 1)),
+            deflector_angle=float(lens.angle[b] + rng.normal(0, 0.15)),
         )
+    return None
 
 
-def _draw_source_magnitude(rng: np.random.Generator, z: float, limit: float) -> float:
-    """Intrinsic magnitude brighter than `limit`, by inverting the cumulative counts."""
-    grid, counts = _quasar_counts_table(float(np.round(z, 2)))
-    return float(np.interp(rng.random() * np.interp(limit, grid, counts), counts, grid))
+def _images(source_x: float, source_y: float, lens: SIEWithShear):
+    """Exact images of one source: (x, y, magnification), brightest first, without the faintest."""
+    one = lens[None]
+    _, x, y = solve(np.array([source_x]), np.array([source_y]), one)
+    strength = np.minimum(np.abs(magnification(x, y, one)), _LARGEST_MAGNIFICATION)
+    order = np.argsort(-strength)
+    order = order[strength[order] > _FAINTEST_IMAGE]
+    return x[order], y[order], strength[order]
 
 
-def _truncated_normal(rng: np.random.Generator, mean: float, sigma: float, low: float, high: float) -> float:
-    while True:
-        value = rng.normal(mean, sigma)
-        if low <= value <= high:
-            return float(value)
+def _selected(x: np.ndarray, y: np.ndarray, strength: np.ndarray) -> np.ndarray | None:
+    """Magnifications, largest first, of images that pass the cuts on number, separation and flux ratio."""
+    seen = strength > _FAINTEST_IMAGE
+    if seen.sum() < 2:
+        return None
+    x, y, strength = x[seen], y[seen], np.sort(np.minimum(strength[seen], _LARGEST_MAGNIFICATION))[::-1]
+    separation = np.max(np.hypot(x[:, None] - x, y[:, None] - y))
+    if not LENSES.separation_limits[0] < separation < LENSES.separation_limits[1]:
+        return None
+    enough = strength[deciding_image(len(strength))] > LENSES.smallest_flux_ratio * strength[0]
+    return strength if enough else None
+
+
+def _intrinsic_limit(strength: np.ndarray) -> float:
+    """Faintest intrinsic magnitude at which images of these magnifications are selected."""
+    return min(
+        LENSES.faint_image_limit + 2.5 * np.log10(strength[deciding_image(len(strength))]),
+        LENSES.total_limits[1] + 2.5 * np.log10(strength.sum()),
+    )

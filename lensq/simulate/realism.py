@@ -191,7 +191,9 @@ def match_magnitudes(target: np.ndarray, pool: np.ndarray, each: int = 5) -> np.
             gap = np.where(left, np.abs(pool - value), np.inf)
             best = int(gap.argmin())
             if not np.isfinite(gap[best]):
-                raise ValueError(f"{len(pool)} simulated objects are too few to match {each} to each real one")
+                raise ValueError(
+                    f"{len(pool)} simulated objects are too few to match {each} to each real one"
+                )
             chosen.append(best)
             left[best] = False
     return np.array(chosen)
@@ -245,9 +247,7 @@ def two_sample_auroc(
             simulated[half_simulated == half][columns]
         )[:, 1]
         importances.append(forest.feature_importances_)
-    halves = [
-        (score_real[half_real == h], score_simulated[half_simulated == h]) for h in (0, 1)
-    ]
+    halves = [(score_real[half_real == h], score_simulated[half_simulated == h]) for h in (0, 1)]
     draws = [
         np.mean([_area(rng.choice(a, len(a)), rng.choice(b, len(b))) for a, b in halves])
         for _ in range(resamples)

@@ -10,20 +10,14 @@ from dataclasses import dataclass, field
 import galsim
 import numpy as np
 
-from lensq.simulate import light
+import lensq.simulate.light as light
 from lensq.simulate.parameters import LIGHT
 from lensq.simulate.population import draw_lens
-
 
 _LENS_COLUMNS = (
     "sigma_v",
     "z_lens",
     "z_source",
-    "einstein_radius",
-    "ellipticity",
-    "position_angle",
-    "shear",
-    "shear_angle",
     "source_x",
     "source_y",
     "source_magnitude",
@@ -52,6 +46,16 @@ class Scene:
         """Total flux of the object in counts."""
         return float(sum(part.flux for part in self.parts))
 
+    def rescaled(self, total: float) -> "Scene":
+        """The same scene with the total magnitude `total`; sizes and contrasts stay."""
+        step = total - float(light.magnitude(self.flux))
+        factor = 10 ** (-0.4 * step)
+        resemblance = self.resemblance and (self.resemblance[0], self.resemblance[1] * factor)
+        truth = {
+            name: value + step if name.endswith("magnitude") else value for name, value in self.truth.items()
+        }
+        return Scene([part * factor for part in self.parts], truth, resemblance)
+
 
 def _point_magnitude(rng: np.random.Generator) -> float:
     return light.draw_magnitude(rng, *LIGHT.point_magnitudes)
@@ -71,6 +75,14 @@ def _separation(rng: np.random.Generator, low: float = 0.5, high: float = 4.0) -
 def _at(rng: np.random.Generator, radius: float) -> tuple[float, float]:
     angle = rng.uniform(0, 2 * np.pi)
     return float(radius * np.cos(angle)), float(radius * np.sin(angle))
+
+
+def _beside(rng: np.random.Generator, at: tuple[float, float] | None, radius: float) -> tuple[float, float]:
+    """A place at `radius` in any direction, or `at`, which a catalogue knows to a tenth of an arcsecond."""
+    if at is None:
+        return _at(rng, radius)
+    x, y = np.array(at) + rng.normal(0, 0.1, 2)
+    return float(x), float(y)
 
 
 def _fainter_by(rng: np.random.Generator) -> float:
@@ -121,20 +133,24 @@ def clumpy(rng: np.random.Generator) -> Scene:
     return Scene([light.clumpy(_galaxy_magnitude(rng), rng)])
 
 
-def star_galaxy(rng: np.random.Generator) -> Scene:
-    """A point source beside a galaxy."""
-    mag, separation = _point_magnitude(rng), _separation(rng, 0.4)
+def star_galaxy(rng: np.random.Generator, at: tuple[float, float] | None = None) -> Scene:
+    """A point source beside a galaxy, which stands `at` this place if it is given."""
+    mag = _point_magnitude(rng)
     other = float(np.clip(mag + rng.normal(0, 1), 17.5, 23.3))
-    parts = [light.point(mag), light.galaxy(other, rng, *_at(rng, separation))]
+    x, y = _beside(rng, at, _separation(rng, 0.4))
+    parts = [light.point(mag), light.galaxy(other, rng, x, y)]
+    separation = float(np.hypot(x, y))
     fainter = float(light.counts(max(mag, other)))
     return Scene(parts, _companion_truth(separation, mag, other), (separation, fainter))
 
 
-def star_star(rng: np.random.Generator) -> Scene:
-    """Two point sources by chance or bound to each other."""
-    mag, separation = _point_magnitude(rng), _separation(rng)
+def star_star(rng: np.random.Generator, at: tuple[float, float] | None = None) -> Scene:
+    """Two point sources by chance or bound to each other, the second `at` this place if it is given."""
+    mag = _point_magnitude(rng)
     other = mag + _fainter_by(rng)
-    parts = [light.point(mag), light.point(other, *_at(rng, separation))]
+    x, y = _beside(rng, at, _separation(rng))
+    separation = float(np.hypot(x, y))
+    parts = [light.point(mag), light.point(other, x, y)]
     return Scene(parts, _companion_truth(separation, mag, other), (separation, float(light.counts(other))))
 
 
@@ -200,6 +216,11 @@ def lens(rng: np.random.Generator) -> Scene:
     )
     truth = {
         "magnitude_i": drawn.total_magnitude,
+        "einstein_radius": drawn.lens.einstein_radius,
+        "ellipticity": 1 - drawn.lens.axis_ratio,
+        "position_angle": drawn.lens.angle,
+        "shear": drawn.lens.shear,
+        "shear_angle": drawn.lens.shear_angle,
         "separation": drawn.separation,
         "flux_ratio": drawn.flux_ratio,
         "n_images": len(drawn.x),
@@ -232,6 +253,9 @@ CLASSES: dict[str, Callable[[np.random.Generator], Scene]] = {
     "artefact": artefact,
 }
 
+PAIRS = ("star_galaxy", "star_star")
+"""Classes of which both components may be in the list, each with its own cutout."""
+
 MIXES: dict[str, dict[str, float]] = {
     mix: dict(zip(CLASSES, shares, strict=True))
     for mix, shares in {
@@ -239,6 +263,13 @@ MIXES: dict[str, dict[str, float]] = {
         "hard": (0.40, 0.10, 0.09, 0.04, 0.04, 0.11, 0.08, 0.05, 0.03, 0.03, 0.03),
     }.items()
 }
+
+
+def make_scene(name: str, rng: np.random.Generator, at: tuple[float, float] | None = None) -> Scene:
+    """Draw a scene of class `name`; `at` (arcsec) is where the second component of a pair stands."""
+    if name == "lens":
+        return lens(rng)
+    return CLASSES[name](rng) if at is None else CLASSES[name](rng, at)
 
 
 def neighbours(rng: np.random.Generator, width: float) -> list[galsim.GSObject]:

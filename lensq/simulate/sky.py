@@ -1,13 +1,13 @@
 """Where the objects lie and what each of them is: the plan of a survey, drawn before any pixel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from lensq.simulate.parameters import SKY
-from lensq.simulate.scenes import MIXES
+from lensq.simulate.parameters import FOOTPRINT, INSTRUMENT
+from lensq.simulate.scenes import MIXES, PAIRS
 
-_BLOCK = 4096
+_BLOCK = 4096  # objects drawn from one generator
 _RA_STEP, _DEC_STEP = 0.15, 0.01  # arcsec, the last digit of a name
 
 
@@ -15,11 +15,17 @@ _RA_STEP, _DEC_STEP = 0.15, 0.01  # arcsec, the last digit of a name
 class Plan:
     """What stands where, one entry an object.
 
+    Some objects are second cutouts of the scene of the object before them, centred on the other
+    component: in the real list 6% of the names lie two to three arcseconds from another one, so that the
+    two share pixels.
+
     Attributes:
         names: (n,) `Jhhmmss.ss+ddmmss.ss`, all different.
         ra, dec: (n,) degrees, as precise as the name.
         classes: (n,) "lens" or a class of ordinary objects.
-        parent: (n,) index of the object of whose scene this is a second, re-centred cutout, else -1.
+        parent: (n,) index of the object of whose scene this is a second cutout, else -1.
+        shift_x, shift_y: (n,) whole pixels from the first to the second cutout, given for both of them;
+            0 where there is one cutout only.
     """
 
     names: np.ndarray
@@ -27,59 +33,68 @@ class Plan:
     dec: np.ndarray
     classes: np.ndarray
     parent: np.ndarray
+    shift_x: np.ndarray
+    shift_y: np.ndarray
+
+    def __getitem__(self, rows: slice) -> "Plan":
+        """The plan of a part of the survey."""
+        return Plan(*(getattr(self, item.name)[rows] for item in fields(self)))
 
 
 def make_plan(n: int, seed: int, mix: str, anomaly_rate: float) -> Plan:
     """Draw positions and classes of `n` objects.
 
-    The first objects of a larger plan with the same seed are those of the smaller one. The share of
-    lenses is exact to within one object (up to the second cutouts of lenses).
+    The first objects of a longer plan with the same seed are those of a shorter one, and of all of them a
+    share `anomaly_rate` is lenses, to within one object.
     """
-    blocks = [_block(seed, b, mix) for b in range(-(-n // _BLOCK))]
-    ra, dec, close, shift_x, shift_y, classes, start = (
-        np.concatenate(c)[:n] for c in zip(*blocks, strict=True)
-    )
-    close[0] = False
-    index = np.arange(n)
-    close &= ~np.roll(close, 1)
-    parent = np.where(close, index - 1, -1)
-    ra = np.where(close, ra[parent] + shift_x / 3600 / np.cos(np.radians(dec[parent])), ra)
-    dec = np.where(close, dec[parent] + shift_y / 3600, dec)
-    classes = _spread_lenses(classes, close, anomaly_rate, start[0])
-    classes = np.where(close, classes[parent], classes)
-    ra_cell, dec_cell = _unique_cells(ra, dec)
+    blocks = [_block(seed, block, mix) for block in range(n // _BLOCK + 1)]  # at least n + 1 objects
+    ra, dec, ordinary, chance, distance, angle, start = (np.concatenate(c) for c in zip(*blocks, strict=True))
+    classes, second = _assign(ordinary, chance, anomaly_rate, start[0])
+    index = np.arange(len(ra))
+    step = distance / INSTRUMENT.pixel_scale
+    shift_x = np.where(second, np.round(step * np.cos(angle)), 0).astype(int)
+    shift_y = np.where(second, np.round(step * np.sin(angle)), 0).astype(int)
+    parent = np.where(second, index - 1, -1)
+    degrees = INSTRUMENT.pixel_scale / 3600
+    ra = np.where(second, ra[parent] - shift_x * degrees / np.cos(np.radians(dec[parent])), ra)
+    dec = np.where(second, dec[parent] + shift_y * degrees, dec)
+    first = np.append(second[1:], False)
+    shift_x[first], shift_y[first] = shift_x[1:][first[:-1]], shift_y[1:][first[:-1]]
+    ra_cell, dec_cell = _unique_cells(ra[:n], dec[:n])
     return Plan(
         names=_names(ra_cell, dec_cell),
         ra=ra_cell * _RA_STEP / 3600,
         dec=dec_cell * _DEC_STEP / 3600 - 90,
-        classes=classes,
-        parent=parent,
+        classes=classes[:n],
+        parent=parent[:n],
+        shift_x=shift_x[:n],
+        shift_y=shift_y[:n],
     )
 
 
-def _block(seed: int, block: int, mix: str):
+def _block(seed: int, block: int, mix: str) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, block)))
     ra, dec = _footprint(rng, _BLOCK)
-    close = rng.random(_BLOCK) < SKY.close_fraction / (1 - SKY.close_fraction)
-    usual = rng.random(_BLOCK) < SKY.close_usual_fraction
-    distance = np.where(usual, rng.uniform(*SKY.close_usual, _BLOCK), rng.uniform(*SKY.close_limits, _BLOCK))
-    angle = rng.uniform(0, 2 * np.pi, _BLOCK)
     shares = MIXES[mix]
     classes = rng.choice(list(shares), _BLOCK, p=np.array(list(shares.values())) / sum(shares.values()))
+    usual = rng.random(_BLOCK) < FOOTPRINT.usual_share
+    distance = np.where(
+        usual, rng.uniform(*FOOTPRINT.usual_distance, _BLOCK), rng.uniform(*FOOTPRINT.distance, _BLOCK)
+    )
     return (
         ra,
         dec,
-        close,
-        distance * np.cos(angle),
-        distance * np.sin(angle),
         classes.astype("U16"),
+        rng.random(_BLOCK),
+        distance,
+        rng.uniform(0, 2 * np.pi, _BLOCK),
         rng.random(_BLOCK),
     )
 
 
 def _footprint(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions evenly over the fields, by area."""
-    low_ra, high_ra, low_dec, high_dec = np.array(SKY.fields).T
+    low_ra, high_ra, low_dec, high_dec = np.array(FOOTPRINT.fields).T
     low_z, high_z = np.sin(np.radians(low_dec)), np.sin(np.radians(high_dec))
     area = (high_ra - low_ra) * (high_z - low_z)
     field = rng.choice(len(area), n, p=area / area.sum())
@@ -87,22 +102,27 @@ def _footprint(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray
     return ra, np.degrees(np.arcsin(rng.uniform(low_z[field], high_z[field])))
 
 
-def _spread_lenses(classes: np.ndarray, close: np.ndarray, rate: float, start: float) -> np.ndarray:
-    """Turn every (1 / rate)-th object into a lens, counting second cutouts."""
-    found, spread = 0, classes.copy()
-    due = np.floor(np.arange(1, len(classes) + 1) * rate + start).astype(int)
+def _assign(ordinary: np.ndarray, chance: np.ndarray, rate: float, start: float):
+    """Classes, and which objects are second cutouts; every (1 / rate)-th object is a lens."""
+    classes, second, found = ordinary.copy(), np.zeros(len(ordinary), bool), 0
+    due = np.floor(np.arange(1, len(classes) + 1) * rate + start).astype(int).tolist()
+    likely = chance < FOOTPRINT.second_cutouts
+    previous_is_pair = False
     for i in range(len(classes)):
-        if close[i]:
-            found += spread[i - 1] == "lens"
-        elif found < due[i]:
-            spread[i] = "lens"
+        if previous_is_pair and likely[i]:
+            classes[i], second[i] = classes[i - 1], True
+            previous_is_pair = False
+            continue
+        if found < due[i]:
+            classes[i] = "lens"
             found += 1
-    return spread
+        previous_is_pair = classes[i] in PAIRS
+    return classes, second
 
 
 def _unique_cells(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions in units of the last digit of a name; a later object moves up where its cell is taken."""
-    ra_cell = np.floor(ra % 360 * 3600 / _RA_STEP + 0.5).astype(np.int64) % int(360 * 3600 / _RA_STEP)
+    ra_cell = np.floor(ra % 360 * 3600 / _RA_STEP + 0.5).astype(np.int64) % round(360 * 3600 / _RA_STEP)
     dec_cell = np.floor((dec + 90) * 3600 / _DEC_STEP + 0.5).astype(np.int64)
     while True:
         _, first = np.unique(ra_cell * 2**32 + dec_cell, return_index=True)

@@ -3,23 +3,26 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from lensq.provenance import code_fingerprint
-from lensq.simulate.cutout import make_cutout
+from lensq.simulate.cutout import Target, make_cutout
 from lensq.simulate.fits import write_fits
 from lensq.simulate.scenes import MIXES
 from lensq.simulate.sky import Plan, make_plan
-from lensq.simulate.truth import SCHEMA, write_truth
+from lensq.simulate.truth import SCHEMA, truth_table
 
 _SHARD = 256
 _LABELS = ("inspector", "truth")
+_CONTROLS = (None, "flux")
 
 
 def simulate_survey(
@@ -31,7 +34,8 @@ def simulate_survey(
     anomaly_rate: float = 0.05,
     workers: int | None = None,
     labels: str = "inspector",
-    size: int = 64,
+    size: int | Sequence[int] = 64,
+    control: str | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -39,19 +43,21 @@ def simulate_survey(
 
     `folder` then holds `candidates_list_raw.txt`, `candidates_list_selected.txt`,
     `candidates_list_graded.txt`, `fits_data/<name>_HSC-I_img.fits` and `truth.parquet`. Object number i
-    depends on the seed and on i only: not on `workers`, not on `n`. An interrupted call continues where it
-    was, a finished one returns at once.
+    depends on the seed and on i only: not on `workers`, not on `n`. So an interrupted call continues where
+    it was, a finished one returns at once, and one with a larger `n` adds what is missing.
 
     Args:
         folder: Where to write; made if absent.
         n: Number of objects, lenses included.
         seed: Any integer from 0.
         mix: Shares of the ordinary classes, a key of `MIXES`.
-        anomaly_rate: Share of lensed quasars, 0 to 1.
+        anomaly_rate: Share of lensed quasars, 0 to 1; met to within one object.
         workers: Processes; None for one a core.
         labels: What `candidates_list_selected.txt` holds: "inspector" for the objects flagged by eye,
             "truth" for the lenses.
-        size: Side of the cutouts in pixels.
+        size: Side of the cutouts in pixels, or several, of which one is drawn for each object.
+        control: "flux" for the flux-matched control, in which ordinary objects are as bright as lensed
+            systems; None for the magnitudes of a survey.
         overwrite: Replace a simulated survey made with other settings or other code, rather than refuse;
             a folder that the simulator did not make is never touched.
         progress: Show a progress bar.
@@ -60,95 +66,115 @@ def simulate_survey(
         The folder.
 
     Raises:
-        ValueError: An argument is out of range, or the folder holds another survey.
+        ValueError: An argument is out of range, or the folder holds something else.
     """
-    _check(n, seed, mix, anomaly_rate, workers, labels, size)
-    folder = Path(folder)
     settings = {
-        "n": int(n),
-        "seed": int(seed),
+        "n": n,
+        "seed": seed,
         "mix": mix,
-        "anomaly_rate": float(anomaly_rate),
+        "anomaly_rate": anomaly_rate,
         "labels": labels,
-        "size": int(size),
-        "code": code_fingerprint("simulate"),
+        "size": [size] if np.ndim(size) == 0 else list(size),
+        "control": control,
+        "code": code_fingerprint("simulate.survey"),
     }
-    if overwrite:
-        _clear(folder, settings)
-    if _finished(folder, settings):
+    _check(**settings)
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers = {workers}: give at least one, or None for one a core")
+    settings.update(
+        n=int(n), seed=int(seed), anomaly_rate=float(anomaly_rate), size=[int(s) for s in settings["size"]]
+    )
+    folder = Path(folder)
+    shards = _open(folder, settings, overwrite)
+    if shards is None:
         return folder
-    shards = _open(folder, settings)
     plan = make_plan(n, seed, mix, anomaly_rate)
-    todo = [start for start in range(0, n, _SHARD) if not (shards / f"{start:09d}.parquet").is_file()]
-    with tqdm(total=n, initial=n - _objects(todo, n), unit="cutout", disable=not progress) as bar:
-        for made in _run([_shard(plan, start, folder, settings) for start in todo], workers):
+    todo = [start for start in range(0, n, _SHARD) if not _shard_file(shards, start).is_file()]
+    done = n - sum(min(start + _SHARD, n) - start for start in todo)
+    jobs = [(start, plan[start : start + _SHARD], folder, settings) for start in todo]
+    with tqdm(total=n, initial=done, unit="cutout", disable=not progress) as bar:
+        for made in _run(jobs, workers):
             bar.update(made)
     _finish(folder, shards, settings)
     return folder
 
 
-def _check(n, seed, mix, anomaly_rate, workers, labels, size) -> None:
-    if n < 1:
-        raise ValueError(f"n = {n}: a survey needs at least one object")
-    if seed < 0:
-        raise ValueError(f"seed = {seed}: give an integer from 0")
+def _check(n, seed, mix, anomaly_rate, labels, size, control, code) -> None:
+    if not _is_whole(n) or n < 1:
+        raise ValueError(f"n = {n}: a survey needs a whole number of objects, at least one")
+    if not _is_whole(seed) or seed < 0:
+        raise ValueError(f"seed = {seed}: give a whole number from 0")
     if mix not in MIXES:
         raise ValueError(f"mix = {mix!r}: choose one of {', '.join(MIXES)}")
     if not 0 <= anomaly_rate <= 1:
         raise ValueError(f"anomaly_rate = {anomaly_rate}: give a share between 0 and 1")
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers = {workers}: give at least one, or None for one a core")
     if labels not in _LABELS:
         raise ValueError(f"labels = {labels!r}: choose one of {', '.join(_LABELS)}")
-    if not 16 <= size <= 512:
+    if control not in _CONTROLS:
+        raise ValueError(f"control = {control!r}: choose 'flux' or None")
+    if not size or not all(_is_whole(side) and 16 <= side <= 512 for side in size):
         raise ValueError(f"size = {size}: cutouts have 16 to 512 pixels a side")
 
 
-def _clear(folder: Path, settings: dict) -> None:
-    """Remove a simulated survey made with other settings."""
-    record = folder / "simulation.json"
-    if record.is_file() and json.loads(record.read_text()) != settings:
-        shutil.rmtree(folder)
+def _is_whole(value) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _finished(folder: Path, settings: dict) -> bool:
-    record = folder / "simulation.json"
-    if not record.is_file():
-        return False
-    if json.loads(record.read_text()) != settings:
-        raise ValueError(
-            f"{folder} holds a survey made with other settings ({record}): choose another folder, or overwrite it"
-        )
-    return (folder / "truth.parquet").is_file()
-
-
-def _open(folder: Path, settings: dict) -> Path:
-    shards = folder / ".shards"
-    if not (folder / "simulation.json").is_file():
-        if folder.is_dir() and any(folder.iterdir()):
-            raise ValueError(f"{folder} is not empty and holds no simulated survey: choose another folder")
-        (folder / "fits_data").mkdir(parents=True, exist_ok=True)
-        _replace(folder / "simulation.json", json.dumps(settings, indent=1) + "\n")
-    (folder / "fits_data").mkdir(exist_ok=True)
+def _open(folder: Path, settings: dict, overwrite: bool) -> Path | None:
+    """Prepare the folder and give that of the shards; None where the survey is there already."""
+    record, shards = folder / "simulation.json", folder / ".shards"
+    if record.is_file():
+        found = json.loads(record.read_text())
+        same = {**found, "n": 0} == {**settings, "n": 0} and found["n"] <= settings["n"]
+        if not same and overwrite:
+            shutil.rmtree(folder)
+        elif not same:
+            differs = ", ".join(
+                f"{key} = {found.get(key)}" for key in settings if found.get(key) != settings[key]
+            )
+            raise ValueError(
+                f"{folder} holds a simulated survey with {differs}: choose another folder, or set overwrite"
+            )
+        elif found["n"] == settings["n"] and (folder / "truth.parquet").is_file():
+            return None
+        elif found["n"] < settings["n"]:
+            _reopen(folder, shards, found["n"])
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no simulated survey: choose another folder")
+    (folder / "fits_data").mkdir(parents=True, exist_ok=True)
     shards.mkdir(exist_ok=True)
+    partial = folder / ".simulation.part"
+    partial.write_text(json.dumps(settings, indent=1) + "\n")
+    os.replace(partial, record)
     return shards
 
 
-def _objects(starts: list[int], n: int) -> int:
-    return sum(min(start + _SHARD, n) - start for start in starts)
+def _reopen(folder: Path, shards: Path, n: int) -> None:
+    """Turn a survey of `n` objects back into shards, so that it can grow; the last incomplete one goes."""
+    shards.mkdir(exist_ok=True)
+    whole = n - n % _SHARD
+    truth = folder / "truth.parquet"
+    if truth.is_file():
+        table = pq.read_table(truth, schema=SCHEMA)
+        for start in range(0, whole, _SHARD):
+            _write_shard(table.slice(start, _SHARD), _shard_file(shards, start))
+        truth.unlink()
+    _shard_file(shards, whole).unlink(missing_ok=True)
 
 
-def _shard(plan: Plan, start: int, folder: Path, settings: dict) -> tuple:
-    part = slice(start, start + _SHARD)
-    return (
-        start, plan.names[part], plan.ra[part], plan.dec[part], plan.classes[part], plan.parent[part],
-        folder, settings,
-    )  # fmt: skip
+def _shard_file(shards: Path, start: int) -> Path:
+    return shards / f"{start:09d}.parquet"
+
+
+def _write_shard(table: pa.Table, path: Path) -> None:
+    partial = path.with_suffix(".part")
+    pq.write_table(table, partial)
+    os.replace(partial, path)
 
 
 def _run(jobs: list[tuple], workers: int | None) -> Iterator[int]:
     """Make the shards, yielding the number of objects of each as it is done."""
-    workers = min(workers or len(os.sched_getaffinity(0)), len(jobs))
+    workers = min(workers or _cores(), len(jobs))
     if workers <= 1:
         yield from map(_make_shard, jobs)
         return
@@ -162,17 +188,21 @@ def _run(jobs: list[tuple], workers: int | None) -> Iterator[int]:
             pool.shutdown(cancel_futures=True)
 
 
-def _make_shard(job: tuple) -> int:
-    start, names, ra, dec, classes, parent, folder, settings = job
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _make_shard(job: tuple[int, Plan, Path, dict]) -> int:
+    start, plan, folder, settings = job
+    how = {"seed": settings["seed"], "size": tuple(settings["size"]), "control": settings["control"]}
     rows = []
-    for i, name in enumerate(names):
-        made = make_cutout(classes[i], seed=settings["seed"], index=start + i, size=settings["size"])
-        write_fits(folder / "fits_data" / f"{name}_HSC-I_img.fits", made.image, ra[i], dec[i])
-        place = {"name": str(name), "ra": float(ra[i]), "dec": float(dec[i]), "parent": int(parent[i])}
-        rows.append({**made.truth, **place})
-    path = folder / ".shards" / f"{start:09d}.parquet"
-    write_truth(rows, path.with_suffix(".part"))
-    os.replace(path.with_suffix(".part"), path)
+    for i, name in enumerate(plan.names):
+        shift = (int(plan.shift_x[i]), int(plan.shift_y[i]))
+        target = Target(str(plan.classes[i]), start + i, shift, bool(plan.parent[i] >= 0))
+        made = make_cutout(target, **how)
+        write_fits(folder / "fits_data" / f"{name}_HSC-I_img.fits", made.image, plan.ra[i], plan.dec[i])
+        rows.append({**made.truth, "name": str(name), "ra": float(plan.ra[i]), "dec": float(plan.dec[i])})
+    _write_shard(truth_table(rows), _shard_file(folder / ".shards", start))
     return len(rows)
 
 
@@ -200,9 +230,3 @@ def _finish(folder: Path, shards: Path, settings: dict) -> None:
         os.replace(path, folder / f"candidates_list_{key}.txt")
     os.replace(folder / ".truth.part", folder / "truth.parquet")
     shutil.rmtree(shards)
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text)
-    os.replace(partial, path)

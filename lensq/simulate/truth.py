@@ -72,9 +72,9 @@ SCHEMA = pa.schema(
 )
 
 
-def write_truth(rows: list[dict], path: Path) -> None:
-    """Write rows as Parquet with units; what a row does not have is null."""
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
+def truth_table(rows: list[dict]) -> pa.Table:
+    """Rows as an Arrow table with units; what a row does not have is null."""
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
 def read_truth(path: str | Path) -> pd.DataFrame:
