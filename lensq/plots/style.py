@@ -58,13 +58,15 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with plt.rc_context(_STYLE):
-            before = set(plt.get_fignums())
-            try:
-                return draw(*args, **kwargs)
-            finally:
-                for number in set(plt.get_fignums()) - before:
-                    plt.close(number)
+        before = set(plt.get_fignums())
+        try:
+            with plt.rc_context(_STYLE):
+                figure = draw(*args, **kwargs)
+                figure.draw_without_rendering()  # ticks are made when drawn, in the style of that moment
+                return figure
+        finally:
+            for number in set(plt.get_fignums()) - before:
+                plt.close(number)
 
     return drawn
 
