@@ -115,7 +115,7 @@ def test_scripts_are_carried_along_with_their_licences():
     licences = (BOOK / "_static/vendor/LICENCES.txt").read_text()
     for script in scripts:
         assert (BOOK / "_static" / script).is_file()
-        assert Path(script).name in licences
+        assert Path(script).parts[0] != "vendor" or Path(script).name in licences
 
 
 @pytest.mark.parametrize("drawing", sorted((BOOK / "_static").glob("*.svg")), ids=lambda file: file.name)
