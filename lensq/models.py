@@ -17,6 +17,7 @@ from lensq.objectives.elbo import Batch
 from lensq.objectives.likelihood import GaussianLikelihood
 
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "linear": nn.Identity()}
+DARK = -2.0  # logit of the first reconstructions: stamps scaled to [0, 1] are mostly sky
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,8 @@ class VAE(nn.Module):
             self.objective = objective(
                 self.encoder.features, config.latent, objective.Options(**config.options)
             )
+        if config.activation == "sigmoid":
+            nn.init.constant_(self.decoder.stages[-1].bias, DARK)
         shape = (config.reference_size, config.latent)
         self.register_buffer("reference_mu", torch.zeros(shape))
         self.register_buffer("reference_logvar", torch.zeros(shape))

@@ -149,6 +149,31 @@ def test_terms_are_sums_over_clusters_taken_one_by_one():
         torch.testing.assert_close(terms[name], value)
 
 
+def test_clusters_are_assigned_by_latent_space_unless_the_exact_gradient_is_asked_for():
+    for exact in (False, True):
+        options = MixtureOptions(clusters=CLUSTERS, hidden=5, exact_gradient=exact)
+        objective, batch = objective_and_batch(options=options)
+        values = objective(batch)
+        (gradient,) = torch.autograd.grad(
+            values["reconstruction"].sum(), values["log_cluster"], allow_unused=True
+        )
+        assert (gradient is not None) == exact
+    default, _ = objective_and_batch()
+    torch.testing.assert_close(values["reconstruction"], default(batch)["reconstruction"])
+
+
+def test_balance_is_the_divergence_of_the_mean_assignment():
+    options = MixtureOptions(clusters=CLUSTERS, hidden=5, cluster_prior=(0.2, 0.5, 0.3), balance=7.0)
+    objective, batch = objective_and_batch(options=options)
+    terms = objective(batch)
+    loss, curves = objective.loss(terms, step=0, dataset_size=6)
+    mean = Categorical(terms["cluster"].mean(0))
+    expected = kl_divergence(mean, Categorical(torch.tensor([0.2, 0.5, 0.3])))
+    torch.testing.assert_close(curves["balance"], expected)
+    bound = curves["reconstruction"] + curves["kl"] + curves["cluster_kl"]
+    torch.testing.assert_close(loss, bound + 7 * expected)
+
+
 def labelled(labels, **options):
     options = LabelledMixtureOptions(hidden=5, **options)
     return objective_and_batch(LabelledMixture, options, torch.tensor(labels))

@@ -8,6 +8,11 @@ The lower bound of log p(x) sums over y exactly:
 
 For labelled objects y is known, the sum has one term, and -log q(y|x) is added, as in the second model of
 Kingma et al. 2014, "Semi-supervised learning with deep generative models" (arXiv 1406.5298).
+
+Left to itself the first cluster to reconstruct a little better takes all objects within an epoch: the pixels
+of an image outweigh log K by a factor of a thousand. Two things prevent that. The gradient of the
+reconstruction does not reach q(y|x), which therefore follows latent space, as in VaDE (Jiang et al. 2017,
+arXiv 1611.05148); and the mean of q(y|x) over a batch is drawn towards p(y). The bound's value is the same.
 """
 
 from collections.abc import Sequence
@@ -33,7 +38,13 @@ NORMAL, ANOMALY = 0, 1
 
 
 def mixture_bound(
-    log_qy: Tensor, log_py: Tensor, nll: Tensor, kl: Tensor, labels: Tensor | None = None
+    log_qy: Tensor,
+    log_py: Tensor,
+    nll: Tensor,
+    kl: Tensor,
+    labels: Tensor | None = None,
+    *,
+    exact_gradient: bool = True,
 ) -> dict[str, Tensor]:
     """The terms of the negative lower bound of each object.
 
@@ -43,6 +54,7 @@ def mixture_bound(
         nll: -log p(x|z) for the z of each cluster, (B, K).
         kl: KL(q(z|x,y) || p(z|y)) per dimension, (B, K, D).
         labels: (B,) the cluster of each object where it is known, else -1.
+        exact_gradient: let the gradient of the reconstruction reach q(y|x).
 
     Returns:
         "reconstruction" (B,), "kl" (B, D), "cluster_kl" (B,): KL(q(y|x) || p(y)), or
@@ -55,7 +67,7 @@ def mixture_bound(
         weights = torch.where(known, F.one_hot(labels.clamp(min=0), len(log_py)), weights)
         log_weights = torch.where(known, 0, log_qy)
     return {
-        "reconstruction": (weights * nll).sum(1),
+        "reconstruction": ((weights if exact_gradient else weights.detach()) * nll).sum(1),
         "kl": (weights.unsqueeze(2) * kl).sum(1),
         "cluster_kl": (weights * (log_weights - log_py)).sum(1),
     }
@@ -69,11 +81,15 @@ class MixtureOptions(ElboOptions):
         clusters: number of clusters K.
         hidden: units of the hidden layers of q(y|x) and q(z|x,y).
         cluster_prior: p(y), K positive numbers that are made to add up to 1; empty for equal ones.
+        balance: weight, in nats, of KL(batch mean of q(y|x) || p(y)), against clusters that fall empty.
+        exact_gradient: let the gradient of the reconstruction reach q(y|x).
     """
 
     clusters: int = 10
     hidden: int = 256
     cluster_prior: tuple[float, ...] = ()
+    balance: float = 20.0
+    exact_gradient: bool = False
 
 
 class Mixture(Elbo):
@@ -115,7 +131,9 @@ class Mixture(Elbo):
         z = sample_normal(mu, logvar, batch.generator)  # (B, K, D)
         means, nll = batch.reconstruct(z)
         kl = gaussian_kl(mu, logvar, *self.prior())
-        terms = mixture_bound(log_qy, self.log_py, nll, kl, batch.labels if self.uses_labels else None)
+        labels = batch.labels if self.uses_labels else None
+        exact = self.options.exact_gradient
+        terms = mixture_bound(log_qy, self.log_py, nll, kl, labels, exact_gradient=exact)
         qy = log_qy.exp()
         average = (qy.unsqueeze(2) * mu).sum(1)
         spread = logvar.exp() + (mu - average.unsqueeze(1)).square()
@@ -126,11 +144,16 @@ class Mixture(Elbo):
     def loss(
         self, terms: dict[str, Tensor], *, step: int, dataset_size: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """As `Elbo.loss`; the weight beta and its annealing hold for both KL terms."""
+        """As `Elbo.loss`, with the balance of the clusters; beta and its annealing hold for both KL terms."""
         loss, curves = super().loss(terms, step=step, dataset_size=dataset_size)
         curves["cluster_kl"] = terms["cluster_kl"].mean()
         weight = self.options.beta * annealing(step, self.options.annealing_steps)
-        return loss + weight * curves["cluster_kl"], curves
+        loss = loss + weight * curves["cluster_kl"]
+        if self.options.balance > 0:
+            mean = terms["cluster"].mean(0)
+            curves["balance"] = (torch.xlogy(mean, mean) - mean * self.log_py).sum()
+            loss = loss + self.options.balance * curves["balance"]
+        return loss, curves
 
 
 @dataclass(frozen=True)
@@ -138,10 +161,13 @@ class LabelledMixtureOptions(MixtureOptions):
     """Options of `LabelledMixture`.
 
     Attributes:
+        clusters: two, the classes.
+        balance: as before, and off, because the labels tell how common the classes are.
         classification_weight: weight of -log q(y|x), averaged over the labelled objects of a batch.
     """
 
     clusters: int = 2
+    balance: float = 0.0
     classification_weight: float = 200.0
 
 
