@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR
 
 import pandas as pd
 
@@ -76,17 +77,18 @@ def take_inventory(folder: Path) -> Inventory:
         raise FileNotFoundError(f"{folder}: there is no such folder; give that of a survey")
     lists = {which: _read_list(folder / file, which) for which, file in LISTS.items()}
     for place in (folder / FITS_FOLDER, folder):
-        files = _scan(place) if place.is_dir() else []
-        if files:
+        table = _scan(place)
+        if len(table):
             break
     else:
         raise FileNotFoundError(
             f"{folder}: no FITS file in it or in its {FITS_FOLDER}; "
             f"put the cutouts there as <name>{FILE_ENDING}.fits"
         )
-    table = pd.DataFrame(sorted(files), columns=["name", "file", "bytes", "time"])
-    members = frozenset(table["name"] if lists["raw"] is None else lists["raw"])
-    table["chosen"] = [name in members for name in table["name"]] & ~table["name"].duplicated().to_numpy()
+    names = table["name"].to_list()
+    members = frozenset(names if lists["raw"] is None else lists["raw"])
+    first = [name != before for name, before in zip(names, [None, *names[:-1]], strict=True)]
+    table["chosen"] = [is_first and name in members for name, is_first in zip(names, first, strict=True)]
     if not table["chosen"].any():
         raise ValueError(
             f"{folder}: {LISTS['raw']} names none of the {len(table)} FITS files in {place}, such as "
@@ -101,6 +103,8 @@ def _read_list(path: Path, which: str) -> list[str] | None:
         text = path.read_text(encoding="utf-8-sig", errors="backslashreplace")
     except FileNotFoundError:
         return None
+    if "," not in text and "#" not in text:
+        return [name for line in text.splitlines() if (name := line.strip())]
     names = []
     for number, line in enumerate(text.splitlines(), 1):
         name, *rest = line.partition("#")[0].split(",")
@@ -111,22 +115,26 @@ def _read_list(path: Path, which: str) -> list[str] | None:
     return names
 
 
-def _scan(folder: Path) -> list[tuple[str, str, int, int]]:
-    """Name of the object, file, bytes and time of last change of each FITS file."""
-    files = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            extension = _EXTENSION.search(entry.name)
-            if extension is None or entry.is_dir():
-                continue
+def _scan(folder: Path) -> pd.DataFrame:
+    """Name of the object, file, bytes and time of last change of each FITS file, sorted."""
+    names, files, lengths, times = [], [], [], []
+    for file in sorted(os.listdir(folder)) if folder.is_dir() else ():
+        if extension := _EXTENSION.search(file):
             try:
-                status = entry.stat()
-                length, time = status.st_size, status.st_mtime_ns
+                status = os.stat(f"{folder}{os.sep}{file}")
+                if S_ISDIR(status.st_mode):
+                    continue
+                lengths.append(status.st_size)
+                times.append(status.st_mtime_ns)
             except OSError:  # a link to nothing
-                length, time = -1, 0
-            file = entry.name.encode(errors="backslashreplace").decode()
-            files.append((file[: extension.start()].removesuffix(FILE_ENDING), file, length, time))
-    return files
+                lengths.append(-1)
+                times.append(0)
+            files.append(file)
+            names.append(file[: extension.start()].removesuffix(FILE_ENDING))
+    table = pd.DataFrame({"name": names, "file": files, "bytes": lengths, "time": times})
+    if names != sorted(names):
+        table = table.sort_values("name", kind="stable", ignore_index=True)
+    return table
 
 
 def settle(inventory: Inventory, read: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -140,8 +148,9 @@ def settle(inventory: Inventory, read: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
         counts: see `lensq.survey.Survey.counts`.
         quarantine: name, file, reason and detail of what is not used, sorted by name.
     """
-    rows = list(read.loc[read["reason"] != "", ["name", "file", "reason", "detail"]].itertuples(index=False))
-    fate = dict(zip(read["name"], read["reason"].replace("", "usable"), strict=True))
+    columns = ["name", "file", "reason", "detail"]
+    rows = list(read.loc[read["reason"] != "", columns].itertuples(index=False, name=None))
+    fate = dict(zip(read["name"].to_list(), read["reason"].to_list(), strict=True))
     strays: dict[str, list[str]] = {}
     for which in ("selected", "graded"):
         for name in set(inventory.lists[which] or ()) - inventory.members:
@@ -156,17 +165,19 @@ def settle(inventory: Inventory, read: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
         rows.append((name, "", "listed but absent", detail.get(name, "")))
         fate[name] = "listed but absent"
 
-    counts = {"files": Counter(fate[name] for name in read["name"])}
+    counts = {"files": Counter(read["reason"].to_list())}
     counts["files"]["present but unlisted"] = len(left)
     for which, names in inventory.lists.items():
-        lines = Counter(names or ())
-        counts[which] = Counter(fate[name] for name in lines)
-        counts[which]["listed twice"] = lines.total() - len(lines)
-        for name, n in lines.items():
-            rows += [(name, "", "listed twice", f"in {LISTS[which]}")] * (n - 1)
+        once = set(names or ())
+        counts[which] = Counter(map(fate.__getitem__, once))
+        if names and len(once) < len(names):
+            counts[which]["listed twice"] = len(names) - len(once)
+            surplus = (Counter(names) - Counter(once)).elements()
+            rows += [(name, "", "listed twice", f"in {LISTS[which]}") for name in surplus]
     found = {which: len(names or ()) for which, names in inventory.lists.items()}
-    table = pd.DataFrame(counts, index=["usable", *REASONS], columns=[*LISTS, "files"]).fillna(0).astype(int)
+    table = pd.DataFrame(counts, index=["", *REASONS], columns=[*LISTS, "files"]).fillna(0).astype(int)
+    table = table.rename(index={"": "usable"})
     table.loc["total"] = table.sum()
     table.loc["found"] = {**found, "files": len(inventory.files)}
-    quarantine = pd.DataFrame(rows, columns=["name", "file", "reason", "detail"])
+    quarantine = pd.DataFrame(rows, columns=columns)
     return table, quarantine.sort_values(["name", "file", "reason"], ignore_index=True)
