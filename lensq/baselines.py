@@ -264,9 +264,7 @@ def _labelled_codes(images, mask, objects, preprocessing, pca, against):
     return known, positive, np.concatenate([pca.transform(x) for _, _, x in batches])
 
 
-def baseline_scores(
-    images: np.ndarray, mask: np.ndarray, objects: pd.DataFrame, **options
-) -> pd.DataFrame:
+def baseline_scores(images: np.ndarray, mask: np.ndarray, objects: pd.DataFrame, **options) -> pd.DataFrame:
     """Fit the baselines on a survey and score all of it.
 
     `pca_logistic` of labelled selection objects comes from classifiers that did not see them, so that a

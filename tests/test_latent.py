@@ -38,9 +38,7 @@ def test_statistics_match_scipy_dimension_by_dimension():
         welch = stats.ttest_ind(values[positive, d], values[~positive, d], equal_var=False)
         assert (row["ks"], row["ks_p"]) == pytest.approx((ks.statistic, ks.pvalue))
         assert (row["welch_t"], row["welch_p"]) == pytest.approx((welch.statistic, welch.pvalue))
-        assert row["difference_mu"] == pytest.approx(
-            values[positive, d].mean() - values[~positive, d].mean()
-        )
+        assert row["difference_mu"] == pytest.approx(values[positive, d].mean() - values[~positive, d].mean())
     assert (table["n_normals"] == 800).all()
     assert (table["n_anomalies"] == 150).all()
     assert (table["dof"] == 19).all()

@@ -418,6 +418,12 @@ def test_shares_by_class_have_their_numbers():
 # Style
 
 
+def test_names_of_columns_become_words():
+    axes = axes_of(plots.class_counts(pd.Series({"pca_knn": 3, "kl, 5 dimensions": 2, "star_star": 1})))
+    labels = [tick.get_text() for tick in axes[0].get_yticklabels()]
+    assert labels == ["star star", "KL, 5 dimensions", "PCA kNN"]
+
+
 def test_figures_are_of_book_width_on_white_and_closed(scores, statistics):
     before = plt.get_fignums()
     figure = plots.dimension_rows(statistics)

@@ -117,7 +117,7 @@ def box_plots(
     values = _drawn_values(rows, statistic, dimensions)
     number = values.shape[1]
     dimensions = range(number) if dimensions is None else dimensions
-    figure, axes = panels(1 if number <= 32 else -(-number // 32), 1, 2.4)
+    figure, axes = panels(1 if number <= 32 else -(-number // 32), 1, 2.4, sharey=True)
     per_panel = -(-number // len(axes))
     for start, axis in zip(range(0, number, per_panel), axes, strict=True):
         part = values[:, start : start + per_panel]
@@ -139,6 +139,7 @@ def box_plots(
             )
         axis.set(ylabel=_AXIS[statistic], xlim=(-0.7, part.shape[1] - 0.3))
         axis.set_xticks(place, [str(d) for d in list(dimensions)[start : start + per_panel]])
+        axis.tick_params(axis="x", labelsize=8.5 if per_panel <= 24 else 6.5)
         axis.grid(False, axis="x")
     axes[-1].set_xlabel("latent dimension")
     shared_legend(figure, axes[0])

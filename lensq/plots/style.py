@@ -1,5 +1,6 @@
 """One look for all figures: colours, sizes, grids of panels."""
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec
@@ -24,6 +25,17 @@ SPLIT_COLOURS = {
     "test": _PALETTE[4],
 }
 CYCLE = [_PALETTE[i] for i in (0, 1, 2, 4, 5, 9, 7)]
+_WRITTEN = {
+    "ecod": "ECOD",
+    "elbo": "ELBO",
+    "kl": "KL",
+    "knn": "kNN",
+    "logvar": "log variance",
+    "mse": "mean square",
+    "mu": "$|\\mu|$",
+    "pca": "PCA",
+    "svdd": "SVDD",
+}
 PIXEL_SCALE = 0.168  # arcsec, HSC
 WIDTH = 8.0  # inches, the text width of the book
 
@@ -132,8 +144,8 @@ def logarithmic(axis: Axes, which: str = "x", *, percent: bool = False) -> None:
 
 
 def readable(name: object) -> str:
-    """A column or class name as words."""
-    return str(name).replace("_", " ")
+    """A column or class name as words, acronyms as they are written."""
+    return re.sub("[A-Za-z]+", lambda word: _WRITTEN.get(word[0], word[0]), str(name).replace("_", " "))
 
 
 def shared_legend(figure: Figure, axis: Axes, columns: int = 6, markerscale: float = 1.0) -> None:

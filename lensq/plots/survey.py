@@ -54,23 +54,21 @@ def sky_map(table: pd.DataFrame, *, zoom: float = 12.0) -> Figure:
     """
     placed = table[np.isfinite(table["ra"]) & np.isfinite(table["dec"])]
     figure, (whole, near) = panels(2, 1, 2.8)
-    _scatter_sky(whole, placed, 2)
+    _scatter_sky(whole, placed, np.clip(20_000 / max(len(placed), 1), 0.2, 3))
     height = zoom / 2.2
     cells = np.floor(np.c_[placed["ra"] / zoom, placed["dec"] / height])
     values, counts = np.unique(cells, axis=0, return_counts=True)
     ra, dec = values[counts.argmax()] * [zoom, height]
     inside = placed["ra"].between(ra, ra + zoom) & placed["dec"].between(dec, dec + height)
-    _scatter_sky(near, placed[inside], 9)
+    _scatter_sky(near, placed[inside], np.clip(10_000 / max(inside.sum(), 1), 0.5, 9))
     near.set(xlim=(ra + zoom, ra), ylim=(dec, dec + height))
     whole.add_patch(Rectangle((ra, dec), zoom, height, fill=False, edgecolor="0.2", linewidth=1.2))
-    shared_legend(figure, whole, markerscale=4)
+    shared_legend(figure, whole, markerscale=7 / np.sqrt(whole.collections[0].get_sizes()[0]))
     return figure
 
 
 @styled
-def property_histograms(
-    table: pd.DataFrame, columns: Mapping[str, str], *, against: str = "label"
-) -> Figure:
+def property_histograms(table: pd.DataFrame, columns: Mapping[str, str], *, against: str = "label") -> Figure:
     """Distribution of properties of the images, normal against lens, as densities.
 
     Args:
