@@ -118,10 +118,11 @@ def _read_list(path: Path, which: str) -> list[str] | None:
 def _scan(folder: Path) -> pd.DataFrame:
     """Name of the object, file, bytes and time of last change of each FITS file, sorted."""
     names, files, lengths, times = [], [], [], []
+    place = f"{folder}{os.sep}"
     for file in sorted(os.listdir(folder)) if folder.is_dir() else ():
         if extension := _EXTENSION.search(file):
             try:
-                status = os.stat(f"{folder}{os.sep}{file}")
+                status = os.stat(place + file)
                 if S_ISDIR(status.st_mode):
                     continue
                 lengths.append(status.st_size)
