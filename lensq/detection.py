@@ -17,6 +17,7 @@ from lensq import metrics
 from lensq.latent import STATISTICS, choose_dimensions, dimension_statistics, latent_values
 from lensq.metrics import PREVALENCE, PREVALENCES
 from lensq.wall import admit, labelled
+from lensq.weighting import TASK_B_SHARES, task_b_weights
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,31 @@ def evaluate(
     return metrics.measure(
         detector.score(rows), positive, threshold=detector.threshold, **_columns(detector, rows, options)
     )
+
+
+def evaluate_task_b(detector: Detector, scores: pd.DataFrame, **options) -> pd.DataFrame:
+    """A detector on graded candidates against the rest, at the catalogue's shares.
+
+    The rest holds flagged and rejected objects as `lensq.weighting.task_b_weights` weighs them.
+
+    Args:
+        detector: from `choose_detector`.
+        scores: Scores table, of the split to judge on.
+        **options: groups, resamples, seed of `evaluate`.
+
+    Returns:
+        Table of `lensq.metrics.measure` at a prevalence of 0.108%, and two rows that say what it rests on:
+        `graded`, how many graded objects there are, and `effective_rest`, the effective number of others.
+    """
+    rows, graded = labelled(scores, "graded")
+    rows = rows.assign(task_b_weight=task_b_weights(rows))
+    prevalence = TASK_B_SHARES["graded"]
+    table = evaluate(
+        detector, rows, against="graded", weights="task_b_weight", prevalence=prevalence, **options
+    )
+    table.loc["graded", "value"] = graded.sum()
+    table.loc["effective_rest", "value"] = metrics.effective_size(rows["task_b_weight"][~graded])
+    return table
 
 
 def compare_detectors(

@@ -94,7 +94,8 @@ def dimension_statistics(
         statistic: `kl` (compared as its natural logarithm), `mu` or `logvar`.
         against: the column that tells the classes, see `lensq.wall.labelled`.
         bins: number of bins, with edges at quantiles of the normals, before neighbours are pooled until the
-            rarer class expects at least 5 objects in each.
+            rarer class expects at least 5 objects in each (with fewer than 10 one bin is left, and the test
+            finds nothing).
 
     Returns:
         One row a latent dimension: `dimension`; `chi2`, `dof`, `p`, `q` (p adjusted by Benjamini and

@@ -16,6 +16,7 @@ from lensq.detection import (
     compare_pair,
     confusion,
     evaluate,
+    evaluate_task_b,
     precision_elsewhere,
     threshold_curves,
 )
@@ -101,6 +102,20 @@ def test_flags_and_truth_give_different_numbers(selection, test_rows):
     detector = choose_detector(selection, "signal")
     truth, flags = (evaluate(detector, rows, against=a, resamples=2)["value"] for a in ("is_lens", "label"))
     assert truth["AUROC"] > flags["AUROC"] + 0.05
+
+
+def test_task_b_sets_graded_objects_against_flagged_and_rejected_ones(selection, test_rows):
+    detector = choose_detector(selection, "signal")
+    table = evaluate_task_b(detector, test_rows, resamples=20)["value"]
+    graded, flagged = test_rows["graded"], detector.flags(test_rows)
+    rest = test_rows[~graded].assign(flagged=flagged[~graded])
+    share = rest.groupby("label")["flagged"].mean()
+    fpr = (0.949 * share[0] + 0.04992 * share[1]) / (0.949 + 0.04992)
+    assert table["FPR"] == pytest.approx(fpr)
+    recall = flagged[graded].mean()
+    assert table["precision"] == pytest.approx(0.00108 * recall / (0.00108 * recall + 0.99892 * fpr))
+    assert table["graded"] == graded.sum()
+    assert 1500 < table["effective_rest"] < len(rest)
 
 
 def test_weights_and_groups_are_columns(selection, test_rows):

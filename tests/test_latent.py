@@ -140,9 +140,10 @@ def test_the_choice_firms_up_with_the_number_of_anomalies():
 
 def test_with_nothing_to_find_no_dimension_is_favoured():
     rows = scores_table(1000, 200, dimensions=8, split="selection")
-    few = choice_stability(rows, n=2, anomalies=(10,), resamples=800)
-    frequency = few.loc[few["n_anomalies"] == 10, "frequency"]
-    assert np.abs(frequency - 0.25).max() < 0.12  # ties among few counts must not go to the first dimensions
+    few = choice_stability(rows, n=2, anomalies=(8, 10), resamples=800)
+    for number in (8, 10):  # with 8 all dimensions tie, and must not win by their place
+        frequency = few.loc[few["n_anomalies"] == number, "frequency"]
+        assert np.abs(frequency - 0.25).max() < 0.12
 
 
 def test_stability_follows_its_seed():
