@@ -7,8 +7,8 @@ agrees with OM10 and with real pixels).
 """
 
 from lensq.simulate.cutout import Cutout, Target, make_cutout
-from lensq.simulate.parameters import parameter_table
-from lensq.simulate.scenes import CLASSES, MIXES
+from lensq.simulate.parameters import MIXES, parameter_table
+from lensq.simulate.scenes import CLASSES
 from lensq.simulate.survey import simulate_survey
 from lensq.simulate.truth import read_truth, truth_units
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from lensq.simulate.artefacts import ARTEFACTS
 from lensq.simulate.inspector import clarity, inspect
-from lensq.simulate.light import magnitude
+from lensq.simulate.light import magnitude, scaled
 from lensq.simulate.observe import add_background, add_noise, draw_conditions, render
 from lensq.simulate.parameters import INSTRUMENT, LIGHT
 from lensq.simulate.scenes import Scene, make_scene, neighbours
@@ -107,10 +107,10 @@ def make_cutout(
 def _canvas(scene: Scene, origin, offset, conditions, side: int, shift: tuple[int, int], rng) -> np.ndarray:
     """The sky that holds both cutouts of a scene, with noise; just the cutout if there is one only."""
     height, width = side + abs(shift[1]), side + abs(shift[0])
-    parts = [part.shift(*-origin) for part in scene.parts]
+    parts = [scaled(part, 1, *-origin) for part in scene.parts]
     middle = np.array(shift) / 2
     field = (max(height, width) + 8) * INSTRUMENT.pixel_scale
-    parts += [part.shift(*(middle * INSTRUMENT.pixel_scale)) for part in neighbours(rng, field)]
+    parts += [scaled(part, 1, *(middle * INSTRUMENT.pixel_scale)) for part in neighbours(rng, field)]
     light = render(parts, conditions, (height, width), tuple(offset - middle))
     return add_background(add_noise(light, conditions, rng), rng)
 

@@ -11,23 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lensq.simulate.observe import Conditions
-from lensq.simulate.parameters import INSPECTOR, INSTRUMENT
-
-FLAG_CHANCE: dict[str, tuple[float, float]] = {
-    "point": (0.003, 0.003),
-    "elliptical": (0.010, 0.010),
-    "disk": (0.020, 0.020),
-    "spiral": (0.050, 0.050),
-    "clumpy": (0.100, 0.100),
-    "star_galaxy": (0.020, 0.300),
-    "star_star": (0.020, 0.350),
-    "quasar_companion": (0.020, 0.250),
-    "pair_galaxy": (0.050, 0.600),
-    "merger": (0.030, 0.200),
-    "artefact": (0.020, 0.020),
-    "lens": (0.050, 0.950),
-}
-"""Chance of a flag by class, where nothing is resolved and where both images are perfectly clear."""
+from lensq.simulate.parameters import FLAG_CHANCE, INSPECTOR, INSTRUMENT
 
 
 @dataclass(frozen=True)

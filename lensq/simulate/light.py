@@ -1,7 +1,8 @@
 """Building blocks of a scene: points, Sersic galaxies, spirals, mergers and lensed arcs.
 
 Everything is a GalSim object with flux in counts at the survey's zero point and positions in arcsec,
-before the PSF. Profiles are made once at unit size and then dilated, which is what makes GalSim fast.
+before the PSF. Profiles are made once at unit size and then transformed in one step, and accuracy
+parameters are not propagated again through each composition: both are what makes GalSim fast here.
 """
 
 import galsim
@@ -9,12 +10,14 @@ import numpy as np
 from lenstronomy.LightModel.light_model import LightModel
 
 from lensq.simulate.lens_equation import ray_shooting
-from lensq.simulate.parameters import INSTRUMENT, LIGHT
+from lensq.simulate.parameters import INSTRUMENT, LIGHT, SHAPES
 from lensq.simulate.population import LensedQuasar
 
 ACCURACY = galsim.GSParams(folding_threshold=1e-2, maximum_fft_size=16384)
 _INDICES = np.array([0.5, 0.8, 1, 1.3, 1.6, 2, 2.5, 3, 3.5, 4, 4.5, 5])
 _SERSIC = [galsim.Sersic(n=n, half_light_radius=1.0, trunc=6.0, gsparams=ACCURACY) for n in _INDICES]
+_POINT = galsim.DeltaFunction(gsparams=ACCURACY)
+_GAUSSIAN = galsim.Gaussian(sigma=1.0, gsparams=ACCURACY)
 _SERSIC_SOURCE = LightModel(["SERSIC_ELLIPSE"])
 
 
@@ -28,24 +31,58 @@ def magnitude(flux):
     return INSTRUMENT.zero_point - 2.5 * np.log10(flux)
 
 
-def draw_magnitude(rng: np.random.Generator, low: float, high: float, slope: float) -> float:
-    """Draw from number counts that rise as 10^(slope m) between `low` and `high`."""
-    a, b = 10 ** (slope * low), 10 ** (slope * high)
-    return float(np.log10(a + rng.random() * (b - a)) / slope)
+def add(parts: list[galsim.GSObject]) -> galsim.GSObject:
+    """The sum of objects that have the accuracy of this module already."""
+    return galsim.Add(parts, gsparams=ACCURACY, propagate_gsparams=False)
+
+
+def _place(unit, flux, size=1.0, axis_ratio=1.0, angle=0.0, x=0.0, y=0.0) -> galsim.GSObject:
+    """A unit profile with this flux and size, of this elongation at constant area, at (x, y)."""
+    along, across = size / np.sqrt(axis_ratio), size * np.sqrt(axis_ratio)
+    c, s = np.cos(angle), np.sin(angle)
+    mixed = (along - across) * c * s
+    jacobian = [along * c * c + across * s * s, mixed, mixed, along * s * s + across * c * c]
+    return galsim.Transform(
+        unit,
+        jac=jacobian,
+        offset=galsim.PositionD(float(x), float(y)),
+        flux_ratio=float(flux) / size**2,
+        gsparams=ACCURACY,
+        propagate_gsparams=False,
+    )
+
+
+def scaled(part: galsim.GSObject, factor: float, x: float = 0.0, y: float = 0.0) -> galsim.GSObject:
+    """An object with `factor` times the flux, moved by (x, y)."""
+    return galsim.Transform(
+        part,
+        offset=galsim.PositionD(float(x), float(y)),
+        flux_ratio=float(factor),
+        gsparams=ACCURACY,
+        propagate_gsparams=False,
+    )
 
 
 def point(mag: float, x: float = 0.0, y: float = 0.0) -> galsim.GSObject:
     """A star or quasar."""
-    return galsim.DeltaFunction(flux=float(counts(mag))).shift(float(x), float(y))
+    return _place(_POINT, counts(mag), x=x, y=y)
+
+
+def gaussian(flux: float, sigma: float, x: float = 0.0, y: float = 0.0) -> galsim.GSObject:
+    """A round clump."""
+    return _place(_GAUSSIAN, flux, sigma, x=x, y=y)
 
 
 def sersic(mag, radius, index, axis_ratio, angle, x=0.0, y=0.0) -> galsim.GSObject:
     """A Sersic profile cut at six half-light radii; the index is rounded to the tabulated ones."""
     unit = _SERSIC[int(np.argmin(np.abs(_INDICES - index)))]
-    profile = unit.dilate(float(radius)).withFlux(float(counts(mag)))
-    return profile.shear(q=float(np.clip(axis_ratio, 0.15, 1)), beta=angle * galsim.radians).shift(
-        float(x), float(y)
-    )
+    return _place(unit, counts(mag), radius, float(np.clip(axis_ratio, 0.15, 1)), angle, x, y)
+
+
+def draw_magnitude(rng: np.random.Generator, low: float, high: float, slope: float) -> float:
+    """Draw from number counts that rise as 10^(slope m) between `low` and `high`."""
+    a, b = 10 ** (slope * low), 10 ** (slope * high)
+    return float(np.log10(a + rng.random() * (b - a)) / slope)
 
 
 def galaxy_radius(mag: float, rng: np.random.Generator, early: bool) -> float:
@@ -57,86 +94,75 @@ def galaxy_radius(mag: float, rng: np.random.Generator, early: bool) -> float:
 
 def elliptical(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObject:
     """An early-type galaxy."""
-    return sersic(
-        mag,
-        galaxy_radius(mag, rng, early=True),
-        rng.normal(3.7, 0.8),
-        rng.uniform(0.5, 1),
-        rng.uniform(0, np.pi),
-        x,
-        y,
-    )
+    radius, index = galaxy_radius(mag, rng, early=True), rng.normal(*SHAPES.elliptical_index)
+    q, angle = rng.uniform(*SHAPES.elliptical_axis_ratio), rng.uniform(0, np.pi)
+    return sersic(mag, radius, index, q, angle, x, y)
 
 
 def disk(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObject:
     """An exponential disk, seen at any inclination, with a bulge."""
-    bulge = rng.beta(1.2, 4)
+    bulge = rng.beta(*SHAPES.disk_bulge)
     radius = galaxy_radius(mag, rng, early=False)
     angle = rng.uniform(0, np.pi)
     q = np.sqrt(rng.uniform(0.04, 1))
     outer = sersic(mag - 2.5 * np.log10(1 - bulge), radius, 1, q, angle, x, y)
     inner = sersic(mag - 2.5 * np.log10(bulge + 1e-6), 0.3 * radius, 2.5, max(q, 0.6), angle, x, y)
-    return outer + inner
+    return add([outer, inner])
 
 
 def galaxy(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObject:
-    """A galaxy of the field: 35% early, 65% late."""
-    return elliptical(mag, rng, x, y) if rng.random() < 0.35 else disk(mag, rng, x, y)
+    """A galaxy of the field, early or late."""
+    early = rng.random() < LIGHT.early_share
+    return elliptical(mag, rng, x, y) if early else disk(mag, rng, x, y)
+
+
+def faint_galaxy(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObject:
+    """A galaxy too faint for its bulge to be seen: one exponential disk."""
+    radius = galaxy_radius(mag, rng, early=rng.random() < LIGHT.early_share)
+    return sersic(mag, radius, 1, np.sqrt(rng.uniform(0.1, 1)), rng.uniform(0, np.pi), x, y)
 
 
 def host(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObject:
     """The host galaxy of a quasar."""
     at_21, slope, scatter = LIGHT.host_size
     radius = np.clip(at_21 * 10 ** (slope * (mag - 21) + rng.normal(0, scatter)), 0.1, 3.0)
-    return sersic(mag, radius, rng.uniform(1, 4), rng.uniform(0.55, 1), rng.uniform(0, np.pi), x, y)
+    index, q = rng.uniform(*SHAPES.host_index), rng.uniform(*SHAPES.host_axis_ratio)
+    return sersic(mag, radius, index, q, rng.uniform(0, np.pi), x, y)
 
 
 def spiral(mag: float, rng: np.random.Generator) -> galsim.GSObject:
     """A disk with two or three logarithmic arms, drawn as chains of Gaussians."""
     flux = float(counts(mag))
     radius = max(galaxy_radius(mag, rng, early=False), 0.5) * rng.uniform(1.0, 1.6)
-    arms, bulge = rng.uniform(0.25, 0.5), rng.uniform(0.08, 0.3)
-    pitch, start = np.radians(rng.uniform(12, 28)), rng.uniform(0, 2 * np.pi)
+    arms, bulge = rng.uniform(*SHAPES.spiral_arms), rng.uniform(*SHAPES.spiral_bulge)
+    pitch, start = np.radians(rng.uniform(*SHAPES.spiral_pitch)), rng.uniform(0, 2 * np.pi)
     n_arms, per_arm = rng.choice([2, 2, 2, 3]), 11
     theta = np.tile(np.linspace(0, 4.2, per_arm), n_arms)
     phase = np.repeat(2 * np.pi * np.arange(n_arms) / n_arms, per_arm) + start
     r = 0.35 * radius * np.exp(np.tan(pitch) * theta) * rng.normal(1, 0.05, len(theta))
     weight = np.exp(-r / radius / 1.2) * (r + 0.2 * radius) * rng.lognormal(0, 0.4, len(theta))
     weight *= arms * flux / weight.sum()
-    knots = [
-        galsim.Gaussian(sigma=s, flux=w).shift(a, b)
-        for s, w, a, b in zip(
-            0.1 * radius + 0.09 * r, weight, r * np.cos(theta + phase), r * np.sin(theta + phase), strict=True
-        )
-    ]
-    body = [
-        sersic(magnitude(flux * (1 - arms - bulge)), radius, 1, 1, 0),
-        sersic(magnitude(flux * bulge), 0.2 * radius, 2, 1, 0),
-    ]
-    return galsim.Add(body + knots).shear(q=rng.uniform(0.45, 1), beta=rng.uniform(0, np.pi) * galsim.radians)
+    x, y = r * np.cos(theta + phase), r * np.sin(theta + phase)
+    parts = [gaussian(*knot) for knot in zip(weight, 0.1 * radius + 0.09 * r, x, y, strict=True)]
+    parts.append(sersic(magnitude(flux * (1 - arms - bulge)), radius, 1, 1, 0))
+    parts.append(sersic(magnitude(flux * bulge), 0.2 * radius, 2, 1, 0))
+    return _inclined(add(parts), rng.uniform(0.45, 1), rng.uniform(0, np.pi))
 
 
 def clumpy(mag: float, rng: np.random.Generator) -> galsim.GSObject:
     """An irregular galaxy: a faint disk and a handful of knots."""
     flux = float(counts(mag))
     radius = 1.2 * max(galaxy_radius(mag, rng, early=False), 0.4)
-    share = rng.uniform(0.25, 0.6)
-    base = sersic(
-        magnitude(flux * (1 - share)),
-        radius,
-        1,
-        rng.uniform(0.35, 1),
-        rng.uniform(0, np.pi),
-        *rng.normal(0, 0.15 * radius, 2),
-    )
-    weights = rng.dirichlet(np.full(rng.integers(3, 9), 1.2)) * share * flux
-    knots = galsim.Add(
-        [
-            galsim.Gaussian(sigma=rng.uniform(0.05, 0.2), flux=w).shift(*rng.normal(0, 0.9 * radius, 2))
-            for w in weights
-        ]
-    )
-    return base + knots.shear(q=rng.uniform(0.3, 1), beta=rng.uniform(0, np.pi) * galsim.radians)
+    share = rng.uniform(*SHAPES.clump_light)
+    q, angle = rng.uniform(0.35, 1), rng.uniform(0, np.pi)
+    base = sersic(magnitude(flux * (1 - share)), radius, 1, q, angle, *rng.normal(0, 0.15 * radius, 2))
+    weights = rng.dirichlet(np.full(rng.integers(*SHAPES.clump_number), 1.2)) * share * flux
+    knots = [gaussian(w, rng.uniform(*SHAPES.clump_width), *rng.normal(0, 0.9 * radius, 2)) for w in weights]
+    return add([base, _inclined(add(knots), rng.uniform(0.3, 1), rng.uniform(0, np.pi))])
+
+
+def _inclined(part: galsim.GSObject, axis_ratio: float, angle: float) -> galsim.GSObject:
+    return part.shear(q=float(axis_ratio), beta=angle * galsim.radians)
 
 
 def tidal_arm(flux: float, rng: np.random.Generator) -> list[galsim.GSObject]:
@@ -145,12 +171,9 @@ def tidal_arm(flux: float, rng: np.random.Generator) -> list[galsim.GSObject]:
     reach, turn = rng.uniform(1, 2.5), rng.choice([-1, 1])
     t = np.arange(n) / n
     weight = (1.4 - t) / np.sum(1.4 - t) * flux
-    angle = start + turn * 1.8 * t
-    r = reach * (0.4 + t)
-    return [
-        galsim.Gaussian(sigma=0.22 + 0.15 * a, flux=w).shift(b, c)
-        for a, w, b, c in zip(t, weight, r * np.cos(angle), r * np.sin(angle), strict=True)
-    ]
+    angle, r = start + turn * 1.8 * t, reach * (0.4 + t)
+    x, y = r * np.cos(angle), r * np.sin(angle)
+    return [gaussian(*knot) for knot in zip(weight, 0.22 + 0.15 * t, x, y, strict=True)]
 
 
 def arcs(lens: LensedQuasar, host_magnitude: float, rng: np.random.Generator) -> galsim.GSObject:
@@ -165,7 +188,7 @@ def arcs(lens: LensedQuasar, host_magnitude: float, rng: np.random.Generator) ->
     q, angle = rng.uniform(0.5, 1), rng.uniform(0, np.pi)
     modulus = (1 - q) / (1 + q)
     profile = {
-        "R_sersic": rng.uniform(0.15, 0.4),
+        "R_sersic": rng.uniform(*LIGHT.host_arc_size),
         "n_sersic": 1.0,
         "e1": modulus * np.cos(2 * angle),
         "e2": modulus * np.sin(2 * angle),
@@ -176,5 +199,9 @@ def arcs(lens: LensedQuasar, host_magnitude: float, rng: np.random.Generator) ->
     light = _SERSIC_SOURCE.surface_brightness(source_x, source_y, [{"amp": amplitude, **profile}])
     image = galsim.Image(light.reshape(n, n) * step**2, scale=step)
     return galsim.InterpolatedImage(
-        image, x_interpolant="linear", flux=float(image.array.sum()), normalization="flux"
+        image,
+        x_interpolant="linear",
+        flux=float(image.array.sum()),
+        normalization="flux",
+        gsparams=ACCURACY,
     )

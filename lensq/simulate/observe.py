@@ -6,7 +6,7 @@ import galsim
 import numpy as np
 from scipy.ndimage import correlate1d
 
-from lensq.simulate.light import ACCURACY
+from lensq.simulate.light import ACCURACY, add
 from lensq.simulate.parameters import INSTRUMENT
 
 
@@ -52,7 +52,9 @@ def render(
     parts: list[galsim.GSObject], conditions: Conditions, shape: tuple[int, int], offset=(0.0, 0.0)
 ) -> np.ndarray:
     """Noiseless image of `shape` (height, width) in counts, its origin `offset` pixels off the centre."""
-    scene = galsim.Convolve([galsim.Add(parts), conditions.psf], real_space=False, gsparams=ACCURACY)
+    scene = galsim.Convolve(
+        [add(parts), conditions.psf], real_space=False, gsparams=ACCURACY, propagate_gsparams=False
+    )
     image = scene.drawImage(nx=shape[1], ny=shape[0], scale=INSTRUMENT.pixel_scale, offset=offset)
     return image.array.astype(np.float64)
 

@@ -62,21 +62,21 @@ class Instrument:
 class LensPopulation:
     """Deflectors, sources and cuts of the lensed quasars, after OM10."""
 
-    sigma_star: float = _parameter(161.0, "km/s", "Choi et al. 2007, used by OM10", "from memory, unchecked")
-    sigma_alpha: float = _parameter(2.32, "", "Choi et al. 2007, used by OM10", "from memory, unchecked")
-    sigma_beta: float = _parameter(2.67, "", "Choi et al. 2007, used by OM10", "from memory, unchecked")
+    sigma_star: float = _parameter(161.0, "km/s", "Choi et al. 2007, used by OM10", "checked: public codes")
+    sigma_alpha: float = _parameter(2.32, "", "Choi et al. 2007, used by OM10", "checked: public codes")
+    sigma_beta: float = _parameter(2.67, "", "Choi et al. 2007, used by OM10", "checked: public codes")
     sigma_limits: tuple = _parameter(
         (100.0, 400.0), "km/s", "range of the OM10 catalogue", "checked: catalogue"
     )
     z_lens_limits: tuple = _parameter((0.03, 1.6), "", "choice")
     z_source_limits: tuple = _parameter((0.4, 5.5), "", "range of the OM10 catalogue", "checked: catalogue")
-    quasar_bright_slope: float = _parameter(3.31, "", OM10, "from memory, unchecked")
-    quasar_bright_slope_high_z: float = _parameter(2.58, "(z_source > 3)", OM10, "from memory, unchecked")
-    quasar_faint_slope: float = _parameter(1.45, "", OM10, "from memory, unchecked")
-    quasar_break_magnitude: float = _parameter(-20.90, "mag + 5 log h", OM10, "from memory, unchecked")
-    quasar_zeta: float = _parameter(2.98, "", OM10, "from memory, unchecked")
-    quasar_xi: float = _parameter(4.05, "", OM10, "from memory, unchecked")
-    quasar_z_star: float = _parameter(1.60, "", OM10, "from memory, unchecked")
+    quasar_bright_slope: float = _parameter(3.31, "", OM10, "checked: public codes")
+    quasar_bright_slope_high_z: float = _parameter(2.58, "(z_source > 3)", OM10, "checked: public codes")
+    quasar_faint_slope: float = _parameter(1.45, "", OM10, "checked: public codes")
+    quasar_break_magnitude: float = _parameter(-20.90, "mag + 5 log h", OM10, "checked: public codes")
+    quasar_zeta: float = _parameter(2.98, "", OM10, "checked: public codes")
+    quasar_xi: float = _parameter(4.05, "", OM10, "checked: public codes")
+    quasar_z_star: float = _parameter(1.60, "", OM10, "checked: public codes")
     ellipticity: tuple = _parameter((0.3, 0.16), "(mean, sigma) of 1 - q", OM10, "checked: catalogue")
     shear: tuple = _parameter((0.05, 0.2), "(median, dex)", OM10, "checked: catalogue")
     faint_image_limit: float = _parameter(
@@ -108,6 +108,7 @@ class Light:
         0.027, "1/arcsec^2 (density)", "counts around 46 COSMOS quasars", "measured"
     )
     neighbour_stars: float = _parameter(0.12, "(share)", "choice")
+    early_share: float = _parameter(0.35, "(share of field galaxies)", "choice")
     early_size: float = _parameter(0.42, "arcsec (half-light radius at i = 21)", "choice")
     late_size: float = _parameter(0.62, "arcsec (half-light radius at i = 21)", "choice")
     size_slope: float = _parameter(-0.1, "dex/mag", "choice")
@@ -121,12 +122,69 @@ class Light:
         (0.5, -0.15, 0.2), "arcsec at i = 21, dex/mag, sigma in dex", "46 COSMOS quasars", "measured"
     )
     lens_total_magnitudes: tuple = _parameter(
-        (17.0, 18.0, 19.0, 20.0, 21.0, 22.0),
+        (
+            16.86,
+            17.86,
+            18.19,
+            18.51,
+            18.79,
+            18.96,
+            19.13,
+            19.29,
+            19.44,
+            19.55,
+            19.67,
+            19.8,
+            19.92,
+            20.04,
+            20.15,
+            20.29,
+            20.45,
+            20.61,
+            20.78,
+            20.99,
+            21.8,
+        ),
         "mag (even quantiles, deflector included)",
-        "20,000 simulated lenses",
+        "1,500 simulated lenses",
         "measured",
     )
-    host_arc_fraction: float = _parameter(0.7, "(of z_source < 3)", "choice")
+    host_arc_fraction: float = _parameter(0.7, "(of lenses with z_source < 3)", "choice")
+    host_arc_magnitude: tuple = _parameter(
+        (23.3, 0.7, 0.8), "mag at z_source 1.5, mag per unit redshift, sigma; before lensing", "choice"
+    )
+    host_arc_size: tuple = _parameter((0.15, 0.4), "arcsec (half-light radius, source plane)", "choice")
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Shapes of galaxies and of groups of objects; ranges are drawn evenly."""
+
+    elliptical_index: tuple = _parameter((3.7, 0.8), "Sersic index (mean, sigma)", "choice")
+    elliptical_axis_ratio: tuple = _parameter((0.5, 1.0), "", "choice")
+    disk_bulge: tuple = _parameter((1.2, 4.0), "bulge share of the light (a, b of a beta law)", "choice")
+    host_index: tuple = _parameter((1.0, 4.0), "Sersic index", "choice")
+    host_axis_ratio: tuple = _parameter((0.55, 1.0), "", "46 COSMOS quasars", "measured")
+    deflector_index: tuple = _parameter((4.0, 0.6), "Sersic index (mean, sigma)", "choice")
+    deflector_size: tuple = _parameter(
+        (0.72, -0.248, 0.12), "log10 kpc at M = -22, dex/mag, sigma in dex", "choice"
+    )
+    light_and_mass: tuple = _parameter((0.08, 0.15), "sigma of axis ratio, of angle (rad)", "choice")
+    spiral_arms: tuple = _parameter((0.25, 0.5), "share of the light in the arms", "choice")
+    spiral_bulge: tuple = _parameter((0.08, 0.3), "share of the light", "choice")
+    spiral_pitch: tuple = _parameter((12.0, 28.0), "deg", "choice")
+    spiral_brighter: float = _parameter(0.5, "mag than other galaxies", "choice")
+    clump_light: tuple = _parameter((0.25, 0.6), "share of the light in clumps", "choice")
+    clump_number: tuple = _parameter((3, 9), "count (below the last)", "choice")
+    clump_width: tuple = _parameter((0.05, 0.2), "arcsec (sigma of a Gaussian)", "choice")
+    tail_light: tuple = _parameter((0.05, 0.3), "of the brighter galaxy's, in a merger's tail", "choice")
+    pair_separation: tuple = _parameter((0.5, 4.0), "arcsec, even over the area", "choice")
+    pair_close_share: float = _parameter(0.55, "(share of pairs favoured to be close)", "choice")
+    pair_close_limit: float = _parameter(2.4, "arcsec (largest separation of those)", "choice")
+    pair_contrast: float = _parameter(0.9, "mag (sigma of the difference of two points)", "choice")
+    galaxy_contrast: float = _parameter(1.0, "mag (sigma of a galaxy's difference to the point)", "choice")
+    companion_fainter: tuple = _parameter((0.3, 2.5), "mag than the quasar", "choice")
+    merger_separation: tuple = _parameter((0.5, 2.6), "arcsec", "choice")
 
 
 @dataclass(frozen=True)
@@ -171,14 +229,62 @@ class Inspector:
     known_elsewhere: float = _parameter(0.5, "(share of lenses that other searches know)", "choice")
 
 
-COSMOLOGY, INSTRUMENT, LENSES, LIGHT, FOOTPRINT, INSPECTOR = (
+COSMOLOGY, INSTRUMENT, LENSES, LIGHT, SHAPES, FOOTPRINT, INSPECTOR = (
     Cosmology(),
     Instrument(),
     LensPopulation(),
     Light(),
+    Shapes(),
     Footprint(),
     Inspector(),
 )
+
+
+MIXES: dict[str, dict[str, float]] = {
+    "catalogue": {
+        "point": 0.66,
+        "elliptical": 0.06,
+        "disk": 0.05,
+        "spiral": 0.015,
+        "clumpy": 0.02,
+        "star_galaxy": 0.07,
+        "star_star": 0.045,
+        "quasar_companion": 0.04,
+        "pair_galaxy": 0.01,
+        "merger": 0.015,
+        "artefact": 0.015,
+    },
+    "hard": {
+        "point": 0.40,
+        "elliptical": 0.10,
+        "disk": 0.09,
+        "spiral": 0.04,
+        "clumpy": 0.04,
+        "star_galaxy": 0.11,
+        "star_star": 0.08,
+        "quasar_companion": 0.05,
+        "pair_galaxy": 0.03,
+        "merger": 0.03,
+        "artefact": 0.03,
+    },
+}
+"""Shares of the ordinary classes, as scenes."""
+
+FLAG_CHANCE: dict[str, tuple[float, float]] = {
+    "point": (0.003, 0.003),
+    "elliptical": (0.010, 0.010),
+    "disk": (0.020, 0.020),
+    "spiral": (0.050, 0.050),
+    "clumpy": (0.100, 0.100),
+    "star_galaxy": (0.020, 0.220),
+    "star_star": (0.020, 0.270),
+    "quasar_companion": (0.020, 0.200),
+    "pair_galaxy": (0.050, 0.600),
+    "merger": (0.030, 0.180),
+    "artefact": (0.020, 0.020),
+    "lens": (0.050, 0.950),
+}
+"""Chance of a flag by class, where nothing is resolved and where both images are perfectly clear."""
 
 
 def parameter_table() -> pd.DataFrame:
@@ -195,7 +301,26 @@ def parameter_table() -> pd.DataFrame:
             "value": getattr(group, item.name),
             **item.metadata,
         }
-        for group in (COSMOLOGY, INSTRUMENT, LENSES, LIGHT, FOOTPRINT, INSPECTOR)
+        for group in (COSMOLOGY, INSTRUMENT, LENSES, LIGHT, SHAPES, FOOTPRINT, INSPECTOR)
         for item in fields(group)
+    ]
+    shares = {
+        "unit": "(share of scenes)",
+        "source": "plausible, not fitted to the real set",
+        "check": "choice",
+    }
+    rows += [
+        {"group": f"Mix {mix}", "parameter": name, "value": share, **shares}
+        for mix, classes in MIXES.items()
+        for name, share in classes.items()
+    ]
+    chance = {
+        "unit": "(chance of a flag at clarity 0 and 1)",
+        "source": "so that 5% of the ordinary and 80% of the lenses are flagged, as in Chan et al. 2023",
+        "check": "choice",
+    }
+    rows += [
+        {"group": "Inspector", "parameter": f"flag {name}", "value": value, **chance}
+        for name, value in FLAG_CHANCE.items()
     ]
     return pd.DataFrame(rows)

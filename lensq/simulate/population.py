@@ -17,7 +17,7 @@ import numpy as np
 
 from lensq.simulate.cosmology import arcsec_from_kpc, distance_modulus, einstein_radius, volume_element
 from lensq.simulate.lens_equation import SIEWithShear, magnification, solve
-from lensq.simulate.parameters import COSMOLOGY, LENSES
+from lensq.simulate.parameters import COSMOLOGY, LENSES, SHAPES
 
 _BATCH = 32  # candidates tried together
 _SOURCE_BOX = 1.25  # sources are placed within this many Einstein radii, which covers the caustics
@@ -157,6 +157,7 @@ def _try_batch(rng: np.random.Generator) -> LensedQuasar | None:
     row, x, y = solve(source_x[good], source_y[good], lens[good], steps=12)
     rough = np.abs(magnification(x, y, lens[good[row]]))
     magnitudes, counts = _tables()[4:]
+    log_size, size_slope, size_scatter = SHAPES.deflector_size
     for place, b in enumerate(good):
         here = row == place
         strength = _selected(x[here], y[here], rough[here])
@@ -169,7 +170,8 @@ def _try_batch(rng: np.random.Generator) -> LensedQuasar | None:
         if source < LENSES.total_limits[0] + 2.5 * np.log10(strength.sum()):
             continue
         images = _images(source_x[b], source_y[b], lens[b])
-        radius = 10 ** (0.72 - 0.248 * (absolute[b] + scatter[b] + 22) + rng.normal(0, 0.12))
+        radius = 10 ** (log_size + size_slope * (absolute[b] + scatter[b] + 22) + rng.normal(0, size_scatter))
+        rounder, turned = rng.normal(0, SHAPES.light_and_mass)
         return LensedQuasar(
             lens=SIEWithShear(*(float(value) for value in vars(lens[b]).values())),
             sigma_v=float(sigma[b]),
@@ -184,8 +186,8 @@ def _try_batch(rng: np.random.Generator) -> LensedQuasar | None:
             magnitudes=source - 2.5 * np.log10(images[2]),
             deflector_magnitude=float(apparent[b] + scatter[b]),
             deflector_radius=float(np.clip(arcsec_from_kpc(radius, z_lens[b]), 0.12, 2.5)),
-            deflector_axis_ratio=float(np.clip(lens.axis_ratio[b] + rng.normal(0, 0.08), 0.35, 1)),
-            deflector_angle=float(lens.angle[b] + rng.normal(0, 0.15)),
+            deflector_axis_ratio=float(np.clip(lens.axis_ratio[b] + rounder, 0.35, 1)),
+            deflector_angle=float(lens.angle[b] + turned),
         )
     return None
 

@@ -1,7 +1,7 @@
 """What stands in a cutout: the eleven classes of ordinary objects, and the lensed quasars.
 
-Each class is one function from a random generator to a `Scene`. `CLASSES` lists the ordinary ones,
-`MIXES` their shares.
+Each class is one function from a random generator to a `Scene`. `CLASSES` lists the ordinary ones;
+their shares are in `parameters.MIXES`.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import galsim
 import numpy as np
 
 import lensq.simulate.light as light
-from lensq.simulate.parameters import LIGHT
+from lensq.simulate.parameters import LIGHT, SHAPES
 from lensq.simulate.population import draw_lens
 
 _LENS_COLUMNS = (
@@ -54,7 +54,7 @@ class Scene:
         truth = {
             name: value + step if name.endswith("magnitude") else value for name, value in self.truth.items()
         }
-        return Scene([part * factor for part in self.parts], truth, resemblance)
+        return Scene([light.scaled(part, factor) for part in self.parts], truth, resemblance)
 
 
 def _point_magnitude(rng: np.random.Generator) -> float:
@@ -65,11 +65,11 @@ def _galaxy_magnitude(rng: np.random.Generator) -> float:
     return light.draw_magnitude(rng, *LIGHT.galaxy_magnitudes)
 
 
-def _separation(rng: np.random.Generator, low: float = 0.5, high: float = 4.0) -> float:
-    """Pairs are evenly spread on the sky, with a share of close ones, which a preselection favours."""
-    if rng.random() < 0.45:
-        return float(np.sqrt(rng.uniform(low**2, high**2)))
-    return float(rng.uniform(low, 2.4))
+def _separation(rng: np.random.Generator, low: float, high: float) -> float:
+    """Pairs are evenly spread over the sky, with a share of close ones, which a preselection favours."""
+    if rng.random() < SHAPES.pair_close_share:
+        return float(rng.uniform(low, SHAPES.pair_close_limit))
+    return float(np.sqrt(rng.uniform(low**2, high**2)))
 
 
 def _at(rng: np.random.Generator, radius: float) -> tuple[float, float]:
@@ -86,7 +86,7 @@ def _beside(rng: np.random.Generator, at: tuple[float, float] | None, radius: fl
 
 
 def _fainter_by(rng: np.random.Generator) -> float:
-    return float(abs(rng.normal(0, 0.9)) % 2.5)
+    return float(abs(rng.normal(0, SHAPES.pair_contrast)) % 2.5)
 
 
 def _companion_truth(separation: float, primary: float, companion: float) -> dict:
@@ -125,7 +125,7 @@ def disk(rng: np.random.Generator) -> Scene:
 
 def spiral(rng: np.random.Generator) -> Scene:
     """A bright spiral with arms."""
-    return Scene([light.spiral(_galaxy_magnitude(rng) - 0.5, rng)])
+    return Scene([light.spiral(_galaxy_magnitude(rng) - SHAPES.spiral_brighter, rng)])
 
 
 def clumpy(rng: np.random.Generator) -> Scene:
@@ -136,8 +136,8 @@ def clumpy(rng: np.random.Generator) -> Scene:
 def star_galaxy(rng: np.random.Generator, at: tuple[float, float] | None = None) -> Scene:
     """A point source beside a galaxy, which stands `at` this place if it is given."""
     mag = _point_magnitude(rng)
-    other = float(np.clip(mag + rng.normal(0, 1), 17.5, 23.3))
-    x, y = _beside(rng, at, _separation(rng, 0.4))
+    other = float(np.clip(mag + rng.normal(0, SHAPES.galaxy_contrast), 17.5, 23.3))
+    x, y = _beside(rng, at, _separation(rng, 0.4, SHAPES.pair_separation[1]))
     parts = [light.point(mag), light.galaxy(other, rng, x, y)]
     separation = float(np.hypot(x, y))
     fainter = float(light.counts(max(mag, other)))
@@ -148,7 +148,7 @@ def star_star(rng: np.random.Generator, at: tuple[float, float] | None = None) -
     """Two point sources by chance or bound to each other, the second `at` this place if it is given."""
     mag = _point_magnitude(rng)
     other = mag + _fainter_by(rng)
-    x, y = _beside(rng, at, _separation(rng))
+    x, y = _beside(rng, at, _separation(rng, *SHAPES.pair_separation))
     separation = float(np.hypot(x, y))
     parts = [light.point(mag), light.point(other, x, y)]
     return Scene(parts, _companion_truth(separation, mag, other), (separation, float(light.counts(other))))
@@ -160,7 +160,8 @@ def quasar_companion(rng: np.random.Generator) -> Scene:
     mag, parts = quasar.truth["point_magnitude"], quasar.parts
     companions = []
     for _ in range(rng.integers(1, 3)):
-        separation, other = _separation(rng, 0.7, 4.5), float(np.clip(mag + rng.uniform(0.3, 2.5), 19, 24))
+        separation = _separation(rng, 0.7, 4.5)
+        other = float(np.clip(mag + rng.uniform(*SHAPES.companion_fainter), 19, 24))
         parts.append(light.galaxy(other, rng, *_at(rng, separation)))
         companions.append((other, separation))
     other, separation = min(companions)
@@ -181,16 +182,17 @@ def pair_galaxy(rng: np.random.Generator) -> Scene:
         light.galaxy(middle, rng, x * along + off[0], y * along + off[1]),
     ]
     if rng.random() < 0.15:
-        parts.append(light.point(mag + _fainter_by(rng), *_at(rng, _separation(rng))))
+        third = _separation(rng, *SHAPES.pair_separation)
+        parts.append(light.point(mag + _fainter_by(rng), *_at(rng, third)))
     return Scene(parts, _companion_truth(separation, mag, other), (separation, float(light.counts(other))))
 
 
 def merger(rng: np.random.Generator) -> Scene:
     """Two galaxies that interact, with a tidal arm."""
-    mag, separation = _galaxy_magnitude(rng), float(rng.uniform(0.5, 2.6))
+    mag, separation = _galaxy_magnitude(rng), float(rng.uniform(*SHAPES.merger_separation))
     other = mag + _fainter_by(rng)
     parts = [light.galaxy(mag, rng), light.galaxy(other, rng, *_at(rng, separation))]
-    parts += light.tidal_arm(float(light.counts(mag)) * rng.uniform(0.05, 0.3), rng)
+    parts += light.tidal_arm(float(light.counts(mag)) * rng.uniform(*SHAPES.tail_light), rng)
     return Scene(parts, _companion_truth(separation, mag, other), (separation, float(light.counts(other))))
 
 
@@ -209,7 +211,7 @@ def lens(rng: np.random.Generator) -> Scene:
         light.sersic(
             drawn.deflector_magnitude,
             drawn.deflector_radius,
-            rng.normal(4, 0.6),
+            rng.normal(*SHAPES.deflector_index),
             drawn.deflector_axis_ratio,
             drawn.deflector_angle,
         )
@@ -232,7 +234,8 @@ def lens(rng: np.random.Generator) -> Scene:
     for name in _LENS_COLUMNS:
         truth[name] = getattr(drawn, name)
     if drawn.z_source < 3 and rng.random() < LIGHT.host_arc_fraction:
-        host = float(np.clip(rng.normal(23.3 + 0.7 * (drawn.z_source - 1.5), 0.8), 21.5, 26.5))
+        typical, slope, scatter = LIGHT.host_arc_magnitude
+        host = float(np.clip(rng.normal(typical + slope * (drawn.z_source - 1.5), scatter), 21.5, 26.5))
         parts.append(light.arcs(drawn, host, rng))
         truth["host_magnitude"] = host
     faint = float(light.counts(np.sort(drawn.magnitudes)[1]))
@@ -256,14 +259,6 @@ CLASSES: dict[str, Callable[[np.random.Generator], Scene]] = {
 PAIRS = ("star_galaxy", "star_star")
 """Classes of which both components may be in the list, each with its own cutout."""
 
-MIXES: dict[str, dict[str, float]] = {
-    mix: dict(zip(CLASSES, shares, strict=True))
-    for mix, shares in {
-        "catalogue": (0.66, 0.06, 0.05, 0.015, 0.02, 0.07, 0.045, 0.04, 0.01, 0.015, 0.015),
-        "hard": (0.40, 0.10, 0.09, 0.04, 0.04, 0.11, 0.08, 0.05, 0.03, 0.03, 0.03),
-    }.items()
-}
-
 
 def make_scene(name: str, rng: np.random.Generator, at: tuple[float, float] | None = None) -> Scene:
     """Draw a scene of class `name`; `at` (arcsec) is where the second component of a pair stands."""
@@ -280,6 +275,10 @@ def neighbours(rng: np.random.Generator, width: float) -> list[galsim.GSObject]:
         x, y = rng.uniform(-width / 2, width / 2, 2)
         if np.hypot(x, y) < 1.0 and mag < 25:
             continue
-        star = rng.random() < LIGHT.neighbour_stars
-        found.append(light.point(mag, x, y) if star else light.galaxy(mag, rng, x, y))
+        if rng.random() < LIGHT.neighbour_stars:
+            found.append(light.point(mag, x, y))
+        elif mag < 23:
+            found.append(light.galaxy(mag, rng, x, y))
+        else:
+            found.append(light.faint_galaxy(mag, rng, x, y))
     return found

@@ -4,8 +4,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from lensq.simulate.parameters import FOOTPRINT, INSTRUMENT
-from lensq.simulate.scenes import MIXES, PAIRS
+from lensq.simulate.parameters import FOOTPRINT, INSTRUMENT, MIXES
+from lensq.simulate.scenes import PAIRS
 
 _BLOCK = 4096  # objects drawn from one generator
 _RA_STEP, _DEC_STEP = 0.15, 0.01  # arcsec, the last digit of a name

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from lensq.provenance import code_fingerprint
 from lensq.simulate.cutout import Target, make_cutout
 from lensq.simulate.fits import write_fits
-from lensq.simulate.scenes import MIXES
+from lensq.simulate.parameters import MIXES
 from lensq.simulate.sky import Plan, make_plan
 from lensq.simulate.truth import SCHEMA, truth_table
 
