@@ -46,14 +46,19 @@ test: $(INSTALLED) ## run all tests: units, the study at smoke size, its book in
 lab: $(INSTALLED) ## open JupyterLab on the notebooks
 	$(RUN) jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
 
-candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder> with the trained model
+candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder> with the trained model, or TRAIN=yes with their own
 	@test -n "$(SURVEY)" || { echo "Name the folder: make candidates SURVEY=<folder>"; exit 2; }
+	@mkdir -p $(BUILD)/results
+ifdef TRAIN
+	@$(SNAKEMAKE) src/notebooks/13_candidates.ipynb
+	@cp $(BUILD)/src/notebooks/13_candidates.ipynb $(BUILD)/candidates.ipynb
+else
 	@test -f $(TRAINED)/survey.json || { echo "Train a model first: make book PROFILE=$(PROFILE)"; exit 2; }
-	@mkdir -p $(BUILD)
 	cd notebooks && $(RUN) papermill 13_candidates.ipynb "$(abspath $(BUILD))/candidates.ipynb" \
-		-r survey "$(abspath $(SURVEY))" -r trained "$(abspath $(TRAINED))" -r results "$(abspath $(BUILD))"
+		-r survey "$(abspath $(SURVEY))" -r trained "$(abspath $(TRAINED))" -r results "$(abspath $(BUILD))/results"
+endif
 	@$(RUN) jupyter nbconvert --to html --log-level ERROR "$(BUILD)/candidates.ipynb"
-	@echo "The ranked list: $(BUILD)/candidates.csv; to look at: file://$(abspath $(BUILD))/candidates.html"
+	@echo "The ranked list: $(BUILD)/results/candidates.csv; to look at: file://$(abspath $(BUILD))/candidates.html"
 
 bench: $(INSTALLED) ## run the benchmarks: one ratio a claim
 	@for claim in benchmarks/*.py; do echo "== $$claim"; $(RUN) python $$claim; done

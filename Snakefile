@@ -61,8 +61,19 @@ def parameters(notebook):
     return yaml.safe_dump(PROFILE[notebook] | places, default_flow_style=True, width=10**6).strip()
 
 
+def labelled(wildcards):
+    """The book measures, and without labels there is nothing to measure."""
+    if OWN_SURVEY and not (Path(OWN_SURVEY) / "candidates_list_selected.txt").is_file():
+        raise ValueError(
+            f"{OWN_SURVEY} has no candidates_list_selected.txt, so there is nothing to measure a detector against; "
+            "to train on it and rank it: make candidates SURVEY=<folder> TRAIN=yes"
+        )
+    return []
+
+
 rule book:
     input:
+        labelled,
         [str(file) for file in sorted((ROOT / "book").rglob("*")) if file.suffix != ".pyc" and file.is_file()],
         [str(ROOT / name) for name in ("_config.yml", "_toc.yml")],
         [executed(name) for name in STUDY],

@@ -189,14 +189,15 @@ def ranked_gallery(
 
     Args:
         images: (N, S, S) flux, in the order of the table.
-        candidates: table with `name`, and if there `score`, `q` (written beneath the name) and `label`.
+        candidates: table with `name`, and if there `rank` (else the place in the table), `score` and `q`,
+            written beneath the name, and `label`.
         mask: (N, S, S) bool.
         columns: cutouts in a row.
         pixel_scale: arcsec per pixel.
     """
     captions = []
-    for rank, row in enumerate(candidates.itertuples(index=False), start=1):
-        second = [f"{rank}."] + [
+    for position, row in enumerate(candidates.itertuples(index=False), start=1):
+        second = [f"{getattr(row, 'rank', position)}."] + [
             f"{key} {getattr(row, key):.3g}" for key in ("score", "q") if hasattr(row, key)
         ]
         captions.append(f"{row.name}\n{'  '.join(second)}")
