@@ -8,13 +8,20 @@ what was chosen.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from lensq import metrics
-from lensq.latent import STATISTICS, choose_dimensions, dimension_statistics, latent_values
+from lensq.latent import (
+    STATISTICS,
+    choose_dimensions,
+    dimension_statistics,
+    latent_dimensions,
+    latent_values,
+)
 from lensq.metrics import PREVALENCE, PREVALENCES
 from lensq.wall import admit, labelled
 from lensq.weighting import TASK_B_SHARES, task_b_weights
@@ -36,6 +43,8 @@ class Detector:
         prevalence: the share of positives under which the threshold was chosen.
         against: the column that told positives when it was chosen.
         clusters: for `cluster`, the anomalousness of each cluster.
+        learnt: what labels decided: any of `dimensions`, `clusters`, `direction`, `threshold`. The ranking is
+            free of labels if nothing or only the threshold is among them.
     """
 
     name: str
@@ -47,6 +56,7 @@ class Detector:
     prevalence: float = PREVALENCE
     against: str = "label"
     clusters: tuple[float, ...] = ()
+    learnt: tuple[str, ...] = ()
 
     def score(self, scores: pd.DataFrame) -> np.ndarray:
         """(N,) float64, higher is more anomalous.
@@ -79,7 +89,7 @@ class Detector:
     def from_json(cls, text: str) -> "Detector":
         """A detector from the text of `to_json`."""
         values = json.loads(text)
-        return cls(**values | {name: tuple(values[name]) for name in ("dimensions", "clusters")})
+        return cls(**values | {name: tuple(values[name]) for name in ("dimensions", "clusters", "learnt")})
 
 
 def cluster_responsibilities(scores: pd.DataFrame, clusters: int | None = None) -> np.ndarray:
@@ -120,7 +130,7 @@ def choose_detector(
     scores: pd.DataFrame,
     statistic: str,
     *,
-    dimensions: Sequence[int] | None = None,
+    dimensions: Sequence[int] | Literal["all"] | None = None,
     rule: str = "top",
     n: int = 5,
     combine: str = "mean",
@@ -135,7 +145,8 @@ def choose_detector(
     Args:
         scores: Scores table, rows of the selection split only.
         statistic: see `Detector`, likewise `combine`.
-        dimensions: latent dimensions; by default chosen by `rule` and `n` from `dimension_statistics`.
+        dimensions: latent dimensions, or "all" (`kl` over all ranks like the KL of the whole posterior); by
+            default chosen with the labels by `rule` and `n` from `dimension_statistics`.
         rule: see `lensq.latent.choose_dimensions`, likewise `n`.
         direction: 1 or -1; by default the one with an AUROC above one half, which uses labels. Every score
             column but `elbo` is made so that 1 is right.
@@ -152,14 +163,18 @@ def choose_detector(
     admit(scores, "selection", purpose="choose_detector")
     rows, positive = labelled(scores, against)
     clusters: tuple[float, ...] = ()
+    learnt = []
     if statistic in STATISTICS:
         if dimensions is None:
-            dimensions = choose_dimensions(
-                dimension_statistics(rows, statistic, against=against), rule=rule, n=n
-            )
+            learnt.append("dimensions")
+            statistics = dimension_statistics(rows, statistic, against=against)
+            dimensions = choose_dimensions(statistics, rule=rule, n=n)
+        elif isinstance(dimensions, str):
+            dimensions = range(latent_dimensions(rows))
         if not len(dimensions):
             raise ValueError(f"no dimension of {statistic!r} to detect with; {rule!r} chose none")
     elif statistic == "cluster":
+        learnt.append("clusters")
         clusters = _cluster_purity(rows, positive)
     chosen = {
         "name": name or (f"{statistic}, {len(dimensions)} dimensions" if dimensions else statistic),
@@ -174,13 +189,15 @@ def choose_detector(
     if np.ptp(value) == 0:
         raise ValueError(f"{statistic!r} collapsed: all {len(rows)} objects have the score {value[0]:g}")
     if direction is None:
+        learnt.append("direction")
         direction = 1 if roc_auc_score(positive, value) >= 0.5 else -1
     value = Detector(**chosen, direction=direction).score(rows)
     if fpr is None:
         threshold = metrics.best_threshold(value, positive, prevalence=prevalence)
     else:
         threshold = metrics.threshold_at_fpr(value, positive, fpr)
-    return Detector(**chosen, direction=direction, threshold=threshold)
+    learnt.append("threshold")
+    return Detector(**chosen, direction=direction, threshold=threshold, learnt=tuple(learnt))
 
 
 def evaluate(

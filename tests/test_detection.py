@@ -65,6 +65,27 @@ def test_the_direction_is_learnt_unless_it_is_given(selection):
     assert roc_auc_score(upside_down["label"], given.score(upside_down)) < 0.1
 
 
+def test_a_detector_tells_what_labels_decided(selection):
+    choices = {
+        ("dimensions", "direction", "threshold"): choose_detector(selection, "kl"),
+        ("direction", "threshold"): choose_detector(selection, "kl", dimensions=[1, 2]),
+        ("threshold",): choose_detector(selection, "kl", dimensions="all", direction=1),
+        ("clusters", "threshold"): choose_detector(
+            selection.assign(cluster=selection["label"]), "cluster", direction=1
+        ),
+    }
+    for learnt, detector in choices.items():
+        assert detector.learnt == learnt
+        assert Detector.from_json(detector.to_json()) == detector
+
+
+def test_all_dimensions_are_the_whole_posterior(selection):
+    detector = choose_detector(selection, "kl", dimensions="all", direction=1)
+    assert detector.dimensions == (0, 1, 2, 3, 4, 5)
+    whole = latent_values(selection, "kl").sum(axis=1)
+    assert np.allclose(detector.score(selection), whole / 6)
+
+
 def test_thresholds_are_the_best_or_keep_a_rate(selection, test_rows):
     best = choose_detector(selection, "signal", prevalence=0.2)
     assert best.threshold == metrics.best_threshold(
