@@ -1,12 +1,11 @@
 """Find strongly lensed quasars as anomalies of variational autoencoders.
 
-The rooms of the package, floor by floor: `split`, `images`, `survey`, `simulate`; `networks`,
-`objectives`, `models`; `training`, `scoring`; `latent`, `detection`, `baselines`, `completeness`;
-`plots`, `study`. The names below are loaded when they are first used, so that `import lensq`
-costs no more than Python itself.
+The rooms of the package and their floors are drawn on the book's page on the architecture. The names below
+are loaded when they are first used, so that `import lensq` costs no more than Python itself.
 """
 
 from importlib import import_module
+from pkgutil import iter_modules
 
 __version__ = "0.1.0"
 
@@ -21,10 +20,7 @@ _ROOM_OF = {
     "score": "scoring",
     "reconstruct": "scoring",
 }
-_ROOMS = [
-    *("provenance", "split", "images", "survey", "simulate", "networks", "objectives", "models"),
-    *("training", "scoring", "latent", "detection", "baselines", "completeness", "plots", "study"),
-]
+_ROOMS = sorted(module.name for module in iter_modules(__path__))
 
 __all__ = [*_ROOM_OF, "__version__"]
 
