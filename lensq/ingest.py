@@ -26,7 +26,8 @@ from typing import BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from lensq.fits import UnusableError, read_image
+from lensq.fits import read_image
+from lensq.hdus import UnusableError
 from lensq.images import fit_to_size
 
 FILES_IN_A_SHARD = 256
