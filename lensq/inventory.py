@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from stat import S_ISDIR
+from stat import S_ISREG
 
 import pandas as pd
 
@@ -123,15 +123,17 @@ def _scan(folder: Path) -> pd.DataFrame:
         if extension := _EXTENSION.search(file):
             try:
                 status = os.stat(place + file)
-                if S_ISDIR(status.st_mode):
+                if not S_ISREG(status.st_mode):
                     continue
                 lengths.append(status.st_size)
                 times.append(status.st_mtime_ns)
             except OSError:  # a link to nothing
                 lengths.append(-1)
                 times.append(0)
+            if not file.isascii():  # and perhaps no text at all
+                file = os.fsencode(file).decode(errors="backslashreplace")
             files.append(file)
-            names.append(file[: extension.start()].removesuffix(FILE_ENDING))
+            names.append(file[: -len(extension[0])].removesuffix(FILE_ENDING))
     table = pd.DataFrame({"name": names, "file": files, "bytes": lengths, "time": times})
     if names != sorted(names):
         table = table.sort_values("name", kind="stable", ignore_index=True)

@@ -158,6 +158,8 @@ def read_survey(
         ValueError: a list is wrong, or no file can be used.
         PermissionError: the packed images cannot be written; give `store`.
     """
+    if size < 1:
+        raise ValueError(f"size: expected a positive number of pixels, got {size}")
     folder = Path(folder)
     inventory = take_inventory(folder)
     packed = open_store(
@@ -172,17 +174,18 @@ def read_survey(
     counts, quarantine = settle(inventory, packed.index)
     usable = packed.index[packed.index["reason"] == ""]
     if usable.empty:
-        reasons = counts["files"][lambda n: n > 0].drop(["total", "found"]).to_dict()
+        worst = packed.index.iloc[0]
         raise ValueError(
-            f"{folder}: no file can be used: {reasons}; the first: {quarantine.iloc[0].to_dict()}"
+            f"{folder}: not one of {len(packed.index)} files can be used; "
+            f"{worst['file']}: {worst['reason']} ({worst['detail']})"
         )
 
     names = usable["name"].to_numpy().astype(str)
     coordinates = SkyCoord(usable["ra"].to_numpy() * u.deg, usable["dec"].to_numpy() * u.deg)
     selected, graded = (_among(names, inventory.lists[which]) for which in ("selected", "graded"))
-    labels = (
-        np.full(len(names), -1, np.int8) if inventory.lists["selected"] is None else selected.astype(np.int8)
-    )
+    labels = selected.astype(np.int8)
+    if inventory.lists["selected"] is None:
+        labels[:] = -1
     group = usable["group"].to_numpy()
     return Survey(
         folder=folder,
