@@ -50,12 +50,14 @@ class Store:
         images: (N, size, size) float32 of the usable files, in the order of the index.
         mask: (N, size, size) bool.
         fingerprint: sha256 of names and packed images, in hexadecimal digits.
+        paths: of the images and of the masks.
     """
 
     index: pd.DataFrame
     images: np.ndarray
     mask: np.ndarray
     fingerprint: str
+    paths: tuple[Path, Path]
 
 
 def open_store(
@@ -86,13 +88,12 @@ def open_store(
     if opened:
         return opened
     with _writable(store), _locked(store):
-        opened = _open(store, settings, folder, files)
-        if opened:  # by another process, while this one waited
-            return opened
-        _pack(store, settings, folder, files, workers, progress)
-    opened = _open(store, settings, folder, files)
-    if not opened:
-        raise OSError(f"{store} changed while it was opened; open the survey once more")
+        opened = _open(store, settings, folder, files)  # another process may have packed it meanwhile
+        if opened is None:
+            _pack(store, settings, folder, files, workers, progress)
+            opened = _opened(store, settings)
+    if opened is None:
+        raise OSError(f"{store} cannot be read back: delete it and read the survey again")
     return opened
 
 
@@ -106,34 +107,35 @@ RECORD |= dict.fromkeys(("bytes", "time", "digest", "row"), "int64") | dict.from
 
 def _open(store: Path, settings: dict, folder: Path, files: pd.DataFrame) -> Store | None:
     """The store as it is, if it holds just these files."""
-    index, description = _read_index(store) or (None, {})
-    if not settings.items() <= description.items() or len(index) != len(files):
+    opened = _opened(store, settings)
+    if opened is None or len(opened.index) != len(files):
         return None
-    if any((index[key].to_numpy() != files[key].to_numpy()).any() for key in ("name", *KEY)):
+    if any((opened.index[key].to_numpy() != files[key].to_numpy()).any() for key in ("name", *KEY)):
         return None
-    if _readable_again(index, folder).any():
+    return None if _readable_again(opened.index, folder).any() else opened
+
+
+def _opened(store: Path, settings: dict) -> Store | None:
+    """The store as it is, if it is whole and made with these settings."""
+    try:
+        table = pq.read_table(store / "index.parquet")
+        description = json.loads(table.schema.metadata[b"lensq"])
+        index = table.to_pandas()
+        shape = (int((index["reason"] == "").sum()), settings["size"], settings["size"])
+        paths = _arrays(store, description["key"])
+        if not shape[0]:
+            images, mask = np.empty(shape, np.float32), np.empty(shape, bool)
+        else:
+            images, mask = (np.load(path, mmap_mode="r") for path in paths)
+    except (OSError, ValueError, KeyError, pa.ArrowException):  # none, or not as it was written
         return None
-    shape = (int((index["reason"] == "").sum()), settings["size"], settings["size"])
-    images, mask = np.empty(shape, np.float32), np.empty(shape, bool)
-    if shape[0]:
-        try:
-            images, mask = (np.load(path, mmap_mode="r") for path in _arrays(store, description["key"]))
-        except (OSError, ValueError):  # gone, or cut short
-            return None
-    return Store(index, images, mask, description["fingerprint"])
+    if not settings.items() <= description.items() or not images.shape == mask.shape == shape:
+        return None
+    return Store(index, images, mask, description["fingerprint"], paths)
 
 
 def _arrays(store: Path, key: str) -> tuple[Path, Path]:
     return store / f"images-{key}.npy", store / f"masks-{key}.npy"
-
-
-def _read_index(store: Path) -> tuple[pd.DataFrame, dict] | None:
-    """The table of the index and its description; None where there is none that can be read."""
-    try:
-        table = pq.read_table(store / "index.parquet")
-        return table.to_pandas(), json.loads(table.schema.metadata[b"lensq"])
-    except (OSError, pa.ArrowException, KeyError):
-        return None
 
 
 def _readable_again(index: pd.DataFrame, folder: Path) -> np.ndarray:
@@ -141,8 +143,16 @@ def _readable_again(index: pd.DataFrame, folder: Path) -> np.ndarray:
     again = ((index["reason"] == "unreadable") & index["detail"].str.startswith("Permission")).to_numpy(
         copy=True
     )
-    again[again] = [os.access(folder / file, os.R_OK) for file in index["file"].to_numpy()[again]]
+    again[again] = [_can_be_opened(folder / file) for file in index["file"].to_numpy()[again]]
     return again
+
+
+def _can_be_opened(path: Path) -> bool:
+    try:
+        path.open("rb").close()
+        return True
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -219,11 +229,10 @@ def _known(store: Path, settings: dict, shards: Path) -> tuple[pd.DataFrame, lis
         source (place in the list) and row (there) of its image. And the images and masks of the sources.
     """
     known, sources = [pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in RECORD.items()})], []
-    index, description = _read_index(store) or (None, {})
-    if settings.items() <= description.items():
-        index["row"] = np.cumsum(index["reason"] == "") - 1
+    if opened := _opened(store, settings):
+        index = opened.index.assign(row=np.cumsum(opened.index["reason"] == "") - 1)
         known.append(index[[*RECORD]].assign(source=len(sources)))
-        sources.append(_arrays(store, description["key"]))
+        sources.append(opened.paths)
     for record in sorted(shards.glob("*.json"), key=os.path.getmtime):
         shard = pd.DataFrame(json.loads(record.read_text()), columns=[*RECORD]).astype(RECORD)
         known.append(shard.assign(source=len(sources)))
