@@ -4,7 +4,8 @@ The defaults are those of the published study (its losses divided by their KL we
 in nats: sum of squares + 0.005 KL is a Gaussian likelihood of noise scale 0.05 with beta 1).
 """
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -17,7 +18,6 @@ from lensq.objectives.elbo import Batch
 from lensq.objectives.likelihood import GaussianLikelihood
 
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "linear": nn.Identity()}
-DARK = -2.0  # logit of the first reconstructions: stamps scaled to [0, 1] are mostly sky
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ModelConfig:
         noise_scale: standard deviation of the Gaussian likelihood, in preprocessed pixel units.
         learn_noise: fit the noise scale.
         reference_size: training objects kept with the model as its reference sample, at most.
-        options: the objective's own, each a field of its `Options`.
+        options: the objective's own, all fields of its `Options`.
     """
 
     variant: str
@@ -95,14 +95,15 @@ class Variant:
         Raises:
             ValueError: for a name that is neither; the message lists those that are.
         """
-        own = {f.name for f in fields(OBJECTIVES[self.objective].Options)}
+        kind = OBJECTIVES[self.objective].Options
+        own = {f.name for f in fields(kind)}
         general = {f.name for f in fields(ModelConfig)} - {"variant", "network", "objective", "options"}
         unknown = set(overrides) - own - general
         if unknown:
             allowed = ", ".join(sorted(own | general))
             raise ValueError(f"{self.name} has no option {', '.join(sorted(unknown))}; it takes {allowed}")
         values = {**self.defaults, **overrides}
-        options = {name: value for name, value in values.items() if name in own}
+        options = asdict(kind(**{name: value for name, value in values.items() if name in own}))
         rest = {name: value for name, value in values.items() if name in general}
         return ModelConfig(self.name, self.network, self.objective, **rest, options=options)
 
@@ -159,8 +160,6 @@ class VAE(nn.Module):
             self.objective = objective(
                 self.encoder.features, config.latent, objective.Options(**config.options)
             )
-        if config.activation == "sigmoid":
-            nn.init.constant_(self.decoder.stages[-1].bias, DARK)
         shape = (config.reference_size, config.latent)
         self.register_buffer("reference_mu", torch.zeros(shape))
         self.register_buffer("reference_logvar", torch.zeros(shape))
@@ -256,14 +255,36 @@ class VAE(nn.Module):
     def prepare(
         self, batches: Iterable[tuple[Tensor, Tensor]], *, generator: torch.Generator | None = None
     ) -> None:
-        """Pass over training data before the first step, for objectives that need one (the SVDD centre).
+        """Pass over training data once before the first step.
+
+        The decoder's last bias is set to the mean of the real pixels: stamps are mostly sky, and a decoder
+        that starts half bright spends its first epochs on darkening. Objectives that need it look at the
+        posteriors (the SVDD centre).
 
         Args:
             batches: (images, mask) as `forward` takes them, on the model's device.
             generator: source of the latent noise; None uses posterior means.
+
+        Raises:
+            ValueError: if there is no real pixel in them.
         """
+        total = torch.zeros(2, dtype=torch.float64)
+
+        def watched() -> Iterator[tuple[Tensor, Tensor]]:
+            for images, mask in batches:
+                total.add_(torch.stack([torch.where(mask, images, 0).sum(), mask.sum()]).cpu())
+                yield images, mask
+
         if self.objective.needs_preparation:
-            self.objective.prepare(self._posteriors(batches, generator))
+            self.objective.prepare(self._posteriors(watched(), generator))
+        else:
+            deque(watched(), maxlen=0)
+        if not total[1]:
+            raise ValueError("no real pixel to prepare on: give at least one batch of (images, mask)")
+        level = total[0] / total[1]
+        if self.config.activation == "sigmoid":
+            level = torch.logit(level, eps=0.01)
+        nn.init.constant_(self.decoder.stages[-1].bias, float(level))
 
     def finish(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Pass over a fixed sample of training objects after training; keep what scoring needs of it.

@@ -9,7 +9,7 @@ from torchvision.models import vgg19_bn
 
 from lensq.objectives.dfc import DFC, DFCOptions
 from lensq.objectives.elbo import Batch
-from lensq.objectives.features import EfficientNetLite0, FeatureNetwork
+from lensq.objectives.features import EfficientNetLite0, FeatureNetwork, SamePadConv
 
 LAYERS = ("stem", "block2")
 
@@ -49,6 +49,15 @@ def test_the_network_recognises_photographs(name, classes):
         statistics = (state[f"_bn1.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
         x = F.relu6(F.batch_norm(x, *statistics, eps=1e-3)).mean((2, 3))
         assert F.linear(x, state["_fc.weight"], state["_fc.bias"]).argmax().item() in classes
+
+
+@pytest.mark.parametrize(("kernel", "stride", "first"), [(3, 1, 0), (5, 1, 0), (3, 2, 1), (5, 2, 1)])
+def test_padding_is_that_of_tensorflow(kernel, stride, first):
+    """An odd total of padding has its extra row and column below and to the right."""
+    convolution = SamePadConv(1, 1, kernel, stride, bias=False)
+    torch.nn.init.dirac_(convolution.weight)
+    pixels = torch.rand(1, 1, 8, 8, generator=seeded())
+    torch.testing.assert_close(convolution(pixels), pixels[..., first::stride, first::stride])
 
 
 def test_layer_variances_are_those_of_photographs():
