@@ -37,6 +37,13 @@ from lensq.split import coordinates_from_names, friends_of_friends
 FORMAT = 1
 """Raised whenever the same files would be packed differently."""
 
+KEY = ["file", "bytes", "time"]
+"""What tells whether a file is the one that was packed."""
+
+RECORD = dict.fromkeys(("file", "reason", "detail"), "str")
+RECORD |= dict.fromkeys(("bytes", "time", "digest", "row"), "int64") | dict.fromkeys(("ra", "dec"), "float64")
+"""What a shard tells of a file, and the types of it."""
+
 _PIECE = 2**26  # bytes that are copied at a time
 
 
@@ -95,14 +102,6 @@ def open_store(
     if opened is None:
         raise OSError(f"{store} cannot be read back: delete it and read the survey again")
     return opened
-
-
-KEY = ["file", "bytes", "time"]
-"""What tells whether a file is the one that was packed."""
-
-RECORD = dict.fromkeys(("file", "reason", "detail"), "str")
-RECORD |= dict.fromkeys(("bytes", "time", "digest", "row"), "int64") | dict.fromkeys(("ra", "dec"), "float64")
-"""What a shard tells of a file, and the types of it."""
 
 
 def _open(store: Path, settings: dict, folder: Path, files: pd.DataFrame) -> Store | None:

@@ -227,8 +227,8 @@ def match_catalogue(
 
     Args:
         survey: the survey.
-        catalogue: a table, or a file that astropy can read (CSV, FITS, VOTable ...), with columns that
-            begin with "ra" and "dec" (in upper or lower case), in degrees or, as text, in hours and degrees.
+        catalogue: a table, or a file that astropy can read (CSV, FITS, VOTable ...), with columns
+            such as "ra" and "dec", "RA [deg]", "DEJ2000", in degrees or, as text, in hours and degrees.
         radius_arcsec: greatest separation in arcseconds.
 
     Returns:
@@ -242,7 +242,8 @@ def match_catalogue(
     if isinstance(catalogue, (str, Path)):
         catalogue = Table.read(catalogue)
     if isinstance(catalogue, Table):
-        catalogue = catalogue.to_pandas()
+        scalars = [column for column in catalogue.colnames if catalogue[column].ndim == 1]
+        catalogue = catalogue[scalars].to_pandas()
     columns = [_position_column(catalogue, which) for which in ("ra", "dec")]
     ra, dec = (catalogue[column].to_numpy() for column in columns)
     text = not np.issubdtype(ra.dtype, np.number)
@@ -257,9 +258,14 @@ def match_catalogue(
     return matches.join(entries).sort_values(["row", "separation"], ignore_index=True)
 
 
+_POSITIONS = {
+    "ra": {"ra", "radeg", "raj", "raicrs", "rightascension"},
+    "dec": {"dec", "decdeg", "dej", "decj", "deicrs", "decicrs", "declination"},
+}
+
+
 def _position_column(catalogue: pd.DataFrame, which: str) -> str:
-    pattern = re.compile(rf"_?{which}(deg|_?j2000|\b|_)", re.IGNORECASE)
     for column in catalogue:
-        if pattern.match(str(column)):
+        if re.sub("[^a-z]", "", str(column).lower()) in _POSITIONS[which]:
             return column
     raise ValueError(f"catalogue: no column {which!r} among {list(catalogue)}; rename that of the positions")
