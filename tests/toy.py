@@ -13,12 +13,12 @@ SHARES = {"train": 0.5, "validation": 0.1, "selection": 0.1, "conformal": 0.1, "
 
 
 def toy_survey(folder: Path, n: int = 160, size: int = 20, seed: int = 0) -> Survey:
-    """Write and open a survey whose images and masks are memory-mapped; a quarter has two rows masked."""
+    """Write and open a survey, its images memory-mapped, of varied noise; a quarter has two rows masked."""
     random = np.random.default_rng(seed)
     labels = (random.random(n) < 0.15).astype(np.int8)
     y, x = np.mgrid[:size, :size] - size / 2
     angle, width = random.uniform(0, 2 * np.pi, n), random.uniform(1.2, 1.8, n)
-    images = random.normal(0, 0.05, (n, size, size))
+    images = random.normal(0, 1, (n, size, size)) * 10 ** random.uniform(-1.5, 0, (n, 1, 1))
     for i in range(n):
         for sign in (-1, 1) if labels[i] else (0,):
             dx, dy = 3 * sign * np.cos(angle[i]), 3 * sign * np.sin(angle[i])
