@@ -70,7 +70,9 @@ def make_cutout(
         scene = scene.rescaled(float(np.interp(rng.random(), *_lens_brightness())))
     origin = np.zeros(2) if paired else np.array(_catalogue_centre(scene, rng))
     conditions = draw_conditions(rng := stream(_OBSERVATION))
-    offset = rng.uniform(-INSTRUMENT.centring_error, INSTRUMENT.centring_error, 2)
+    offset = rng.uniform(-0.5, 0.5, 2)
+    if rng.random() < INSTRUMENT.centring_share:
+        offset += rng.normal(0, INSTRUMENT.centring_error, 2)
     canvas = _canvas(scene, origin, offset, conditions, side, target.shift, rng)
     x, y = _corner(target)
     image = canvas[y : y + side, x : x + side]

@@ -31,8 +31,12 @@ class Instrument:
 
     zero_point: float = _parameter(27.0, "mag (AB)", "FLUXMAG0 of HSC coadds", "checked: header")
     pixel_scale: float = _parameter(0.168, "arcsec/px", "WCS of HSC coadds", "checked: header")
-    seeing: float = _parameter(0.585, "arcsec (median FWHM)", MEASURED)
-    seeing_scatter: float = _parameter(0.10, "(sigma of ln FWHM)", MEASURED)
+    seeing: float = _parameter(
+        0.60, "arcsec (median FWHM)", "46 HSC i-band PSF models: 0.58 to 0.63", "measured"
+    )
+    seeing_scatter: float = _parameter(
+        0.07, "(sigma of ln FWHM)", "wider than one field's 0.02, as a survey's is", "choice"
+    )
     seeing_limits: tuple = _parameter((0.42, 0.95), "arcsec", "choice")
     psf_widths: tuple = _parameter(
         (0.865, 1.695, 3.848),
@@ -45,9 +49,9 @@ class Instrument:
     )
     psf_wing_scatter: float = _parameter(0.1, "(sigma of ln of the widest one's flux)", "choice")
     psf_shear: float = _parameter(0.01, "(sigma of each component)", "46 HSC i-band PSF models", "measured")
-    exposures: tuple = _parameter((5, 6, 6, 6, 6, 7), "count, drawn evenly", "choice")
+    exposures: tuple = _parameter((5, 6, 6, 6, 6, 6, 6, 7), "count, drawn evenly", "choice")
     sky_noise: float = _parameter(0.053, "counts/px at 6 exposures", MEASURED, "measured")
-    sky_noise_scatter: float = _parameter(0.05, "(sigma of ln)", "choice")
+    sky_noise_scatter: float = _parameter(0.04, "(sigma of ln)", "choice")
     resampling: tuple = _parameter(
         (0.05, 0.09), "weight of the next pixel in the noise", MEASURED, "measured"
     )
@@ -55,7 +59,12 @@ class Instrument:
     background_offset: tuple = _parameter((0.004, 0.006), "counts/px (mean, sigma)", MEASURED, "measured")
     background_slope: float = _parameter(0.008, "counts/px across the cutout (sigma)", "choice")
     zero_point_scatter: float = _parameter(0.01, "mag (sigma)", "choice")
-    centring_error: float = _parameter(0.6, "px (largest, each axis)", "choice")
+    centring_share: float = _parameter(
+        0.5, "(share of objects whose position is another catalogue's; the rest: half a pixel)", "choice"
+    )
+    centring_error: float = _parameter(
+        1.6, "px (sigma of each axis, of those)", "46 COSMOS quasars", "measured"
+    )
 
 
 @dataclass(frozen=True)
