@@ -53,7 +53,7 @@ class FitsImage:
     header: bytes
 
     def position(self) -> tuple[float, float]:
-        """Right ascension and declination (ICRS, degrees) of the centre pixel; NaN without a usable WCS."""
+        """Right ascension and declination (ICRS, degrees) of the image's middle; NaN without a WCS."""
         from astropy.io.fits import Header
         from astropy.wcs import WCS
 
@@ -64,7 +64,7 @@ class FitsImage:
                 wcs = WCS(Header.fromstring(self.header))
                 if not wcs.has_celestial:
                     return math.nan, math.nan
-                sky = wcs.celestial.pixel_to_world(width // 2, height // 2).icrs
+                sky = wcs.celestial.pixel_to_world((width - 1) / 2, (height - 1) / 2).icrs
                 return float(sky.ra.deg), float(sky.dec.deg)
             except Exception:  # a header can be wrong in more ways than astropy has exceptions for
                 return math.nan, math.nan

@@ -37,9 +37,10 @@ SOFTENING_IN_NOISE = 3.0
 def fit_to_size(image: np.ndarray, size: int, resize: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Bring an image of any shape to `size` x `size` pixels.
 
-    The centre pixel of an axis of n pixels is pixel `n // 2` (counted from 0): the middle one when n is
-    odd, the one just above the middle when n is even, where HSC cutouts have their object. Cropping and
-    padding keep that pixel at `size // 2`, so an odd image in an even frame does not move by half a pixel.
+    The centre pixel of an axis of n pixels is pixel `n // 2`, counted from 0: the middle one when n is odd;
+    when n is even, the middle lies between two pixels, and it is the upper one of these. Cropping and
+    padding put it on pixel `size // 2`. An image with an even side in an even frame (or odd in odd) so
+    keeps its middle; odd in even moves it up by half a pixel, even in odd down.
 
     Args:
         image: (height, width) numbers; NaN and infinities mark pixels without data.
