@@ -1,9 +1,11 @@
 """Detector artefacts, laid over a finished image: saturation, bleeding, gaps, edges, hits and trails.
 
-Each function takes the image (size, size) in counts and a generator, and returns the spoilt image.
+Each function takes the image (size, size) in counts and a generator, and returns the spoilt image;
+`spoil` chooses one of them and gives the light that it adds its photon noise.
 """
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from lensq.simulate.light import counts
 
@@ -58,16 +60,16 @@ def edge(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def cosmic_rays(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One to three short straight tracks."""
-    spoilt, size = image.copy(), len(image)
+    """One to three short straight tracks, softened by the resampling of the coadd."""
+    hits, size = np.zeros_like(image), len(image)
     for _ in range(rng.integers(1, 4)):
-        angle, length = rng.uniform(0, np.pi), rng.integers(3, 22)
+        angle, length = rng.uniform(0, np.pi), rng.integers(2, 12)
         x0, y0 = rng.uniform(0.15 * size, 0.85 * size, 2)
-        steps = np.arange(length)
+        steps = np.arange(0, length, 0.25)
         x, y = (x0 + steps * np.cos(angle)).astype(int), (y0 + steps * np.sin(angle)).astype(int)
         inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
-        spoilt[y[inside], x[inside]] += rng.uniform(1, 25, inside.sum())
-    return spoilt
+        hits[y[inside], x[inside]] = rng.uniform(1, 10)
+    return image + gaussian_filter(hits, 0.5)
 
 
 def satellite_trail(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -96,3 +98,20 @@ ARTEFACTS = {
     "trail": satellite_trail,
     "halo": halo,
 }
+
+
+def spoil(image: np.ndarray, gain: float, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    """Lay one artefact over an image.
+
+    Args:
+        image: (size, size) counts.
+        gain: Electrons a count, for the photon noise of the added light.
+        rng: Draws the kind and everything about it.
+
+    Returns:
+        The spoilt image and the kind, a key of `ARTEFACTS`.
+    """
+    kind = str(rng.choice(list(ARTEFACTS)))
+    spoilt = ARTEFACTS[kind](image, rng)
+    added = np.clip(np.nan_to_num(spoilt - image), 0, None)
+    return spoilt + rng.standard_normal(image.shape) * np.sqrt(added / gain), kind

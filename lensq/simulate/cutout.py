@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lensq.simulate.artefacts import ARTEFACTS
+from lensq.simulate.artefacts import spoil
 from lensq.simulate.inspector import clarity, inspect
 from lensq.simulate.light import magnitude, scaled
 from lensq.simulate.observe import add_background, add_noise, draw_conditions, render
@@ -78,8 +78,7 @@ def make_cutout(
     image = canvas[y : y + side, x : x + side]
     kind = ""
     if target.name == "artefact":
-        kind = str(rng.choice(list(ARTEFACTS)))
-        image = ARTEFACTS[kind](image, rng)
+        image, kind = spoil(image, conditions.gain, rng)
     verdict = inspect(target.name, clarity(scene.resemblance, conditions), stream(_INSPECTION, target.index))
     centre = offset - np.array(target.shift) * target.second
     truth = {

@@ -133,7 +133,7 @@ def host(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObject:
 def spiral(mag: float, rng: np.random.Generator) -> galsim.GSObject:
     """A disk with two or three logarithmic arms, drawn as chains of Gaussians."""
     flux = float(counts(mag))
-    radius = max(galaxy_radius(mag, rng, early=False), 0.5) * rng.uniform(1.0, 1.6)
+    radius = max(galaxy_radius(mag, rng, early=False), 0.8) * rng.uniform(1.0, 1.6)
     arms, bulge = rng.uniform(*SHAPES.spiral_arms), rng.uniform(*SHAPES.spiral_bulge)
     pitch, start = np.radians(rng.uniform(*SHAPES.spiral_pitch)), rng.uniform(0, 2 * np.pi)
     n_arms, per_arm = rng.choice([2, 2, 2, 3]), 11

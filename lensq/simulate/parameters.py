@@ -182,7 +182,7 @@ class Shapes:
     spiral_arms: tuple = _parameter((0.25, 0.5), "share of the light in the arms", "choice")
     spiral_bulge: tuple = _parameter((0.08, 0.3), "share of the light", "choice")
     spiral_pitch: tuple = _parameter((12.0, 28.0), "deg", "choice")
-    spiral_brighter: float = _parameter(0.5, "mag than other galaxies", "choice")
+    spiral_brighter: float = _parameter(1.3, "mag than other galaxies", "choice")
     clump_light: tuple = _parameter((0.25, 0.6), "share of the light in clumps", "choice")
     clump_number: tuple = _parameter((3, 9), "count (below the last)", "choice")
     clump_width: tuple = _parameter((0.05, 0.2), "arcsec (sigma of a Gaussian)", "choice")
