@@ -38,7 +38,8 @@ def _imported(file: Path) -> set[str]:
     return found
 
 
-def _exists(room: str) -> bool:
+def is_room(room: str) -> bool:
+    """Whether lensq has a module or package of this name, such as `"training"` or `"simulate.sky"`."""
     path = _PACKAGE.joinpath(*room.split("."))
     return bool(room) and (path.with_suffix(".py").is_file() or (path / "__init__.py").is_file())
 
@@ -58,7 +59,7 @@ def source_files(*rooms: str) -> tuple[Path, ...]:
         file = todo.pop()
         if file not in seen:
             seen.add(file)
-            todo += [_file_of(room) for room in _imported(file) if _exists(room)]
+            todo += [_file_of(room) for room in _imported(file) if is_room(room)]
     return tuple(sorted(seen))
 
 

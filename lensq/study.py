@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from lensq import _ROOM_OF, _ROOMS
-from lensq.provenance import source_files
+from lensq import _ROOM_OF
+from lensq.provenance import is_room, source_files
 
 EVERY_NOTEBOOK = "every notebook"
 """The section of a profile whose keys go to each notebook that declares them."""
@@ -100,9 +100,9 @@ def rooms_of(notebook: Path) -> list[Path]:
             if isinstance(node, ast.ImportFrom) and node.module == "lensq":
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lensq."):
-                names = [node.module.removeprefix("lensq.")]
+                parent = node.module.removeprefix("lensq.")
+                names = [parent, *(f"{parent}.{alias.name}" for alias in node.names)]
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 names = [node.attr] if node.value.id == "lensq" else []
             rooms |= {_ROOM_OF.get(name, name) for name in names}
-    known = {*_ROOM_OF.values(), *_ROOMS}
-    return list(source_files(*sorted(room for room in rooms if room.split(".")[0] in known)))
+    return list(source_files(*sorted(filter(is_room, rooms))))
