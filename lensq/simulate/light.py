@@ -18,6 +18,7 @@ _INDICES = np.array([0.5, 0.8, 1, 1.3, 1.6, 2, 2.5, 3, 3.5, 4, 4.5, 5])
 _SERSIC = [galsim.Sersic(n=n, half_light_radius=1.0, trunc=6.0, gsparams=ACCURACY) for n in _INDICES]
 _POINT = galsim.DeltaFunction(gsparams=ACCURACY)
 _GAUSSIAN = galsim.Gaussian(sigma=1.0, gsparams=ACCURACY)
+_HALF_LIGHT = np.sqrt(2 * np.log(2))  # half-light radius of that Gaussian
 _SERSIC_SOURCE = LightModel(["SERSIC_ELLIPSE"])
 
 
@@ -117,9 +118,10 @@ def galaxy(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObjec
 
 
 def faint_galaxy(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObject:
-    """A galaxy too faint for its bulge to be seen: one exponential disk."""
+    """A galaxy so faint that only its size is seen: a Gaussian of the same half-light radius."""
     radius = galaxy_radius(mag, rng, early=rng.random() < LIGHT.early_share)
-    return sersic(mag, radius, 1, np.sqrt(rng.uniform(0.1, 1)), rng.uniform(0, np.pi), x, y)
+    q, angle = np.sqrt(rng.uniform(0.1, 1)), rng.uniform(0, np.pi)
+    return _place(_GAUSSIAN, counts(mag), radius / _HALF_LIGHT, q, angle, x, y)
 
 
 def host(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObject:

@@ -277,7 +277,7 @@ def neighbours(rng: np.random.Generator, width: float) -> list[galsim.GSObject]:
             continue
         if rng.random() < LIGHT.neighbour_stars:
             found.append(light.point(mag, x, y))
-        elif mag < 23:
+        elif mag < 23.5:
             found.append(light.galaxy(mag, rng, x, y))
         else:
             found.append(light.faint_galaxy(mag, rng, x, y))

@@ -1,0 +1,84 @@
+"""How fast the simulator writes a survey, and where the time goes.
+
+    python benchmarks/simulate.py [N] [WORKERS]
+
+Prints cutouts a second from an empty folder to the finished one, FITS written, and the CPU time of a
+cutout split by stage, measured in this process. The claim: at least 300 a second on two free cores.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from lensq.simulate import Target, simulate_survey
+from lensq.simulate import cutout as room
+from lensq.simulate.fits import write_fits
+from lensq.simulate.sky import make_plan
+
+
+class Stopwatch:
+    """Adds up the CPU time spent inside the functions that it wraps."""
+
+    def __init__(self):
+        self.seconds = {}
+
+    def wrap(self, stage, function):
+        self.seconds[stage] = 0.0
+
+        def timed(*args, **keywords):
+            start = time.process_time()
+            try:
+                return function(*args, **keywords)
+            finally:
+                self.seconds[stage] += time.process_time() - start
+
+        return timed
+
+
+def split(n: int) -> dict[str, float]:
+    """CPU milliseconds a cutout by stage."""
+    watch = Stopwatch()
+    plain = {name: getattr(room, name) for name in ("make_scene", "neighbours", "render", "add_noise")}
+    for stage, name in (
+        ("scene (lens population, galaxies)", "make_scene"),
+        ("neighbours", "neighbours"),
+        ("render (GalSim)", "render"),
+        ("noise", "add_noise"),
+    ):
+        setattr(room, name, watch.wrap(stage, plain[name]))
+    write = watch.wrap("FITS", write_fits)
+    plan = make_plan(n, 1, "catalogue", 0.05)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.process_time()
+        for i in range(n):
+            shift = (int(plan.shift_x[i]), int(plan.shift_y[i]))
+            target = Target(str(plan.classes[i]), i, shift, bool(plan.parent[i] >= 0))
+            made = room.make_cutout(target, seed=1)
+            write(Path(folder) / f"{i}.fits", made.image, plan.ra[i], plan.dec[i])
+        total = time.process_time() - start
+    for name, function in plain.items():
+        setattr(room, name, function)
+    watch.seconds["the rest"] = total - sum(watch.seconds.values())
+    return {stage: 1e3 * seconds / n for stage, seconds in watch.seconds.items()}
+
+
+def main() -> None:
+    n, workers = (int(word) for word in [*sys.argv[1:], *("3000", "2")[len(sys.argv) - 1 :]])
+    split(50)  # tables and caches are filled
+    stages = split(min(n, 1000))
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        simulate_survey(Path(folder) / "survey", n, seed=1, workers=workers, progress=False)
+        seconds = time.perf_counter() - start
+    print(f"{n} cutouts of 64 x 64 px in {seconds:.1f} s with {workers} workers: {n / seconds:.0f} a second")
+    total = np.sum(list(stages.values()))
+    for stage, spent in stages.items():
+        print(f"  {stage:36s}{spent:6.2f} ms CPU a cutout  {spent / total:5.0%}")
+    print(f"  {'all':36s}{total:6.2f} ms CPU a cutout: at most {1e3 * workers / total:.0f} a second")
+
+
+if __name__ == "__main__":
+    main()
