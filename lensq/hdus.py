@@ -67,6 +67,8 @@ class Hdu(NamedTuple):
     @property
     def names(self) -> set[str]:
         """The words in EXTNAME and EXTTYPE, in capitals."""
+        if b"EXTNAME " not in self.cards and b"EXTTYPE " not in self.cards:
+            return set()
         both = text(self.cards, b"EXTNAME ") + " " + text(self.cards, b"EXTTYPE ")
         return set(re.findall("[A-Z]+", both.upper())) - {"COMPRESSED"}
 

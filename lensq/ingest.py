@@ -30,9 +30,26 @@ from lensq.fits import read_image
 from lensq.hdus import UnusableError
 from lensq.images import fit_to_size
 
-FILES_IN_A_SHARD = 256
+FILES_IN_A_SHARD = 1024
+"""Most files in a shard; what an interruption loses."""
+
 FILES_WORTH_A_PROCESS = 512
 """Fewest files for which starting another process pays."""
+
+
+RECORD = {
+    "file": "str",
+    "bytes": "int64",
+    "time": "int64",
+    "reason": "str",
+    "detail": "str",
+    "ra": "float64",
+    "dec": "float64",
+    "digest": "int64",
+    "row": "int64",
+}
+"""What a shard records of a file, and its types: file, bytes, time of last change (ns), reason and detail
+("" when usable), position from its WCS (degrees, where wanted), digest and row of its image."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +90,9 @@ def read_files(task: Task, workers: int | None, progress: bool) -> None:
         RuntimeError: the processes cannot be started.
     """
     n = len(task.files)
-    parts = deque(task.parts(FILES_IN_A_SHARD))
     if workers is None:
         workers = min(_processors(), n // FILES_WORTH_A_PROCESS)
+    parts = deque(task.parts(min(FILES_IN_A_SHARD, n // (8 * max(workers, 1)) + 1)))
     alone = workers <= 1 or current_process().daemon
     counts = map(write_shard, parts) if alone else _read_in_processes(parts, workers)
     with tqdm(total=n, desc="reading cutouts", unit="file", disable=not progress) as bar:
@@ -89,43 +106,41 @@ def _processors() -> int:
 
 def write_shard(task: Task) -> int:
     """Read the files of a task into its shard, and return their number."""
-    records = []
+    records: list[tuple] = []
     rows = 0
     with _opened(task, ".images") as images, _opened(task, ".masks") as masks:
         for file, length, time, wanted in task.files:
-            record = _record(file, length, time)
+            reason = detail = ""
+            ra = dec = math.nan
+            digest, row = 0, -1
             try:
                 image = read_image(os.path.join(task.folder, file))
                 pixels, mask = fit_to_size(image.pixels, task.size, task.resize)
                 _check_content(pixels, mask)
             except UnusableError as error:
-                record |= {"reason": error.reason, "detail": error.detail}
+                reason, detail = error.reason, error.detail
             else:
-                digest = hashlib.sha256(pixels)
-                digest.update(mask)
-                record |= {"row": rows, "digest": int.from_bytes(digest.digest()[:8], "big", signed=True)}
                 if wanted:
-                    record["ra"], record["dec"] = image.position()
+                    ra, dec = image.position()
+                content = hashlib.sha256(pixels)
+                content.update(mask)
+                digest = int.from_bytes(content.digest()[:8], "big", signed=True)
                 images.write(pixels)
                 masks.write(mask)
-                rows += 1
-            records.append(record)
+                row, rows = rows, rows + 1
+            records.append((file, length, time, reason, detail, ra, dec, digest, row))
     _write_records(task, records)
     return len(records)
-
-
-def _record(file: str, length: int, time: int) -> dict:
-    nothing = {"reason": "", "detail": "", "ra": math.nan, "dec": math.nan, "digest": 0, "row": -1}
-    return {"file": file, "bytes": length, "time": time, **nothing}
 
 
 def _opened(task: Task, extension: str) -> BinaryIO:
     return open(task.shard.with_suffix(extension), "wb", buffering=2**20)
 
 
-def _write_records(task: Task, records: list[dict]) -> None:
+def _write_records(task: Task, records: list[tuple]) -> None:
+    columns = dict(zip(RECORD, zip(*records, strict=True), strict=True))
     partial = task.shard.with_suffix(".partial")
-    partial.write_text(json.dumps(records))
+    partial.write_text(json.dumps(columns))
     os.replace(partial, task.shard.with_suffix(".json"))
 
 
@@ -149,6 +164,7 @@ class _Reader:
             self.process.start()
         other.close()
         self.task: Task | None = None
+        self.done = False
 
 
 @contextmanager
@@ -187,30 +203,33 @@ def _read_in_processes(tasks: deque[Task], workers: int) -> Iterator[int]:
 
     A file that kills the process that reads it is found by reading the files of its shard one by one.
     """
-    readers = {reader.connection: reader for reader in (_Reader() for _ in range(min(workers, len(tasks))))}
+    readers = [_Reader() for _ in range(min(workers, len(tasks)))]
     try:
-        while readers:
-            for connection in wait(list(readers)):
-                reader = readers[connection]
+        while busy := {reader.connection: reader for reader in readers if not reader.done}:
+            for connection in wait(list(busy)):
+                reader = busy[connection]
                 try:
-                    if answer := connection.recv():
-                        raise answer
-                    if reader.task:
-                        yield len(reader.task.files)
-                    reader.task = tasks.popleft() if tasks else None
-                    connection.send(reader.task)
+                    answer = connection.recv()
                 except (EOFError, ConnectionError):
+                    reader.done = True
                     yield _bury(reader, tasks)
-                    del readers[connection]
                     if tasks:
-                        successor = _Reader()
-                        readers[successor.connection] = successor
-                else:
-                    if reader.task is None:
-                        del readers[connection]
+                        readers.append(_Reader())
+                    continue
+                if answer:
+                    raise answer
+                if reader.task:
+                    yield len(reader.task.files)
+                reader.task = tasks.popleft() if tasks else None
+                reader.done = reader.task is None
+                with suppress(ConnectionError):  # if it is dead, the next answer tells
+                    connection.send(reader.task)
     finally:
-        for reader in readers.values():
-            reader.process.terminate()
+        for reader in readers:
+            if not reader.done:
+                reader.process.terminate()
+            reader.process.join()
+            reader.connection.close()
 
 
 def _bury(reader: _Reader, tasks: deque[Task]) -> int:
@@ -223,6 +242,7 @@ def _bury(reader: _Reader, tasks: deque[Task]) -> int:
         tasks.extendleft(reader.task.parts(1))
         return 0
     [(file, length, time, _)] = reader.task.files
-    verdict = {"reason": "unreadable", "detail": f"reading it kills the process ({death})"}
-    _write_records(reader.task, [_record(file, length, time) | verdict])
+    detail = f"reading it kills the process ({death})"
+    record = (file, length, time, "unreadable", detail, math.nan, math.nan, 0, -1)
+    _write_records(reader.task, [record])
     return 1

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import mmap
 import os
 import shutil
 import socket
@@ -31,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.coordinates import SkyCoord
 
-from lensq.ingest import Task, read_files
+from lensq.ingest import RECORD, Task, read_files
 from lensq.split import coordinates_from_names, friends_of_friends
 
 FORMAT = 1
@@ -39,10 +40,6 @@ FORMAT = 1
 
 KEY = ["file", "bytes", "time"]
 """What tells whether a file is the one that was packed."""
-
-RECORD = dict.fromkeys(("file", "reason", "detail"), "str")
-RECORD |= dict.fromkeys(("bytes", "time", "digest", "row"), "int64") | dict.fromkeys(("ra", "dec"), "float64")
-"""What a shard tells of a file, and the types of it."""
 
 _PIECE = 2**26  # bytes that are copied at a time
 
@@ -198,17 +195,18 @@ def _pack(
     missing = files.merge(known[~_readable_again(known, folder)][KEY], how="left", indicator=True)
     missing = missing[missing["_merge"] == "left_only"]
     _check_room(store, (len(missing) + len(files)) * 5 * settings["size"] ** 2)
-    wanted = np.isnan(coordinates_from_names(missing["name"].to_list()).ra.deg)
-    todo = list(zip(*(missing[key].to_list() for key in KEY), wanted.tolist(), strict=True))
-    name = f"{uuid.uuid4().hex[:12]}"
-    read_files(Task(folder, todo, settings["size"], settings["resize"], shards / name), workers, progress)
+    named = coordinates_from_names(files["name"].to_list())
+    wanted = np.isnan(named.ra.deg)[missing.index].tolist()
+    todo = list(zip(*(missing[key].to_list() for key in KEY), wanted, strict=True))
+    shard = shards / uuid.uuid4().hex[:12]
+    read_files(Task(folder, todo, settings["size"], settings["resize"], shard), workers, progress)
 
     known, sources = _known(store, settings, shards)
     packed = files.merge(known, how="left", on=KEY)
     key = uuid.uuid4().hex[:12]
     for part, path in enumerate(_arrays(store, key)):
         _gather(packed, [source[part] for source in sources], path, settings["size"], ("<f4", "|b1")[part])
-    _write_index(store, packed, settings, key)
+    _write_index(store, packed, named, settings, key)
     for stale in set(store.glob("*.npy")) - set(_arrays(store, key)):
         stale.unlink()
     for stale in store.glob("partial-*"):
@@ -233,7 +231,7 @@ def _known(store: Path, settings: dict, shards: Path) -> tuple[pd.DataFrame, lis
         known.append(index[[*RECORD]].assign(source=len(sources)))
         sources.append(opened.paths)
     for record in sorted(shards.glob("*.json"), key=os.path.getmtime):
-        shard = pd.DataFrame(json.loads(record.read_text()), columns=[*RECORD]).astype(RECORD)
+        shard = pd.DataFrame(json.loads(record.read_text())).astype(RECORD)
         known.append(shard.assign(source=len(sources)))
         sources.append((record.with_suffix(".images"), record.with_suffix(".masks")))
     return pd.concat(known).drop_duplicates(KEY, keep="last"), sources
@@ -260,19 +258,17 @@ def _copy(source: Path, start: int, length: int, target: BinaryIO) -> None:
     """Append some bytes of the array in a file, with or without a header, to another file."""
     if source.suffix == ".npy":
         start += np.load(source, mmap_mode="r").offset
-    with open(source, "rb") as file:
-        file.seek(start)
-        while length:
-            piece = file.read(min(length, _PIECE))
-            if not piece:
-                raise OSError(f"{source} is too short: delete {source.parent} and read the survey again")
-            target.write(piece)
-            length -= len(piece)
+    if start + length > source.stat().st_size:
+        raise OSError(f"{source} is too short: delete {source.parent} and read the survey again")
+    with open(source, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for first in range(start, start + length, _PIECE):
+            with memoryview(content)[first : min(first + _PIECE, start + length)] as piece:
+                target.write(piece)
 
 
-def _write_index(store: Path, packed: pd.DataFrame, settings: dict, key: str) -> None:
+def _write_index(store: Path, packed: pd.DataFrame, named: SkyCoord, settings: dict, key: str) -> None:
+    """Write the index of what was packed; `named` are the positions in the names of its files."""
     index = packed[["name", *KEY, "reason", "detail", "ra", "dec", "digest"]].copy()
-    named = coordinates_from_names(index["name"].to_list())
     known = np.isfinite(named.ra.deg)
     index["ra"] = np.where(known, named.ra.deg, index["ra"].to_numpy(float))
     index["dec"] = np.where(known, named.dec.deg, index["dec"].to_numpy(float))
