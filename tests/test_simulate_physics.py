@@ -177,13 +177,13 @@ def test_image_holds_the_flux_of_its_parts(name, conditions):
     assert scene.flux == pytest.approx(sum(part.flux for part in scene.parts))
 
 
-def test_rescaled_scene_has_the_asked_magnitude():
+def test_rescaled_scene_keeps_its_contrasts():
     scene = make_scene("quasar_companion", np.random.default_rng(2))
-    bright = scene.rescaled(18.0)
-    assert light.magnitude(bright.flux) == pytest.approx(18.0)
-    step = light.magnitude(scene.flux) - 18.0
-    assert bright.truth["point_magnitude"] == pytest.approx(scene.truth["point_magnitude"] - step)
-    assert bright.truth["companion_separation"] == scene.truth["companion_separation"]
+    faint = scene.rescaled(1.5)
+    assert light.magnitude(faint.flux) == pytest.approx(light.magnitude(scene.flux) + 1.5)
+    assert faint.truth["point_magnitude"] == pytest.approx(scene.truth["point_magnitude"] + 1.5)
+    assert faint.truth["companion_separation"] == scene.truth["companion_separation"]
+    assert faint.resemblance[1] == pytest.approx(scene.resemblance[1] * 10**-0.6)
 
 
 def test_zero_point_from_the_file_recovers_the_magnitude(tmp_path, conditions):

@@ -15,11 +15,11 @@ from astropy.wcs import WCS
 
 import lensq.simulate.survey as writer
 from lensq.simulate import read_truth, simulate_survey, truth_units
-from lensq.simulate.cutout import Target, make_cutout
+from lensq.simulate.cutout import Target, _lens_brightness, central_magnitude, make_cutout
 from lensq.simulate.inspector import clarity, inspect
 from lensq.simulate.observe import draw_conditions
 from lensq.simulate.parameters import FLAG_CHANCE, FOOTPRINT, INSPECTOR, LIGHT, MIXES
-from lensq.simulate.scenes import PAIRS
+from lensq.simulate.scenes import PAIRS, make_scene
 from lensq.simulate.sky import make_plan
 from lensq.simulate.truth import COLUMNS
 
@@ -303,11 +303,18 @@ def test_labels_as_truth(tmp_path):
 
 
 def test_flux_matched_control_gives_ordinary_objects_the_light_of_lenses():
-    targets = [Target("point", i) for i in range(120)]
-    bright = [make_cutout(t, seed=5, size=32, control="flux").truth["total_magnitude"] for t in targets]
-    assert np.quantile(bright, [0.16, 0.5, 0.84]) == pytest.approx(
-        np.quantile(LIGHT.lens_total_magnitudes, [0.16, 0.5, 0.84]), abs=0.3
-    )
+    rng, central = np.random.default_rng(0), []
+    for name in ("point", "disk", "star_star"):
+        for _ in range(40):
+            scene = make_scene(name, rng)
+            target = _lens_brightness(rng)
+            central.append(central_magnitude(scene.rescaled(target - central_magnitude(scene))))
+            assert central[-1] == pytest.approx(target, abs=0.01)
+    expected = np.quantile(LIGHT.lens_central_magnitudes, [0.16, 0.5, 0.84])
+    assert np.quantile(central, [0.16, 0.5, 0.84]) == pytest.approx(expected, abs=0.4)
+    ordinary = Target("disk", 4)
+    plain, control = (make_cutout(ordinary, seed=5, size=32, control=c) for c in (None, "flux"))
+    assert plain.truth["total_magnitude"] != pytest.approx(control.truth["total_magnitude"], abs=1e-3)
     lens = Target("lens", 4)
     plain, control = (make_cutout(lens, seed=5, size=32, control=c) for c in (None, "flux"))
     np.testing.assert_array_equal(plain.image, control.image)

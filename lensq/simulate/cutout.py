@@ -7,7 +7,7 @@ import numpy as np
 from lensq.simulate.artefacts import spoil
 from lensq.simulate.inspector import clarity, inspect
 from lensq.simulate.light import magnitude, scaled
-from lensq.simulate.observe import add_background, add_noise, draw_conditions, render
+from lensq.simulate.observe import MEDIAN_CONDITIONS, add_background, add_noise, draw_conditions, render
 from lensq.simulate.parameters import INSTRUMENT, LIGHT
 from lensq.simulate.scenes import Scene, make_scene, neighbours
 
@@ -53,7 +53,7 @@ def make_cutout(
         target: Which object, and of which class.
         seed: Seed of the survey.
         size: Side in pixels, or several of which one is drawn for each object.
-        control: "flux" rescales ordinary objects to the brightness of lenses.
+        control: "flux" rescales ordinary objects so that as much light falls within 5 pixels as in lenses.
     """
     scene_index = target.index - target.second
 
@@ -67,7 +67,7 @@ def make_cutout(
     at = tuple(INSTRUMENT.pixel_scale * step for step in target.shift) if paired else None
     scene = make_scene(target.name, rng, at)
     if control == "flux" and target.name != "lens":
-        scene = scene.rescaled(float(np.interp(rng.random(), *_lens_brightness())))
+        scene = scene.rescaled(_lens_brightness(rng) - central_magnitude(scene))
     origin = np.zeros(2) if paired else np.array(_catalogue_centre(scene, rng))
     conditions = draw_conditions(rng := stream(_OBSERVATION))
     offset = rng.uniform(-0.5, 0.5, 2)
@@ -133,6 +133,15 @@ def _catalogue_centre(scene: Scene, rng: np.random.Generator) -> tuple[float, fl
     return float(x), float(y)
 
 
-def _lens_brightness() -> tuple[np.ndarray, tuple[float, ...]]:
-    """Cumulative share and total magnitude of lensed systems, for the flux-matched control."""
-    return np.linspace(0, 1, len(LIGHT.lens_total_magnitudes)), LIGHT.lens_total_magnitudes
+def central_magnitude(scene: Scene) -> float:
+    """Magnitude within 5 pixels of the brightest part, in the median seeing and without noise."""
+    centre = max(scene.parts, key=lambda part: part.flux).centroid
+    parts = [scaled(part, 1, -centre.x, -centre.y) for part in scene.parts]
+    y, x = np.mgrid[-5:6, -5:6]
+    return float(magnitude(render(parts, MEDIAN_CONDITIONS, (11, 11))[np.hypot(x, y) < 5].sum()))
+
+
+def _lens_brightness(rng: np.random.Generator) -> float:
+    """A central magnitude from the distribution of lensed systems."""
+    known = LIGHT.lens_central_magnitudes
+    return float(np.interp(rng.random(), np.linspace(0, 1, len(known)), known))

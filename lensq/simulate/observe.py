@@ -29,23 +29,31 @@ class Conditions:
     exposures: int
 
 
-def draw_conditions(rng: np.random.Generator) -> Conditions:
-    """Draw seeing, PSF shape and depth."""
-    seeing = float(
-        np.clip(INSTRUMENT.seeing * rng.lognormal(0, INSTRUMENT.seeing_scatter), *INSTRUMENT.seeing_limits)
-    )
-    g1, g2 = rng.normal(0, INSTRUMENT.psf_shear, 2)
-    weights = np.array(INSTRUMENT.psf_weights)
-    weights[-1] *= rng.lognormal(0, INSTRUMENT.psf_wing_scatter)
-    psf = galsim.Add(
+def _psf(seeing: float, wings: float) -> galsim.GSObject:
+    """Three Gaussians as in HSC's PSF models, the widest with `wings` times its usual flux."""
+    weights = np.array(INSTRUMENT.psf_weights) * (1, 1, wings)
+    return galsim.Add(
         [
             galsim.Gaussian(fwhm=width * seeing, flux=weight, gsparams=ACCURACY)
             for width, weight in zip(INSTRUMENT.psf_widths, weights / weights.sum(), strict=True)
         ]
     )
+
+
+MEDIAN_CONDITIONS = Conditions(
+    _psf(INSTRUMENT.seeing, 1.0), INSTRUMENT.seeing, INSTRUMENT.sky_noise, INSTRUMENT.gain, 6
+)
+
+
+def draw_conditions(rng: np.random.Generator) -> Conditions:
+    """Draw seeing, PSF shape and depth."""
+    seeing = INSTRUMENT.seeing * rng.lognormal(0, INSTRUMENT.seeing_scatter)
+    seeing = float(np.clip(seeing, *INSTRUMENT.seeing_limits))
+    g1, g2 = rng.normal(0, INSTRUMENT.psf_shear, 2)
+    psf = _psf(seeing, rng.lognormal(0, INSTRUMENT.psf_wing_scatter)).shear(g1=g1, g2=g2)
     exposures = int(rng.choice(INSTRUMENT.exposures))
     sky = INSTRUMENT.sky_noise * np.sqrt(6 / exposures) * rng.lognormal(0, INSTRUMENT.sky_noise_scatter)
-    return Conditions(psf.shear(g1=g1, g2=g2), seeing, float(sky), INSTRUMENT.gain * exposures / 6, exposures)
+    return Conditions(psf, seeing, float(sky), INSTRUMENT.gain * exposures / 6, exposures)
 
 
 def render(

@@ -130,32 +130,10 @@ class Light:
     host_size: tuple = _parameter(
         (0.5, -0.15, 0.2), "arcsec at i = 21, dex/mag, sigma in dex", "46 COSMOS quasars", "measured"
     )
-    lens_total_magnitudes: tuple = _parameter(
-        (
-            16.86,
-            17.86,
-            18.19,
-            18.51,
-            18.79,
-            18.96,
-            19.13,
-            19.29,
-            19.44,
-            19.55,
-            19.67,
-            19.8,
-            19.92,
-            20.04,
-            20.15,
-            20.29,
-            20.45,
-            20.61,
-            20.78,
-            20.99,
-            21.8,
-        ),
-        "mag (even quantiles, deflector included)",
-        "1,500 simulated lenses",
+    lens_central_magnitudes: tuple = _parameter(
+        (17.85, 19.34, 19.80, 20.15, 20.43, 20.65, 20.91, 21.14, 21.36, 21.67, 22.81),
+        "mag within 5 px (even quantiles)",
+        "2,000 simulated lenses",
         "measured",
     )
     host_arc_fraction: float = _parameter(0.7, "(of lenses with z_source < 3)", "choice")
@@ -176,7 +154,10 @@ class Shapes:
     host_axis_ratio: tuple = _parameter((0.55, 1.0), "", "46 COSMOS quasars", "measured")
     deflector_index: tuple = _parameter((4.0, 0.6), "Sersic index (mean, sigma)", "choice")
     deflector_size: tuple = _parameter(
-        (0.72, -0.248, 0.12), "log10 kpc at M = -22, dex/mag, sigma in dex", "choice"
+        (0.60, -0.25, 0.12),
+        "log10 kpc at M = -22 today, dex/mag, sigma in dex",
+        "Bernardi et al. 2003 (AJ 125, 1849)",
+        "from memory, unchecked",
     )
     light_and_mass: tuple = _parameter((0.08, 0.15), "sigma of axis ratio, of angle (rad)", "choice")
     spiral_arms: tuple = _parameter((0.25, 0.5), "share of the light in the arms", "choice")

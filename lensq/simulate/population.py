@@ -170,7 +170,8 @@ def _try_batch(rng: np.random.Generator) -> LensedQuasar | None:
         if source < LENSES.total_limits[0] + 2.5 * np.log10(strength.sum()):
             continue
         images = _images(source_x[b], source_y[b], lens[b])
-        radius = 10 ** (log_size + size_slope * (absolute[b] + scatter[b] + 22) + rng.normal(0, size_scatter))
+        today = absolute[b] + scatter[b] - LENSES.deflector_evolution * z_lens[b]
+        radius = 10 ** (log_size + size_slope * (today + 22) + rng.normal(0, size_scatter))
         rounder, turned = rng.normal(0, SHAPES.light_and_mass)
         return LensedQuasar(
             lens=SIEWithShear(*(float(value) for value in vars(lens[b]).values())),

@@ -60,20 +60,25 @@ def shortcut_features(images: np.ndarray, mask: np.ndarray | None = None) -> pd.
 
     Returns:
         One row an image: `peak` (counts of the brightest pixel of the centre), `inner_flux` (counts
-        within 5 px), `ring_flux` (counts from 5 to 12 px), `border_noise` (robust sigma of the outer
-        pixels), `border_median`.
+        within 5 px), `ring_flux` (counts from 5 to 12 px), `border_noise` and `border_median` (robust
+        sigma and median of the outermost pixels, an eighth of the side deep).
     """
     images, mask, radius = _geometry(images, mask)
-    outer = _outer(images, mask, radius)
+    border = np.where(mask & _frame(images.shape[1]), images, np.nan).reshape(len(images), -1)
     return pd.DataFrame(
         {
             "peak": np.where(mask & (radius < 12), images, -np.inf).max((1, 2)),
             "inner_flux": _within(images, mask & (radius < 5)),
             "ring_flux": _within(images, mask & (radius >= 5) & (radius < 12)),
-            "border_noise": _robust_sigma(outer),
-            "border_median": np.nanmedian(outer, axis=1),
+            "border_noise": _robust_sigma(border),
+            "border_median": np.nanmedian(border, axis=1),
         }
     )
+
+
+def _frame(size: int) -> np.ndarray:
+    edge = np.minimum(np.arange(size), np.arange(size)[::-1]) < size // 8
+    return edge[:, None] | edge
 
 
 def shortcut_table(features: pd.DataFrame, is_lens: np.ndarray) -> pd.DataFrame:

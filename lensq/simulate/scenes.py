@@ -46,9 +46,8 @@ class Scene:
         """Total flux of the object in counts."""
         return float(sum(part.flux for part in self.parts))
 
-    def rescaled(self, total: float) -> "Scene":
-        """The same scene with the total magnitude `total`; sizes and contrasts stay."""
-        step = total - float(light.magnitude(self.flux))
+    def rescaled(self, step: float) -> "Scene":
+        """The same scene, fainter by `step` magnitudes; sizes and contrasts stay."""
         factor = 10 ** (-0.4 * step)
         resemblance = self.resemblance and (self.resemblance[0], self.resemblance[1] * factor)
         truth = {

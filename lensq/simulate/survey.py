@@ -58,8 +58,8 @@ def simulate_survey(
         labels: What `candidates_list_selected.txt` holds: "inspector" for the objects flagged by eye,
             "truth" for the lenses.
         size: Side of the cutouts in pixels, or several, of which one is drawn for each object.
-        control: "flux" for the flux-matched control, in which ordinary objects are as bright as lensed
-            systems; None for the magnitudes of a survey.
+        control: "flux" for the flux-matched control, in which ordinary objects have as much light within
+            5 pixels as lensed systems; None for the magnitudes of a survey.
         overwrite: Replace a simulated survey made with other settings or other code, rather than refuse;
             a folder that the simulator did not make is never touched.
         progress: Show a progress bar.
