@@ -69,6 +69,21 @@ COLUMNS = {
 """What each column of the Scores table holds; higher is more anomalous in all scores but `elbo`."""
 
 
+_NOT_RANKED = {"name", "ra", "dec", "split", "label", "graded", "elbo", "anomaly_logit", "cluster"}
+
+
+def label_free(scores: pd.DataFrame) -> list[str]:
+    """The columns of a Scores table that rank objects, the higher the more anomalous, without a label's help.
+
+    The ELBO is left out, because `reconstruction` and `kl` say what it says. A model that was trained with
+    labels (`Model.settings["uses_labels"]`) passes what it learnt of them on to every column.
+
+    Args:
+        scores: Scores table.
+    """
+    return [name for name in COLUMNS if name in scores and name not in _NOT_RANKED]
+
+
 class LatentDensity:
     """Density of the train posterior means, by a shrunk covariance and by nearest neighbours.
 

@@ -135,6 +135,19 @@ def test_residuals_are_input_less_reconstruction(cutouts, noise):
     assert bar.get_xlabel() == ("residual (input units)" if noise is None else "residual (sky noise)")
 
 
+def test_rows_of_pictures_share_one_scale_a_row(cutouts):
+    pictures = np.stack([cutouts[0][:4], 100 * cutouts[0][4:8] + 3])
+    figure = plots.picture_rows(pictures, ["a", "b"], columns=list("wxyz"))
+    axes = axes_of(figure)
+    assert [axes[0].get_ylabel(), axes[4].get_ylabel()] == ["a", "b"]
+    assert [axis.get_title() for axis in axes] == [*"wxyz", *[""] * 4]
+    for row, part in zip(pictures, (axes[:4], axes[4:]), strict=True):
+        low, high = np.quantile(row, 0.005), row.max()
+        for picture, axis in zip(row, part, strict=True):
+            expected = np.sqrt(np.clip((picture - low) / (high - low), 0, 1))
+            assert np.allclose(shown(axis), expected, atol=1e-5)
+
+
 def test_ranked_gallery_tells_rank_name_score_and_what_is_known(cutouts):
     table = pd.DataFrame(
         {"name": ["A", "B", "C"], "score": [9.123, 5.0, 1.0], "q": [0.01, 0.2, 1], "label": [1, 0, -1]}

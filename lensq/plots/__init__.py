@@ -12,7 +12,14 @@ from lensq.plots.detection import (
     score_histograms,
     threshold_panels,
 )
-from lensq.plots.gallery import class_gallery, gallery, ranked_gallery, reconstruction_grid, stretch
+from lensq.plots.gallery import (
+    class_gallery,
+    gallery,
+    picture_rows,
+    ranked_gallery,
+    reconstruction_grid,
+    stretch,
+)
 from lensq.plots.latent import (
     box_plots,
     dimension_histograms,
@@ -47,6 +54,7 @@ __all__ = [
     "kl_by_rank",
     "latent_map",
     "metric_intervals",
+    "picture_rows",
     "precision_against_prevalence",
     "property_histograms",
     "ranked_gallery",

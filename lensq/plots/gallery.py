@@ -175,6 +175,37 @@ def reconstruction_grid(
 
 
 @styled
+def picture_rows(
+    pictures: np.ndarray,
+    labels: Sequence[str] | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    height: float | None = None,
+) -> Figure:
+    """Rows of drawn images, such as samples of a prior, or a latent dimension changed step by step.
+
+    Grey is the square root of brightness on one scale a row, from its darkest 0.5% to its brightest pixel.
+
+    Args:
+        pictures: (R, C, S, S) images in one unit.
+        labels: a word or two before each row.
+        columns: a word above each column.
+        height: of a row in inches; by default such that the images touch.
+    """
+    rows, across = pictures.shape[:2]
+    figure, axes = panels(rows * across, across, height or (WIDTH - 0.8) / across + 0.03)
+    for i, row in enumerate(pictures):
+        low, high = np.nanquantile(row, [0.005, 1])
+        for axis, picture in zip(axes[i * across : (i + 1) * across], row, strict=True):
+            _show(axis, np.sqrt(np.clip((picture - low) / max(high - low, 1e-12), 0, 1)))
+        if labels is not None:
+            axes[i * across].set_ylabel(labels[i], rotation=0, ha="right", va="center")
+    for axis, word in zip(axes, columns if columns is not None else (), strict=False):
+        axis.set_title(word, fontsize=8.5, pad=3)
+    return figure
+
+
+@styled
 def ranked_gallery(
     images: np.ndarray,
     candidates: pd.DataFrame,

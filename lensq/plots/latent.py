@@ -38,6 +38,12 @@ _TERMS = {
     "mutual_information": "mutual information (nats)",
     "total_correlation": "total correlation (nats)",
     "dimension_wise_kl": "dimension-wise KL (nats)",
+    "feature": "feature loss",
+    "svdd_distance": "distance from centre",
+    "svdd": "hypersphere term",
+    "cluster_kl": "KL of clusters (nats)",
+    "balance": "imbalance (nats)",
+    "cross_entropy": "cross-entropy (nats)",
 }
 _AXIS = {"kl": "log10 KL (nats)", "mu": "$\\mu$", "logvar": "log $\\sigma^2$"}
 
@@ -55,7 +61,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
         history: columns `epoch`, `train_<term>`, `validation_<term>`; `Model.history`.
     """
     terms = [c.removeprefix("train_") for c in history.columns if c.startswith("train_")]
-    terms = sorted(terms, key=lambda term: term != "loss")
+    terms = sorted(terms, key=lambda term: (term == "gradient_norm") - (term == "loss"))
     figure, axes = panels(len(terms), 3, 2.2, sharex=True)
     for axis, term in zip(axes, terms, strict=True):
         for part, colour, line in (("train", CYCLE[0], "-"), ("validation", CYCLE[1], "--")):
