@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lensq.objectives.elbo import Batch, Elbo, ElboOptions, annealing, free_bits
 
-CELLS = 2**22  # floats in one block of pairwise log densities
+CELLS = 2**19  # floats in one block of pairwise log densities: 2 MB, near a core's cache
 
 
 def log_normal(z: Tensor, mu: Tensor | float = 0.0, logvar: Tensor | float = 0.0) -> Tensor:
@@ -66,7 +66,7 @@ def minibatch_log_weights(batch_size: int, dataset_size: int, sampling: str) -> 
 def aggregate_posterior(z: Tensor, mu: Tensor, logvar: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
     """Log density of latent vectors under a weighted mixture of Gaussians, jointly and per dimension.
 
-    Works through the mixture's components in blocks of some tens of MB.
+    Works through the mixture's components in blocks of a few MB.
 
     Args:
         z: latent vectors (B, D).
