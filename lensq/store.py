@@ -114,7 +114,7 @@ def _open(store: Path, settings: dict, folder: Path, files: pd.DataFrame) -> Sto
 def _opened(store: Path, settings: dict) -> Store | None:
     """The store as it is, if it is whole and made with these settings."""
     try:
-        table = pq.read_table(store / "index.parquet")
+        table = pq.read_table(store / "index.parquet", use_threads=False)
         description = json.loads(table.schema.metadata[b"lensq"])
         index = table.to_pandas()
         shape = (int((index["reason"] == "").sum()), settings["size"], settings["size"])

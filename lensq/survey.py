@@ -20,6 +20,7 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
@@ -187,7 +188,7 @@ def read_survey(
     if inventory.lists["selected"] is None:
         labels[:] = -1
     group = usable["group"].to_numpy()
-    return Survey(
+    survey = Survey(
         folder=folder,
         names=names,
         coordinates=coordinates,
@@ -204,6 +205,8 @@ def read_survey(
         fingerprint=packed.fingerprint,
         fates=counts,
     )
+    pa.default_memory_pool().release_unused()  # what reading the index took, which Arrow would keep
+    return survey
 
 
 def _among(names: np.ndarray, listed: list[str] | None) -> np.ndarray:
