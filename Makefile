@@ -40,7 +40,7 @@ book: $(INSTALLED) ## run the study and build the book
 	@$(SNAKEMAKE)
 	@echo "The book is built. Open file://$(abspath $(BUILD))/html/index.html"
 
-test: $(INSTALLED) ## run all tests: units, the study at smoke size, its book in a browser
+test: $(INSTALLED) lint ## run all tests: units, the study at smoke size, its book in a browser
 	$(RUN) pytest
 
 lab: $(INSTALLED) ## open JupyterLab on the notebooks
@@ -64,8 +64,8 @@ bench: $(INSTALLED) ## run the benchmarks: one ratio a claim
 	@for claim in benchmarks/*.py; do echo "== $$claim"; $(RUN) python $$claim; done
 
 lint: $(INSTALLED) ## check style, types of file and that notebooks carry no outputs
-	$(RUN) ruff check .
-	$(RUN) ruff format --check .
+	$(RUN) ruff check --quiet .
+	$(RUN) ruff format --check --quiet .
 	$(RUN) nbstripout --verify notebooks/*.ipynb
 
 clean: ## remove everything that was made, but not the environment
