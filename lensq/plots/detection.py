@@ -56,6 +56,7 @@ def score_histograms(
         values = rows[column].to_numpy(float)
         two_histograms(axis, values[~positive], values[positive])
         axis.set(xlabel=label, ylabel="density")
+        axis.locator_params(axis="x", nbins=6)
         if thresholds and column in thresholds:
             axis.axvline(thresholds[column], color="0.2", linestyle="--", linewidth=1.2)
     shared_legend(figure, axes[0])

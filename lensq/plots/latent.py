@@ -66,7 +66,8 @@ def training_curves(history: pd.DataFrame) -> Figure:
     for axis, term in zip(axes, terms, strict=True):
         for part, colour, line in (("train", CYCLE[0], "-"), ("validation", CYCLE[1], "--")):
             if f"{part}_{term}" in history:
-                axis.plot(history["epoch"], history[f"{part}_{term}"], line, color=colour, label=part)
+                values = history[f"{part}_{term}"]
+                axis.plot(history["epoch"], values, line, marker=".", markersize=4, color=colour, label=part)
         axis.set_ylabel(_TERMS.get(term, readable(term)))
         axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in axes[-3:]:

@@ -31,6 +31,7 @@ _WRITTEN = {
     "kl": "KL",
     "knn": "kNN",
     "logvar": "log variance",
+    "mahalanobis": "Mahalanobis",
     "mse": "mean square",
     "mu": "$|\\mu|$",
     "pca": "PCA",
