@@ -5,10 +5,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from lensq.simulate.parameters import FOOTPRINT, INSTRUMENT, MIXES
-from lensq.simulate.scenes import PAIRS
+from lensq.simulate.scenes import CLASSES, PAIRS
 
 _BLOCK = 4096  # objects drawn from one generator
 _RA_STEP, _DEC_STEP = 0.15, 0.01  # arcsec, the last digit of a name
+_EQUATOR = 90 * 360_000  # declination cells from the south pole
+
+CLASS_NAMES = ("lens", *CLASSES)
 
 
 @dataclass(frozen=True)
@@ -19,26 +22,57 @@ class Plan:
     component: in the real list 6% of the names lie two to three arcseconds from another one, so that the
     two share pixels.
 
+    A million objects take some 30 MB, because names are only spelled out for the part that is asked for.
+
     Attributes:
-        names: (n,) `Jhhmmss.ss+ddmmss.ss`, all different.
-        ra, dec: (n,) degrees, as precise as the name.
-        classes: (n,) "lens" or a class of ordinary objects.
+        ra_cell, dec_cell: (n,) positions in units of the last digit of a name, 0.01 s and 0.01 arcsec, the
+            declination counted from the south pole; no two objects share both.
+        code: (n,) index into `CLASS_NAMES`.
         parent: (n,) index of the object of whose scene this is a second cutout, else -1.
         shift_x, shift_y: (n,) whole pixels from the first to the second cutout, given for both of them;
             0 where there is one cutout only.
     """
 
-    names: np.ndarray
-    ra: np.ndarray
-    dec: np.ndarray
-    classes: np.ndarray
+    ra_cell: np.ndarray
+    dec_cell: np.ndarray
+    code: np.ndarray
     parent: np.ndarray
     shift_x: np.ndarray
     shift_y: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.code)
+
     def __getitem__(self, rows: slice) -> "Plan":
         """The plan of a part of the survey."""
         return Plan(*(getattr(self, item.name)[rows] for item in fields(self)))
+
+    @property
+    def ra(self) -> np.ndarray:
+        """(n,) right ascension in degrees, as precise as the name."""
+        return self.ra_cell * _RA_STEP / 3600
+
+    @property
+    def dec(self) -> np.ndarray:
+        """(n,) declination in degrees, as precise as the name."""
+        return (self.dec_cell - _EQUATOR) * _DEC_STEP / 3600
+
+    @property
+    def classes(self) -> np.ndarray:
+        """(n,) "lens" or a class of ordinary objects."""
+        return np.array(CLASS_NAMES)[self.code]
+
+    @property
+    def names(self) -> np.ndarray:
+        """(n,) `Jhhmmss.ss+ddmmss.ss`, all different."""
+        south = self.dec_cell - _EQUATOR
+        sign = np.where(south < 0, "-", "+")
+        return np.array(
+            [
+                f"J{_sexagesimal(a)}{s}{_sexagesimal(abs(d))}"
+                for a, s, d in zip(self.ra_cell.tolist(), sign, south.tolist(), strict=True)
+            ]
+        )
 
 
 def make_plan(n: int, seed: int, mix: str, anomaly_rate: float) -> Plan:
@@ -48,48 +82,34 @@ def make_plan(n: int, seed: int, mix: str, anomaly_rate: float) -> Plan:
     share `anomaly_rate` is lenses, to within one object.
     """
     blocks = [_block(seed, block, mix) for block in range(n // _BLOCK + 1)]  # at least n + 1 objects
-    ra, dec, ordinary, chance, distance, angle, start = (np.concatenate(c) for c in zip(*blocks, strict=True))
-    classes, second = _assign(ordinary, chance, anomaly_rate, start[0])
-    index = np.arange(len(ra))
-    step = distance / INSTRUMENT.pixel_scale
-    shift_x = np.where(second, np.round(step * np.cos(angle)), 0).astype(int)
-    shift_y = np.where(second, np.round(step * np.sin(angle)), 0).astype(int)
-    parent = np.where(second, index - 1, -1)
+    ra, dec, code, likely, step_x, step_y = (np.concatenate(column) for column in zip(*blocks, strict=True))
+    del blocks
+    start = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,))).random()
+    second = _assign(code, likely, anomaly_rate, start)
+    shift_x, shift_y = np.where(second, step_x, 0), np.where(second, step_y, 0)
+    parent = np.where(second, np.arange(len(ra)) - 1, -1)
     degrees = INSTRUMENT.pixel_scale / 3600
     ra = np.where(second, ra[parent] - shift_x * degrees / np.cos(np.radians(dec[parent])), ra)
     dec = np.where(second, dec[parent] + shift_y * degrees, dec)
-    first = np.append(second[1:], False)
-    shift_x[first], shift_y[first] = shift_x[1:][first[:-1]], shift_y[1:][first[:-1]]
-    ra_cell, dec_cell = _unique_cells(ra[:n], dec[:n])
-    return Plan(
-        names=_names(ra_cell, dec_cell),
-        ra=ra_cell * _RA_STEP / 3600,
-        dec=dec_cell * _DEC_STEP / 3600 - 90,
-        classes=classes[:n],
-        parent=parent[:n],
-        shift_x=shift_x[:n],
-        shift_y=shift_y[:n],
-    )
+    first = np.flatnonzero(second) - 1
+    shift_x[first], shift_y[first] = shift_x[first + 1], shift_y[first + 1]
+    return Plan(*_unique_cells(ra[:n], dec[:n]), code[:n], parent[:n], shift_x[:n], shift_y[:n])
 
 
 def _block(seed: int, block: int, mix: str) -> tuple[np.ndarray, ...]:
+    """Position, ordinary class, readiness for a second cutout and its shift, of one block of objects."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, block)))
     ra, dec = _footprint(rng, _BLOCK)
-    shares = MIXES[mix]
-    classes = rng.choice(list(shares), _BLOCK, p=np.array(list(shares.values())) / sum(shares.values()))
+    shares = np.array([MIXES[mix].get(name, 0.0) for name in CLASS_NAMES])
+    code = rng.choice(len(CLASS_NAMES), _BLOCK, p=shares / shares.sum()).astype(np.int8)
+    likely = rng.random(_BLOCK) < FOOTPRINT.second_cutouts
     usual = rng.random(_BLOCK) < FOOTPRINT.usual_share
     distance = np.where(
         usual, rng.uniform(*FOOTPRINT.usual_distance, _BLOCK), rng.uniform(*FOOTPRINT.distance, _BLOCK)
     )
-    return (
-        ra,
-        dec,
-        classes.astype("U16"),
-        rng.random(_BLOCK),
-        distance,
-        rng.uniform(0, 2 * np.pi, _BLOCK),
-        rng.random(_BLOCK),
-    )
+    angle, pixels = rng.uniform(0, 2 * np.pi, _BLOCK), distance / INSTRUMENT.pixel_scale
+    step_x, step_y = np.round(pixels * np.cos(angle)), np.round(pixels * np.sin(angle))
+    return ra, dec, code, likely, step_x.astype(np.int16), step_y.astype(np.int16)
 
 
 def _footprint(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -102,22 +122,20 @@ def _footprint(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray
     return ra, np.degrees(np.arcsin(rng.uniform(low_z[field], high_z[field])))
 
 
-def _assign(ordinary: np.ndarray, chance: np.ndarray, rate: float, start: float):
-    """Classes, and which objects are second cutouts; every (1 / rate)-th object is a lens."""
-    classes, second, found = ordinary.copy(), np.zeros(len(ordinary), bool), 0
-    due = np.floor(np.arange(1, len(classes) + 1) * rate + start).astype(int).tolist()
-    likely = chance < FOOTPRINT.second_cutouts
-    previous_is_pair = False
-    for i in range(len(classes)):
+def _assign(code: np.ndarray, likely: np.ndarray, rate: float, start: float) -> np.ndarray:
+    """Make every (1 / rate)-th object a lens, in place, and tell which objects are second cutouts."""
+    second, found, previous_is_pair = np.zeros(len(code), bool), 0, False
+    lens, pairs = CLASS_NAMES.index("lens"), {CLASS_NAMES.index(name) for name in PAIRS}
+    for i in range(len(code)):
         if previous_is_pair and likely[i]:
-            classes[i], second[i] = classes[i - 1], True
+            code[i], second[i] = code[i - 1], True
             previous_is_pair = False
             continue
-        if found < due[i]:
-            classes[i] = "lens"
+        if found < int((i + 1) * rate + start):
+            code[i] = lens
             found += 1
-        previous_is_pair = classes[i] in PAIRS
-    return classes, second
+        previous_is_pair = int(code[i]) in pairs
+    return second
 
 
 def _unique_cells(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -131,18 +149,6 @@ def _unique_cells(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarr
         if not taken.any():
             return ra_cell, dec_cell
         dec_cell[taken] += 1
-
-
-def _names(ra_cell: np.ndarray, dec_cell: np.ndarray) -> np.ndarray:
-    """`Jhhmmss.ss+ddmmss.ss` from cells of 0.01 s and 0.01 arcsec."""
-    dec_cell = dec_cell - 90 * 360_000
-    sign = np.where(dec_cell < 0, "-", "+")
-    return np.array(
-        [
-            f"J{_sexagesimal(a)}{s}{_sexagesimal(abs(d))}"
-            for a, s, d in zip(ra_cell.tolist(), sign, dec_cell.tolist(), strict=True)
-        ]
-    )
 
 
 def _sexagesimal(hundredths: int) -> str:
