@@ -14,13 +14,13 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 import lensq.simulate.survey as writer
-from lensq.simulate import read_truth, simulate_survey, truth_units
+from lensq.simulate import gallery, read_truth, simulate_survey, truth_units
 from lensq.simulate.cutout import Target, _lens_brightness, central_magnitude, make_cutout
 from lensq.simulate.inspector import clarity, inspect
 from lensq.simulate.observe import draw_conditions
 from lensq.simulate.parameters import FLAG_CHANCE, FOOTPRINT, INSPECTOR, LIGHT, MIXES
 from lensq.simulate.scenes import PAIRS, make_scene
-from lensq.simulate.sky import make_plan
+from lensq.simulate.sky import _unique_cells, make_plan
 from lensq.simulate.truth import COLUMNS
 
 QUIET = {"progress": False, "workers": 1}
@@ -269,6 +269,14 @@ def test_names_are_unique_and_fill_the_footprint():
     assert np.mean((apart > 1.9) & (apart < 3.1)) > 0.9
 
 
+def test_objects_in_one_cell_get_names_of_their_own():
+    ra, dec = np.full(4, 150.0), np.array([2.0, 2.0, 2.0 + 0.01 / 3600, 2.0])
+    ra_cell, dec_cell = _unique_cells(ra, dec)
+    assert len(set(zip(ra_cell.tolist(), dec_cell.tolist(), strict=True))) == 4
+    assert dec_cell[0] == dec_cell.min()
+    np.testing.assert_array_equal(_unique_cells(ra[:3], dec[:3])[1], dec_cell[:3])
+
+
 def test_a_longer_plan_begins_with_the_shorter_one():
     short, long = make_plan(4095, 6, "hard", 0.1), make_plan(9000, 6, "hard", 0.1)
     for name in ("names", "ra", "classes", "parent", "shift_x", "shift_y"):
@@ -286,6 +294,15 @@ def test_second_cutouts_share_pixels_with_the_first(shift):
     )
     assert second.truth["parent"] == 10
     assert second.truth["companion_separation"] == pytest.approx(np.hypot(x, y) * 0.168, abs=0.5)
+
+
+def test_every_object_is_another_one():
+    images = np.concatenate(list(gallery(3, seed=2, size=32).values()))
+    assert images.shape == (36, 32, 32)
+    assert len(np.unique(np.nan_to_num(images).reshape(36, -1), axis=0)) == 36
+    points = [make_cutout(Target("point", i), seed=2).truth for i in range(5)]
+    for name in ("magnitude_i", "seeing", "sky", "centre_x"):
+        assert len({truth[name] for truth in points}) == 5
 
 
 def test_several_sizes(tmp_path):

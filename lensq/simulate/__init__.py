@@ -6,7 +6,7 @@ The rooms: `parameters` (every number with its source), `population` (lensed qua
 agrees with OM10 and with real pixels).
 """
 
-from lensq.simulate.cutout import Cutout, Target, make_cutout
+from lensq.simulate.cutout import Cutout, Target, gallery, make_cutout
 from lensq.simulate.parameters import MIXES, parameter_table
 from lensq.simulate.scenes import CLASSES
 from lensq.simulate.survey import simulate_survey
@@ -17,6 +17,7 @@ __all__ = [
     "MIXES",
     "Cutout",
     "Target",
+    "gallery",
     "make_cutout",
     "parameter_table",
     "read_truth",

@@ -9,7 +9,7 @@ from lensq.simulate.inspector import clarity, inspect
 from lensq.simulate.light import magnitude, scaled
 from lensq.simulate.observe import MEDIAN_CONDITIONS, add_background, add_noise, draw_conditions, render
 from lensq.simulate.parameters import INSTRUMENT, LIGHT
-from lensq.simulate.scenes import Scene, make_scene, neighbours
+from lensq.simulate.scenes import CLASSES, Scene, make_scene, neighbours
 
 _SCENE, _OBSERVATION, _INSPECTION, _SIZE = range(4)  # what a random stream is for
 
@@ -103,6 +103,15 @@ def make_cutout(
         "graded": verdict.graded,
     }
     return Cutout(image.astype(np.float32), truth)
+
+
+def gallery(per_class: int, *, seed: int, size: int = 64) -> dict[str, np.ndarray]:
+    """Example cutouts of each class, lenses last: class name to images (per_class, size, size), counts."""
+    shown = {}
+    for row, name in enumerate((*CLASSES, "lens")):
+        targets = [Target(name, row * per_class + i) for i in range(per_class)]
+        shown[name] = np.stack([make_cutout(target, seed=seed, size=size).image for target in targets])
+    return shown
 
 
 def _canvas(scene: Scene, origin, offset, conditions, side: int, shift: tuple[int, int], rng) -> np.ndarray:
