@@ -292,7 +292,7 @@ def test_a_script_without_a_guard_may_read_with_processes(folder, tmp_path, by):
     code = f"print('begins')\nimport lensq\nprint(len(lensq.read_survey({str(folder)!r}, workers=2)))\n"
     (tmp_path / "script.py").write_text(code)
     command = [sys.executable, str(tmp_path / "script.py")] if by == "file" else [sys.executable, "-"]
-    run = subprocess.run(command, input=code, capture_output=True, text=True, check=True)
+    run = subprocess.run(command, input=code, capture_output=True, text=True, check=True, timeout=60)
     assert run.stdout.split() == ["begins", str(N)]
     assert f"{N + 1}/{N + 1}" in run.stderr  # the progress bar
 
@@ -303,7 +303,7 @@ PLAIN = "import sys, lensq; print(lensq.read_survey(sys.argv[1], workers=1, prog
 def test_processes_that_pack_at_once_wait_for_each_other(folder):
     command = [sys.executable, "-c", PLAIN, str(folder)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    found = {process.communicate()[0] for process in processes}
+    found = {process.communicate(timeout=60)[0] for process in processes}
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert found == {read(folder).fingerprint + "\n"}
     assert files_in(folder) == WHOLE
@@ -320,7 +320,7 @@ def test_who_waits_says_for_whom(folder):
         assert f"being packed by process {os.getpid()} on" in message
         assert waiting.poll() is None
         assert not list(packed.glob("*.npy"))
-    waiting.communicate()
+    waiting.communicate(timeout=60)
     assert waiting.returncode == 0
 
 
