@@ -32,7 +32,10 @@ class Instrument:
     zero_point: float = _parameter(27.0, "mag (AB)", "FLUXMAG0 of HSC coadds", "checked: header")
     pixel_scale: float = _parameter(0.168, "arcsec/px", "WCS of HSC coadds", "checked: header")
     seeing: float = _parameter(
-        0.60, "arcsec (median FWHM)", "46 HSC i-band PSF models: 0.58 to 0.63", "measured"
+        0.60,
+        "arcsec (median FWHM)",
+        "Aihara et al. 2019; 46 PSF models have 0.58 to 0.63",
+        "checked: abstract",
     )
     seeing_scatter: float = _parameter(
         0.07, "(sigma of ln FWHM)", "wider than one field's 0.02, as a survey's is", "choice"
@@ -131,7 +134,7 @@ class Light:
         (0.5, -0.15, 0.2), "arcsec at i = 21, dex/mag, sigma in dex", "46 COSMOS quasars", "measured"
     )
     lens_central_magnitudes: tuple = _parameter(
-        (17.85, 19.34, 19.80, 20.15, 20.43, 20.65, 20.91, 21.14, 21.36, 21.67, 22.81),
+        (17.85, 19.26, 19.68, 20.04, 20.33, 20.58, 20.82, 21.03, 21.26, 21.58, 22.74),
         "mag within 5 px (even quantiles)",
         "2,000 simulated lenses",
         "measured",
@@ -154,10 +157,10 @@ class Shapes:
     host_axis_ratio: tuple = _parameter((0.55, 1.0), "", "46 COSMOS quasars", "measured")
     deflector_index: tuple = _parameter((4.0, 0.6), "Sersic index (mean, sigma)", "choice")
     deflector_size: tuple = _parameter(
-        (0.60, -0.25, 0.12),
-        "log10 kpc at M = -22 today, dex/mag, sigma in dex",
-        "Bernardi et al. 2003 (AJ 125, 1849)",
-        "from memory, unchecked",
+        (2.46, -2.79, 0.84, 0.11),
+        "log10 kpc: powers 0, 1, 2 of log10 sigma_v; sigma in dex",
+        "Hyde & Bernardi 2009 as in LensPop (Collett 2015)",
+        "checked: public codes",
     )
     light_and_mass: tuple = _parameter((0.08, 0.15), "sigma of axis ratio, of angle (rad)", "choice")
     spiral_arms: tuple = _parameter((0.25, 0.5), "share of the light in the arms", "choice")
@@ -213,9 +216,7 @@ class Inspector:
     lens_grade: float = _parameter(3.0, "(0 to 3) of a perfectly clear lens", "choice")
     mimic_grade: float = _parameter(1.2, "(0 to 3) of a perfectly clear mimic", "choice")
     grade_scatter: float = _parameter(0.4, "(sigma)", "choice")
-    passing_grade: float = _parameter(
-        2.0, "(0 to 3)", "Chan et al. 2023, grade >= 2", "from memory, unchecked"
-    )
+    passing_grade: float = _parameter(2.0, "(0 to 3)", "Chan et al. 2023", "checked: abstract")
     known_elsewhere: float = _parameter(0.5, "(share of lenses that other searches know)", "choice")
 
 

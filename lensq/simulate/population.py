@@ -106,7 +106,7 @@ def _tables():
     dispersion = scaled**LENSES.sigma_alpha * np.exp(-(scaled**LENSES.sigma_beta)) / sigma
     theta = einstein_radius(sigma[:, None, None], z_lens[:, None], z_source)
     weight = dispersion[:, None, None] * volume_element(z_lens)[:, None] * counts[:, -1] * theta**2
-    _, apparent = deflector_magnitude(sigma[:, None], z_lens)
+    apparent = deflector_magnitude(sigma[:, None], z_lens)
     low, high = LENSES.deflector_limits
     reach = 5 * LENSES.deflector_scatter + 0.2
     weight[(apparent < low - reach) | (apparent > high + reach)] = 0
@@ -115,10 +115,10 @@ def _tables():
 
 
 def deflector_magnitude(sigma_v, z):
-    """Absolute and apparent i magnitude of an early-type deflector, OM10's relation without scatter."""
+    """Apparent i magnitude of an early-type deflector, OM10's relation without scatter."""
     absolute = LENSES.deflector_magnitude + LENSES.deflector_slope * np.log10(sigma_v / LENSES.sigma_star)
     absolute = absolute + LENSES.deflector_evolution * z
-    return absolute, absolute + distance_modulus(z) + LENSES.deflector_k_correction * z
+    return absolute + distance_modulus(z) + LENSES.deflector_k_correction * z
 
 
 def draw_lens(rng: np.random.Generator) -> LensedQuasar:
@@ -137,7 +137,7 @@ def _try_batch(rng: np.random.Generator) -> LensedQuasar | None:
     jitter = rng.uniform(-0.5, 0.5, (3, _BATCH)) * np.array(_CELL)[:, None]
     sigma, z_lens, z_source = sigma[i] + jitter[0], z_lens[j] + jitter[1], z_source[k] + jitter[2]
     theta = einstein_radius(sigma, z_lens, z_source)
-    absolute, apparent = deflector_magnitude(sigma, z_lens)
+    apparent = deflector_magnitude(sigma, z_lens)
     scatter = rng.normal(0, LENSES.deflector_scatter, _BATCH)
     ellipticity = rng.normal(*LENSES.ellipticity, _BATCH)
     lens = SIEWithShear(
@@ -157,7 +157,6 @@ def _try_batch(rng: np.random.Generator) -> LensedQuasar | None:
     row, x, y = solve(source_x[good], source_y[good], lens[good], steps=12)
     rough = np.abs(magnification(x, y, lens[good[row]]))
     magnitudes, counts = _tables()[4:]
-    log_size, size_slope, size_scatter = SHAPES.deflector_size
     for place, b in enumerate(good):
         here = row == place
         strength = _selected(x[here], y[here], rough[here])
@@ -170,8 +169,8 @@ def _try_batch(rng: np.random.Generator) -> LensedQuasar | None:
         if source < LENSES.total_limits[0] + 2.5 * np.log10(strength.sum()):
             continue
         images = _images(source_x[b], source_y[b], lens[b])
-        today = absolute[b] + scatter[b] - LENSES.deflector_evolution * z_lens[b]
-        radius = 10 ** (log_size + size_slope * (today + 22) + rng.normal(0, size_scatter))
+        log_radius = np.polyval(SHAPES.deflector_size[2::-1], np.log10(sigma[b]))
+        radius = 10 ** (log_radius + rng.normal(0, SHAPES.deflector_size[3]))
         rounder, turned = rng.normal(0, SHAPES.light_and_mass)
         return LensedQuasar(
             lens=SIEWithShear(*(float(value) for value in vars(lens[b]).values())),
