@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import cutouts
 import numpy as np
 import pandas as pd
@@ -156,3 +159,9 @@ def test_a_catalogue_without_positions_is_an_error(survey, catalogue):
         match_catalogue(survey, catalogue.drop(columns="DEC [deg]"))
     with pytest.raises(ValueError, match="'ra'"):
         match_catalogue(survey, pd.DataFrame({"rank": [1], "dec": [1.0]}))
+
+
+def test_reading_needs_no_torch():
+    code = "import sys, lensq.survey, lensq.images, lensq.ingest; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout.strip() == "False"
