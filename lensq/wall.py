@@ -40,6 +40,16 @@ def admit(scores: pd.DataFrame, *splits: str, purpose: str) -> None:
         )
 
 
+def has_both_classes(scores: pd.DataFrame, against: str = "label") -> bool:
+    """Whether there is anything to tell apart: false for a survey without labels.
+
+    Args:
+        scores: Scores table.
+        against: see `labelled`.
+    """
+    return against in scores and {0, 1} <= set(scores[against].dropna().astype(int))
+
+
 def labelled(scores: pd.DataFrame, against: str = "label") -> tuple[pd.DataFrame, np.ndarray]:
     """The rows whose class is known, and which of them are positive.
 

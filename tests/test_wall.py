@@ -8,7 +8,7 @@ from tables import scores_table
 from lensq.conformal import candidate_list, fdr_study
 from lensq.detection import Detector, choose_detector
 from lensq.latent import choice_stability, dimension_statistics
-from lensq.wall import LeakageError, admit, labelled
+from lensq.wall import LeakageError, admit, has_both_classes, labelled
 
 CHOOSERS = {
     "dimension_statistics": lambda rows: dimension_statistics(rows),
@@ -87,3 +87,14 @@ def test_missing_columns_and_classes_are_named():
         labelled(table, "is_lens")
     with pytest.raises(ValueError, match="0 positives and 1200 negatives"):
         labelled(table[table["label"] == 0])
+
+
+def test_both_classes_are_needed_to_tell_them_apart():
+    table = pd.DataFrame(
+        {"label": [1, 0, -1], "none": [-1, -1, -1], "one": [1, 1, -1], "is_lens": [True, False, True]}
+    )
+    assert has_both_classes(table)
+    assert has_both_classes(table, "is_lens")
+    assert not has_both_classes(table, "none")
+    assert not has_both_classes(table, "one")
+    assert not has_both_classes(table, "absent")
