@@ -18,7 +18,7 @@ from toy import toy_survey
 from lensq import scoring
 from lensq.images import Preprocessing, noise_level, symmetries
 from lensq.models import MODELS
-from lensq.scoring import COLUMNS, LatentDensity, central_residual, reconstruct, score
+from lensq.scoring import COLUMNS, LatentDensity, central_residual, label_free, reconstruct, score
 from lensq.training import fit, load_model
 
 OPTIONS = {"width": 4, "latent": 4, "reference_size": 64, "batch_size": 16, "progress": False}
@@ -102,7 +102,8 @@ def test_bf16_ranks_as_fp32(variant, models, survey):
     rough = numbers(score(models(variant), survey, precision="bf16", progress=False))
     # So small a model and set make the latent and the subtracted scores rough; in use they reach .9997 too.
     floors = {"reconstruction": 0.999, "elbo": 0.999, "kl": 0.999}
-    for name in (*floors, "mahalanobis", "knn", "central_residual", *models(variant).vae.extras):
+    extras = {"feature", "svdd_distance", "dimension_wise_kl", "anomaly_logit"} & set(models(variant).vae.extras)
+    for name in (*floors, "mahalanobis", "knn", "central_residual", *extras):
         assert spearmanr(exact[name], rough[name]).statistic > floors.get(name, 0.985), name
 
 
@@ -307,3 +308,9 @@ def test_scoring_does_not_load_lightning(model, tmp_path):
     )
     run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert json.loads(run.stdout) == []
+
+
+def test_label_free_columns_rank_without_labels():
+    named = ["name", "label", "elbo", "knn", "kl", "cluster", "anomaly_logit", "mu_0", "class"]
+    scores = pd.DataFrame(columns=named)
+    assert label_free(scores) == ["kl", "knn"]
