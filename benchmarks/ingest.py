@@ -1,6 +1,6 @@
 """How much faster is packing a survey than a plain loop of astropy over its files?
 
-    python benchmarks/ingest.py --files 20000
+    python benchmarks/ingest.py --files 30000
 
 Both read the same files, warm in the page cache, to the same arrays (checked), in turns within one run.
 The survey's time is that of the first `lensq.read_survey` of a folder: listing, starting processes,
@@ -73,10 +73,10 @@ def processor_time() -> float:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    options.add_argument("--files", type=int, default=20_000)
+    options.add_argument("--files", type=int, default=30_000)
     options.add_argument("--side", type=int, default=47, help="pixels")
     options.add_argument("--workers", type=int, default=None, help="processes that read; default: all cores")
-    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--rounds", type=int, default=2)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -65,11 +65,11 @@ def fit_to_size(image: np.ndarray, size: int, resize: bool = False) -> tuple[np.
         return _resized(image, size)
     pixels = np.zeros((size, size), np.float32)
     mask = np.zeros((size, size), bool)
-    (rows_out, rows_in), (columns_out, columns_in) = (_overlap(n, size) for n in image.shape)
-    cut = _single_precision(image[rows_in, columns_in])
+    place, part = _overlap(image.shape, size)
+    cut = _single_precision(image[part])
     real = _is_flux(cut)
-    np.copyto(pixels[rows_out, columns_out], cut, where=real)
-    mask[rows_out, columns_out] = real
+    np.copyto(pixels[place], cut, where=real)
+    mask[place] = real
     return pixels, mask
 
 
@@ -81,11 +81,15 @@ def _single_precision(pixels: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1024)
-def _overlap(n: int, size: int) -> tuple[slice, slice]:
-    """Slices of output and input along one axis that put pixel n // 2 on pixel size // 2."""
-    shift = n // 2 - size // 2
-    first, last = max(shift, 0), min(shift + size, n)
-    return slice(first - shift, last - shift), slice(first, last)
+def _overlap(shape: tuple[int, int], size: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where in the frame which part of the image goes, so that pixel n // 2 falls on pixel size // 2."""
+    place, part = [], []
+    for n in shape:
+        shift = n // 2 - size // 2
+        first, last = max(shift, 0), min(shift + size, n)
+        place.append(slice(first - shift, last - shift))
+        part.append(slice(first, last))
+    return tuple(place), tuple(part)
 
 
 def _is_flux(pixels: np.ndarray) -> np.ndarray:
@@ -94,8 +98,7 @@ def _is_flux(pixels: np.ndarray) -> np.ndarray:
 
 def _resized(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     side = min(image.shape)
-    rows, columns = (_overlap(n, side)[1] for n in image.shape)
-    cut = _single_precision(image[rows, columns])
+    cut = _single_precision(image[_overlap(image.shape, side)[1]])
     real = _is_flux(cut)
     weights = _bilinear_weights(side, size)
     pixels = weights @ np.where(real, cut, 0.0) @ weights.T

@@ -145,12 +145,13 @@ def _write_records(task: Task, records: list[tuple]) -> None:
 
 
 def _check_content(pixels: np.ndarray, mask: np.ndarray) -> None:
-    real = pixels[mask]
-    stamp = f"the stamp of {len(pixels)} x {len(pixels)} px"
-    if not len(real):
-        raise UnusableError("no finite pixel", f"in {stamp}")
+    """Refuse a stamp in which nothing can be seen."""
+    real = pixels if mask.all() else pixels[mask]
+    if not real.size:
+        raise UnusableError("no finite pixel", f"in the stamp of {len(mask)} x {len(mask)} px")
     if real.min() == real.max():
-        raise UnusableError("constant", f"{real[0]:g} in all {len(real)} finite pixels of {stamp}")
+        where = f"all {real.size} finite pixels of the stamp of {len(mask)} x {len(mask)} px"
+        raise UnusableError("constant", f"{real.flat[0]:g} in {where}")
 
 
 class _Reader:
