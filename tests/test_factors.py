@@ -26,10 +26,14 @@ def channel(factor: np.ndarray, right: float) -> np.ndarray:
     return copy
 
 
+def entropy(p: float) -> float:
+    """Entropy in bits of one of two values that has probability p."""
+    return float(-p * np.log2(p) - (1 - p) * np.log2(1 - p))
+
+
 def told(right: float) -> float:
     """Mutual information of a fair bit with such a copy, as a share of its entropy."""
-    p = np.array([right, 1 - right])
-    return 1 + float(np.sum(p * np.log2(p)))
+    return 1 - entropy(right)
 
 
 def test_the_gap_of_binary_channels_is_that_of_their_closed_form():
@@ -39,6 +43,14 @@ def test_the_gap_of_binary_channels_is_that_of_their_closed_form():
     assert row["dimension"] == 2
     assert row["information"] == pytest.approx(told(0.9), abs=1e-9)
     assert row["gap"] == pytest.approx(told(0.9) - told(0.75), abs=1e-9)
+
+
+def test_a_rare_value_counts_by_its_entropy():
+    factor = np.repeat([-1.0, 1.0], [1500, 500])
+    noise = np.random.default_rng(1).permuted(factor)
+    row = mutual_information_gap(coded(factor, noise, channel(factor, 0.9))).iloc[0]
+    # right for nine tenths of either value, so 600 of the 2000 copies are +1
+    assert row["information"] == pytest.approx((entropy(0.3) - entropy(0.1)) / entropy(0.25), abs=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1.0, -3.0])
