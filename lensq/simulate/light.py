@@ -205,5 +205,7 @@ def arcs(lens: LensedQuasar, host_magnitude: float, rng: np.random.Generator) ->
         x_interpolant="linear",
         flux=float(image.array.sum()),
         normalization="flux",
+        calculate_stepk=False,  # the PSF limits the resolution, not these
+        calculate_maxk=False,
         gsparams=ACCURACY,
     )
