@@ -1,9 +1,10 @@
 """A simulated survey of quasar-selected objects, in the layout of HSC-SSP cutouts.
 
-The rooms: `parameters` (every number with its source), `population` (lensed quasars), `light` and
-`scenes` (what stands in a cutout), `observe` and `artefacts` (the telescope), `inspector` (labels),
-`sky` (positions and classes), `cutout` (one object), `fits` and `survey` (files), `realism` (how well it
-agrees with OM10 and with real pixels).
+The rooms, from the numbers to the files: `parameters` (every number with its source), `cosmology`,
+`lens_equation` and `population` (lensed quasars), `light` and `scenes` (what stands in a cutout),
+`observe` and `artefacts` (the telescope), `inspector` (labels), `cutout` (one object), `sky` (positions
+and classes), `fits`, `truth` and `survey` (files). `om10` and `realism` ask how well it agrees with a mock
+catalogue and with real pixels.
 """
 
 from lensq.simulate.cutout import Cutout, Target, gallery, make_cutout
