@@ -165,3 +165,13 @@ def test_reading_needs_no_torch():
     code = "import sys, lensq.survey, lensq.images, lensq.ingest; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert run.stdout.strip() == "False"
+
+
+def test_truth_can_be_joined_to_a_table(survey, tmp_path):
+    table = pd.DataFrame({"name": [OTHERS[0], NAMELESS, PAIR[0]], "score": [1.0, 2.0, 3.0]})
+    joined = survey.add_truth(table, columns=["separation"])
+    assert joined["score"].tolist() == [1, 2, 3]
+    assert joined["separation"].tolist()[::2] == [8, 9]
+    assert np.isnan(joined["separation"][1])
+    cutouts.write(tmp_path / "a.fits", cutouts.pixels())
+    assert read_survey(tmp_path, progress=False).add_truth(table) is table
