@@ -1,7 +1,7 @@
 """The architecture of a model as a table: layers, what they give, how many parameters they have."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 import torch
@@ -49,9 +49,13 @@ def _parts(vae: VAE) -> Iterator[tuple[str, str, nn.Module]]:
             yield "decoder", name, module
 
 
+def _by(sides: Sequence[int]) -> str:
+    return "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}".join(map(str, sides))
+
+
 def _shape(output: Tensor | tuple[Tensor, ...]) -> str:
     first = output[0] if isinstance(output, tuple) else output
-    return " x ".join(map(str, first.shape[1:])) or "1"
+    return _by(first.shape[1:]) or "1"
 
 
 def layer_table(vae: VAE) -> pd.DataFrame:
@@ -84,8 +88,8 @@ def layer_table(vae: VAE) -> pd.DataFrame:
             rows.append(row | {"parameters": count})
     for name, values in vae.objective.named_parameters(recurse=False):
         part = "prior" if name.startswith("prior") else "posterior"
-        output = " x ".join(map(str, values.shape))
-        rows.append({"part": part, "layer": _ROLES[name], "output": output, "parameters": values.numel()})
+        row = {"part": part, "layer": _ROLES[name], "output": _by(values.shape)}
+        rows.append(row | {"parameters": values.numel()})
     if count := sum(p.numel() for p in vae.likelihood.parameters()):
         rows.append({"part": "likelihood", "layer": "noise scale", "output": "1", "parameters": count})
     order = ("encoder", "posterior", "prior", "decoder", "likelihood", "loss")
