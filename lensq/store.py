@@ -157,15 +157,16 @@ def _writable(store: Path) -> Iterator[None]:
         store.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
+        remedy = "give read_survey another folder for them, store=..."
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise PermissionError(
-                f"the packed images cannot be written to {store} ({error.strerror}): "
-                "give read_survey a folder that can be written, store=..."
-            ) from error
+            text = f"the packed images cannot be written to {store} ({error.strerror}): {remedy}"
+            raise PermissionError(text) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(
-                error.errno, f"no room for the packed images in {store}: make some, or give store=..."
-            ) from error
+            text = f"no room for the packed images in {store} ({error.strerror}): make some, or {remedy}"
+            raise OSError(error.errno, text) from error
+        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            text = f"the file system of {store} knows no locks ({error.strerror}): {remedy}"
+            raise OSError(error.errno, text) from error
         raise
 
 

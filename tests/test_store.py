@@ -356,3 +356,12 @@ def test_a_full_disk_is_noticed_before_reading(folder, monkeypatch, reads):
     with pytest.raises(OSError, match=r"no room.*store="):
         read(folder)
     assert not reads
+
+
+def test_a_file_system_without_locks_asks_for_another(folder, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(store.fcntl, "flock", refuse)
+    with pytest.raises(OSError, match=r"no locks.*store="):
+        read(folder)
