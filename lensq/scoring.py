@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from sklearn.covariance import ledoit_wolf
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm.auto import tqdm
 
 from .batches import read_pixels
@@ -117,7 +119,7 @@ class LatentDensity:
 def central_residual(residual: Tensor, mask: Tensor, radius: float = CENTRAL_RADIUS) -> Tensor:
     """Mean squared residual in the centre, less what sky noise alone would give.
 
-    The noise is 1.4826 times the median distance below the median of the border (every second pixel outside
+    The noise is 1.4826 times the median distance below the median of the border (every fourth pixel outside
     0.3 S from the centre), which neighbours, seen or missed by the model, hardly move. Pixels behind the mask
     do not count; without a valid pixel in the disc the score is 0.
 
@@ -135,7 +137,7 @@ def central_residual(residual: Tensor, mask: Tensor, radius: float = CENTRAL_RAD
     flat, real = residual.flatten(1), mask.flatten(1)
     inside = real & disc
     central = torch.where(inside, flat.square(), 0).sum(1) / inside.sum(1).clamp(min=1)
-    chosen = border.nonzero()[::2, 0]
+    chosen = border.nonzero()[::4, 0]
     edge = torch.where(real.index_select(1, chosen), flat.index_select(1, chosen), torch.nan)
     level = edge.nanmedian(1, keepdim=True).values
     below = torch.where(edge <= level, level - edge, torch.nan).nanmedian(1).values
@@ -156,6 +158,17 @@ def _view_scores(
     return scores | ({"cluster": terms["cluster"]} if "cluster" in terms else {})
 
 
+def _fold_normalisation(vae: VAE) -> VAE:
+    """Merge, in place, each batch normalisation into the convolution before it: fewer passes over memory."""
+    for sequence in [module for module in vae.modules() if isinstance(module, nn.Sequential)]:
+        for (name, first), (after, second) in pairwise(list(sequence.named_children())):
+            if isinstance(first, nn.Conv2d | nn.ConvTranspose2d) and isinstance(second, nn.BatchNorm2d):
+                transposed = isinstance(first, nn.ConvTranspose2d)
+                setattr(sequence, name, fuse_conv_bn_eval(first, second, transposed))
+                setattr(sequence, after, nn.Identity())
+    return vae
+
+
 class _Scorer:
     """A private copy of a model on a device, so that scoring leaves the model as it was."""
 
@@ -170,7 +183,7 @@ class _Scorer:
                 "the model has no reference sample of train objects: fit it to the end, or call vae.finish"
             )
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.vae = copy.deepcopy(model.vae).to(self.device).eval()
+        self.vae = _fold_normalisation(copy.deepcopy(model.vae).to(self.device).eval())
         self.preprocessing, self.survey, self.symmetries = model.preprocessing, survey, symmetries
         self.half = precision == "bf16"
         self.density = LatentDensity(self.vae.reference[0])
@@ -250,7 +263,7 @@ def score(
     out: str | Path | None = None,
     splits: str | Sequence[str] | None = None,
     symmetries: bool = False,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     device: str | None = None,
     progress: bool = True,
@@ -267,7 +280,8 @@ def score(
         splits: Split or splits to score, as `Survey.rows` takes them; None scores all.
         symmetries: Average all but `cluster` over the eight symmetries of the square (eight times the cost);
             `cluster` is then the most probable component of the averaged probabilities.
-        batch_size: Objects at a time; changes speed alone.
+        batch_size: Objects at a time; changes speed alone. None takes 64 on a CPU, whose caches larger ones
+            overflow (256 ran at .5 to .9 of the speed), and 1,024 on a GPU.
         precision: "bf16" runs convolutions in bf16: faster where the hardware can, ranks nearly the same.
         device: "cpu", "cuda"; None takes a GPU where there is one.
         progress: Show a progress bar.
@@ -296,6 +310,7 @@ def score(
         "lensq_symmetries": str(symmetries),
         "lensq_precision": precision,
     }
+    batch_size = batch_size or (64 if scorer.device.type == "cpu" else 1024)
     tables = _tables(scorer, rows, batch_size, progress)
     if out is None:
         frame = pa.concat_tables(tables).to_pandas()

@@ -21,7 +21,14 @@ from lensq.models import MODELS
 from lensq.scoring import COLUMNS, LatentDensity, central_residual, label_free, reconstruct, score
 from lensq.training import fit, load_model
 
-OPTIONS = {"width": 4, "latent": 4, "reference_size": 64, "batch_size": 16, "progress": False}
+OPTIONS = {
+    "width": 4,
+    "latent": 4,
+    "noise_scale": 0.2,
+    "reference_size": 64,
+    "batch_size": 16,
+    "progress": False,
+}
 ABOUT = ["name", "ra", "dec", "split", "label", "graded"]
 
 
@@ -102,9 +109,11 @@ def test_bf16_ranks_as_fp32(variant, models, survey):
     rough = numbers(score(models(variant), survey, precision="bf16", progress=False))
     # So small a model and set make the latent and the subtracted scores rough; in use they reach .9997 too.
     floors = {"reconstruction": 0.999, "elbo": 0.999, "kl": 0.999}
-    extras = {"feature", "svdd_distance", "dimension_wise_kl", "anomaly_logit"} & set(models(variant).vae.extras)
+    extras = {"feature", "svdd_distance", "dimension_wise_kl", "anomaly_logit"} & set(
+        models(variant).vae.extras
+    )
     for name in (*floors, "mahalanobis", "knn", "central_residual", *extras):
-        assert spearmanr(exact[name], rough[name]).statistic > floors.get(name, 0.985), name
+        assert spearmanr(exact[name], rough[name]).statistic > floors.get(name, 0.99), name
 
 
 @pytest.mark.parametrize("variant", list(MODELS))
@@ -178,7 +187,7 @@ def test_central_residual_is_zero_for_noise_and_the_power_of_a_central_misfit():
     assert (central_residual(misfit, mask) - noise).mean() == pytest.approx(16 * 4 / pixels, rel=0.02)
     neighbour = residual.clone()
     neighbour[:, :, 2:10, 2:10] += 20.0
-    assert (central_residual(neighbour, mask) - noise).abs().mean() < 0.02
+    assert (central_residual(neighbour, mask) - noise).abs().mean() < 0.03
 
 
 def test_latent_density_against_closed_forms():
