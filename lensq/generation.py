@@ -27,7 +27,7 @@ def examples(
     """Some objects of a split and what the model makes of them, for `plots.reconstruction_grid`.
 
     Where the truth is known, the first object of each of the commonest normal classes, then the first
-    lenses; else the first that were rejected, then the first that were flagged by eye.
+    lenses; else the first that were not flagged by eye, then the first that were.
 
     Args:
         model: A fitted model; it is left as it was.
@@ -41,7 +41,7 @@ def examples(
         and `captions`, the class of each.
 
     Raises:
-        ValueError: The split holds no object whose class is known.
+        ValueError: The split holds no object.
     """
     rows = survey.rows(split)
     if survey.truth is not None:
@@ -51,11 +51,12 @@ def examples(
         captions = [*(name.replace("_", "\n") for name in names), *["lens"] * len(chosen[-1])]
     else:
         labels = survey.labels[rows]
-        chosen = [rows[labels == 0][:normals], rows[labels == 1][:lenses]]
-        captions = ["rejected"] * len(chosen[0]) + ["flagged"] * len(chosen[1])
+        chosen = [rows[labels <= 0][:normals], rows[labels == 1][:lenses]]
+        told = {0: "rejected", -1: "unlabelled", 1: "flagged"}
+        captions = [told[label] for label in survey.labels[np.concatenate(chosen)].tolist()]
     shown = np.concatenate(chosen)
     if not len(shown):
-        raise ValueError(f"split={split!r}: no object of {survey.folder} has a known class there")
+        raise ValueError(f"split={split!r}: the survey {survey.folder} has no object there")
     images, reconstructions = reconstruct(model, survey, shown)
     mask = np.asarray(survey.mask[shown])
     return {"images": images, "reconstructions": reconstructions, "mask": mask, "captions": captions}
