@@ -140,7 +140,8 @@ def walk(content: bytes) -> Iterator[Hdu]:
         axes = _axes(cards, b"NAXIS")
         grouped = bool(axes) and axes[0] == 0 and text(cards, b"GROUPS  ") == "T"
         elements = math.prod(axes[grouped:]) if axes else 0
-        elements = integer(cards, b"GCOUNT  ", 1) * (integer(cards, b"PCOUNT  ", 0) + elements)
+        if b"PCOUNT  " in cards or b"GCOUNT  " in cards:
+            elements = integer(cards, b"GCOUNT  ", 1) * (integer(cards, b"PCOUNT  ", 0) + elements)
         length = abs(integer(cards, b"BITPIX  ")) // 8 * elements
         if length < 0:
             raise UnusableError("not FITS", f"the header of HDU {index} claims {length} bytes of data")

@@ -7,12 +7,12 @@ or does not exist, however the run ended; whoever packs the survey next takes up
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import signal
 import sys
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -122,9 +122,7 @@ def write_shard(task: Task) -> int:
             else:
                 if wanted:
                     ra, dec = image.position()
-                content = hashlib.sha256(pixels)
-                content.update(mask)
-                digest = int.from_bytes(content.digest()[:8], "big", signed=True)
+                digest = zlib.crc32(mask, zlib.crc32(pixels))
                 images.write(pixels)
                 masks.write(mask)
                 row, rows = rows, rows + 1
@@ -146,6 +144,9 @@ def _write_records(task: Task, records: list[tuple]) -> None:
 
 def _check_content(pixels: np.ndarray, mask: np.ndarray) -> None:
     """Refuse a stamp in which nothing can be seen."""
+    middle = len(mask) // 2
+    if mask[middle, middle - 1 : middle + 1].all() and pixels[middle, middle - 1] != pixels[middle, middle]:
+        return  # two pixels that differ are quickly found in nearly every stamp
     real = pixels if mask.all() else pixels[mask]
     if not real.size:
         raise UnusableError("no finite pixel", f"in the stamp of {len(mask)} x {len(mask)} px")

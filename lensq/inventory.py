@@ -119,21 +119,27 @@ def _scan(folder: Path) -> pd.DataFrame:
     """Name of the object, file, bytes and time of last change of each FITS file, sorted."""
     names, files, lengths, times = [], [], [], []
     place = f"{folder}{os.sep}"
+    usual = f"{FILE_ENDING}.fits"
     for file in sorted(os.listdir(folder)) if folder.is_dir() else ():
-        if extension := _EXTENSION.search(file):
-            try:
-                status = os.stat(place + file)
-                if not S_ISREG(status.st_mode):
-                    continue
-                lengths.append(status.st_size)
-                times.append(status.st_mtime_ns)
-            except OSError:  # a link to nothing
-                lengths.append(-1)
-                times.append(0)
-            if not file.isascii():  # and perhaps no text at all
-                file = os.fsencode(file).decode(errors="backslashreplace")
-            files.append(file)
-            names.append(file[: -len(extension[0])].removesuffix(FILE_ENDING))
+        if file.endswith(usual):
+            extension = ".fits"
+        elif match := _EXTENSION.search(file):
+            extension = match[0]
+        else:
+            continue
+        try:
+            status = os.stat(place + file)
+            if not S_ISREG(status.st_mode):
+                continue
+            lengths.append(status.st_size)
+            times.append(status.st_mtime_ns)
+        except OSError:  # a link to nothing
+            lengths.append(-1)
+            times.append(0)
+        if not file.isascii():  # and perhaps no text at all
+            file = os.fsencode(file).decode(errors="backslashreplace")
+        files.append(file)
+        names.append(file.removesuffix(extension).removesuffix(FILE_ENDING))
     table = pd.DataFrame({"name": names, "file": files, "bytes": lengths, "time": times})
     if names != sorted(names):
         table = table.sort_values("name", kind="stable", ignore_index=True)

@@ -35,7 +35,7 @@ from astropy.coordinates import SkyCoord
 from lensq.ingest import RECORD, Task, read_files
 from lensq.split import coordinates_from_names, friends_of_friends
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same files would be packed differently."""
 
 KEY = ["file", "bytes", "time"]
