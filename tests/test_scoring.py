@@ -16,9 +16,10 @@ from scipy.stats import spearmanr
 from toy import toy_survey
 
 from lensq import scoring
+from lensq.density import LatentDensity
 from lensq.images import Preprocessing, noise_level, symmetries
 from lensq.models import MODELS
-from lensq.scoring import COLUMNS, LatentDensity, central_residual, label_free, reconstruct, score
+from lensq.scoring import COLUMNS, central_residual, label_free, reconstruct, score
 from lensq.training import fit, load_model
 
 OPTIONS = {
@@ -323,3 +324,12 @@ def test_label_free_columns_rank_without_labels():
     named = ["name", "label", "elbo", "knn", "kl", "cluster", "anomaly_logit", "mu_0", "class"]
     scores = pd.DataFrame(columns=named)
     assert label_free(scores) == ["kl", "knn"]
+
+
+def test_threads_change_neither_scores_nor_the_caller(model, survey):
+    one = score(model, survey, progress=False)
+    torch.set_num_threads(3)
+    several = score(model, survey, batch_size=7, progress=False)
+    assert torch.get_num_threads() == 3
+    assert list(several["name"]) == list(one["name"])
+    assert_close(several, one)
