@@ -1,8 +1,8 @@
-"""Read many FITS files once, by several processes, into shards of working-size images.
+"""Read many FITS files once, by several processes, into two arrays on disk: images and masks.
 
-A shard is a few hundred files: their usable images and masks, one after the other, and a record of
-every file with what became of it. The record is renamed into place last, so a shard either is complete
-or does not exist, however the run ended; whoever packs the survey next takes up the shards it finds.
+The files are shared out in parts. A part's images go, one after the other, into the rows of the arrays that
+are kept for it; then a record of its files, and of what became of each, is renamed into place. So a part is
+either complete or does not exist, however the run ended; whoever packs the survey next takes up the records.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from lensq.fits import read_image
 from lensq.hdus import UnusableError
 from lensq.images import fit_to_size
 
-FILES_IN_A_SHARD = 1024
-"""Most files in a shard; what an interruption loses."""
+FILES_IN_A_PART = 1024
+"""Most files in a part; what each process may lose when it is interrupted."""
 
 FILES_WORTH_A_PROCESS = 512
 """Fewest files for which starting another process pays."""
@@ -48,53 +48,61 @@ RECORD = {
     "digest": "int64",
     "row": "int64",
 }
-"""What a shard records of a file, and its types: file, bytes, time of last change (ns), reason and detail
+"""What is recorded of a file, and its types: file, bytes, time of last change (ns), reason and detail
 ("" when usable), position from its WCS (degrees, where wanted), digest and row of its image."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Files to read into one shard.
+    """Files to read.
 
     Attributes:
         folder: where the files are.
         files: (file, bytes, time of last change in nanoseconds, whether its position is wanted) of each.
         size, resize: as in `lensq.images.fit_to_size`.
-        shard: path of the shard, to which extensions are added.
+        run: beginning of the paths of what is written.
+        first: first row of the arrays that is kept for these files; they have one each.
     """
 
     folder: Path
     files: list[tuple[str, int, int, bool]]
     size: int
     resize: bool
-    shard: Path
+    run: Path
+    first: int = 0
+
+    @property
+    def arrays(self) -> tuple[Path, Path]:
+        """The images and the masks, in numpy's format."""
+        return self.run.with_suffix(".images.npy"), self.run.with_suffix(".masks.npy")
 
     def parts(self, length: int) -> Iterator[Task]:
         """Tasks of at most `length` files that make up this one."""
-        for first in range(0, len(self.files), length):
-            shard = self.shard.with_name(f"{self.shard.name}-{first:07d}")
-            yield replace(self, files=self.files[first : first + length], shard=shard)
+        for start in range(0, len(self.files), length):
+            yield replace(self, files=self.files[start : start + length], first=self.first + start)
 
 
 def read_files(task: Task, workers: int | None, progress: bool) -> None:
-    """Read any number of files into shards of their own.
+    """Read any number of files into new arrays.
 
     Args:
-        task: the files; the names of the shards begin with that of the task's.
+        task: the files.
         workers: number of processes; 1 reads in this process; None takes as many as there are
             processors to use and files to keep them busy.
         progress: whether to show a progress bar.
 
     Raises:
-        OSError: the shards cannot be written.
+        OSError: the arrays cannot be written.
         RuntimeError: the processes cannot be started.
     """
     n = len(task.files)
     if workers is None:
         workers = min(_processors(), n // FILES_WORTH_A_PROCESS)
-    parts = deque(task.parts(min(FILES_IN_A_SHARD, n // (8 * max(workers, 1)) + 1)))
+    for path, number_format in zip(task.arrays, (np.float32, np.bool_), strict=True):
+        np.lib.format.open_memmap(path, "w+", number_format, (n, task.size, task.size))
+    parts = deque(task.parts(min(FILES_IN_A_PART, n // (8 * max(workers, 1)) + 1)))
     alone = workers <= 1 or current_process().daemon
-    counts = map(write_shard, parts) if alone else _read_in_processes(parts, workers)
+    counts = map(read_part, parts) if alone else _read_in_processes(parts, workers)
     with tqdm(total=n, desc="reading cutouts", unit="file", disable=not progress) as bar:
         for count in counts:
             bar.update(count)
@@ -104,11 +112,12 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def write_shard(task: Task) -> int:
-    """Read the files of a task into its shard, and return their number."""
+def read_part(task: Task) -> int:
+    """Read the files of a part into its rows, record them, and return their number."""
     records: list[tuple] = []
-    rows = 0
-    with _opened(task, ".images") as images, _opened(task, ".masks") as masks:
+    rows = task.first
+    image_path, mask_path = task.arrays
+    with _at_row(image_path, rows) as images, _at_row(mask_path, rows) as masks:
         for file, length, time, wanted in task.files:
             reason = detail = ""
             ra = dec = math.nan
@@ -127,19 +136,25 @@ def write_shard(task: Task) -> int:
                 masks.write(mask)
                 row, rows = rows, rows + 1
             records.append((file, length, time, reason, detail, ra, dec, digest, row))
-    _write_records(task, records)
+    _write_record(task, records)
     return len(records)
 
 
-def _opened(task: Task, extension: str) -> BinaryIO:
-    return open(task.shard.with_suffix(extension), "wb", buffering=2**20)
+@contextmanager
+def _at_row(path: Path, row: int) -> Iterator[BinaryIO]:
+    """An array's file, opened to write from some row on."""
+    array = np.load(path, mmap_mode="r")
+    with open(path, "r+b", buffering=2**20) as file:
+        file.seek(array.offset + row * array.strides[0])
+        yield file
 
 
-def _write_records(task: Task, records: list[tuple]) -> None:
+def _write_record(task: Task, records: list[tuple]) -> None:
     columns = dict(zip(RECORD, zip(*records, strict=True), strict=True))
-    partial = task.shard.with_suffix(".partial")
+    record = task.run.with_name(f"{task.run.name}-{task.first:08d}.json")
+    partial = record.with_suffix(".partial")
     partial.write_text(json.dumps(columns))
-    os.replace(partial, task.shard.with_suffix(".json"))
+    os.replace(partial, record)
 
 
 def _check_content(pixels: np.ndarray, mask: np.ndarray) -> None:
@@ -156,7 +171,7 @@ def _check_content(pixels: np.ndarray, mask: np.ndarray) -> None:
 
 
 class _Reader:
-    """A process that reads shards, and the task that it is at."""
+    """A process that reads files, and the task that it is at."""
 
     def __init__(self) -> None:
         context = get_context("spawn")
@@ -184,7 +199,7 @@ def _no_main_module() -> Iterator[None]:
 
 
 def _serve(connection: Connection) -> None:
-    """Write the shards that come down the connection until None or the end of the other side."""
+    """Read the parts that come down the connection until None or the end of the other side."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its readers itself
     answer: Exception | None = None
     with suppress(EOFError, ConnectionError):
@@ -195,15 +210,15 @@ def _serve(connection: Connection) -> None:
                 return
             try:
                 answer = None
-                write_shard(task)
+                read_part(task)
             except Exception as error:  # sent to the parent, which raises it
                 answer = error
 
 
 def _read_in_processes(tasks: deque[Task], workers: int) -> Iterator[int]:
-    """Write the shards of all tasks, yielding the number of files of each as it is done.
+    """Do all tasks, yielding the number of files of each as it is done.
 
-    A file that kills the process that reads it is found by reading the files of its shard one by one.
+    A file that kills the process that reads it is found by reading the files of its part one by one.
     """
     readers = [_Reader() for _ in range(min(workers, len(tasks)))]
     try:
@@ -246,5 +261,5 @@ def _bury(reader: _Reader, tasks: deque[Task]) -> int:
     [(file, length, time, _)] = reader.task.files
     detail = f"reading it kills the process ({death})"
     record = (file, length, time, "unreadable", detail, math.nan, math.nan, 0, -1)
-    _write_records(reader.task, [record])
+    _write_record(reader.task, [record])
     return 1

@@ -13,13 +13,12 @@ import fcntl
 import hashlib
 import json
 import logging
-import mmap
 import os
 import shutil
 import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -35,7 +34,7 @@ from astropy.coordinates import SkyCoord
 from lensq.ingest import RECORD, Task, read_files
 from lensq.split import coordinates_from_names, friends_of_friends
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same files would be packed differently."""
 
 KEY = ["file", "bytes", "time"]
@@ -190,23 +189,24 @@ def _pack(
     store: Path, settings: dict, folder: Path, files: pd.DataFrame, workers: int | None, progress: bool
 ) -> None:
     """Bring the store up to date with the files."""
-    shards = store / f"partial-{FORMAT}"
-    shards.mkdir(exist_ok=True)
-    known, _ = _known(store, settings, shards)
+    runs = store / f"partial-{FORMAT}"
+    runs.mkdir(exist_ok=True)
+    known, _ = _known(store, settings, runs)
     missing = files.merge(known[~_readable_again(known, folder)][KEY], how="left", indicator=True)
     missing = missing[missing["_merge"] == "left_only"]
     _check_room(store, (len(missing) + len(files)) * 5 * settings["size"] ** 2)
     named = coordinates_from_names(files["name"].to_list())
     wanted = np.isnan(named.ra.deg)[missing.index].tolist()
     todo = list(zip(*(missing[key].to_list() for key in KEY), wanted, strict=True))
-    shard = shards / uuid.uuid4().hex[:12]
-    read_files(Task(folder, todo, settings["size"], settings["resize"], shard), workers, progress)
+    if todo:
+        run = runs / uuid.uuid4().hex[:12]
+        read_files(Task(folder, todo, settings["size"], settings["resize"], run), workers, progress)
 
-    known, sources = _known(store, settings, shards)
+    known, sources = _known(store, settings, runs)
     packed = files.merge(known, how="left", on=KEY)
     key = uuid.uuid4().hex[:12]
     for part, path in enumerate(_arrays(store, key)):
-        _gather(packed, [source[part] for source in sources], path, settings["size"], ("<f4", "|b1")[part])
+        _gather(packed, [source[part] for source in sources], path)
     _write_index(store, packed, named, settings, key)
     for stale in set(store.glob("*.npy")) - set(_arrays(store, key)):
         stale.unlink()
@@ -219,52 +219,67 @@ def _check_room(store: Path, needed: int) -> None:
         raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
 
 
-def _known(store: Path, settings: dict, shards: Path) -> tuple[pd.DataFrame, list[tuple[Path, Path]]]:
-    """What is known of files, from the store and from the shards of interrupted runs.
+def _known(store: Path, settings: dict, runs: Path) -> tuple[pd.DataFrame, list[tuple[Path, Path]]]:
+    """What is known of files, from the store and from what runs that did not end have recorded.
 
     Returns:
-        One row a file (the latest, where there are several): KEY, reason, detail, ra, dec, digest,
-        source (place in the list) and row (there) of its image. And the images and masks of the sources.
+        One row a file (the latest, where there are several): `RECORD`, with its row in a source, and
+        source, its place among the sources. And the images and masks of each source.
     """
     known, sources = [pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in RECORD.items()})], []
     if opened := _opened(store, settings):
         index = opened.index.assign(row=np.cumsum(opened.index["reason"] == "") - 1)
         known.append(index[[*RECORD]].assign(source=len(sources)))
         sources.append(opened.paths)
-    for record in sorted(shards.glob("*.json"), key=os.path.getmtime):
-        shard = pd.DataFrame(json.loads(record.read_text())).astype(RECORD)
-        known.append(shard.assign(source=len(sources)))
-        sources.append((record.with_suffix(".images"), record.with_suffix(".masks")))
+    for images in sorted(runs.glob("*.images.npy"), key=os.path.getmtime):
+        run = images.name.removesuffix(".images.npy")
+        masks = images.with_name(f"{run}.masks.npy")
+        with suppress(OSError, ValueError):  # a run that was interrupted before it had its arrays
+            for path in (images, masks):
+                np.load(path, mmap_mode="r")
+            for record in runs.glob(f"{run}-*.json"):
+                part = pd.DataFrame(json.loads(record.read_text())).astype(RECORD)
+                known.append(part.assign(source=len(sources)))
+            sources.append((images, masks))
     return pd.concat(known).drop_duplicates(KEY, keep="last"), sources
 
 
-def _gather(packed: pd.DataFrame, sources: list[Path], path: Path, size: int, number_format: str) -> None:
-    """Copy the images of usable files, or their masks, from their sources into one array."""
+def _gather(packed: pd.DataFrame, sources: list[Path], path: Path) -> None:
+    """Bring the images of usable files, or their masks, from their sources into one array."""
     usable = packed[packed["reason"] == ""]
+    if usable.empty:
+        return
+    arrays = [np.load(source, mmap_mode="r") for source in sources]
     source, row = usable["source"].to_numpy(int), usable["row"].to_numpy(int)
-    runs = np.flatnonzero((np.diff(source, prepend=-1) != 0) | (np.diff(row, prepend=-2) != 1))
-    item = size * size * np.dtype(number_format).itemsize
+    starts = np.flatnonzero((np.diff(source, prepend=-1) != 0) | (np.diff(row, prepend=-2) != 1))
+    whole = arrays[source[0]]
     partial = path.with_suffix(".partial")
-    with open(partial, "wb") as target:
-        header = {"descr": number_format, "fortran_order": False, "shape": (len(usable), size, size)}
-        np.lib.format.write_array_header_1_0(target, header)
-        for first, last in pairwise([*runs, len(usable)]):
-            _copy(sources[source[first]], int(row[first]) * item, int(last - first) * item, target)
-        target.flush()
-        os.fsync(target.fileno())
+    if len(starts) == 1 and len(whole) == len(usable):
+        _link(sources[source[0]], partial)
+    else:
+        with open(partial, "wb") as target:
+            header = {"descr": whole.dtype.str, "fortran_order": False}
+            np.lib.format.write_array_header_1_0(target, header | {"shape": (len(usable), *whole.shape[1:])})
+            for first, last in pairwise([*starts, len(usable)]):
+                _copy(arrays[source[first]][row[first] : row[last - 1] + 1], target)
+    with open(partial, "rb") as written:
+        os.fsync(written.fileno())
     os.replace(partial, path)
 
 
-def _copy(source: Path, start: int, length: int, target: BinaryIO) -> None:
-    """Append some bytes of the array in a file, with or without a header, to another file."""
-    if source.suffix == ".npy":
-        start += np.load(source, mmap_mode="r").offset
-    if start + length > source.stat().st_size:
-        raise OSError(f"{source} is too short: delete {source.parent} and read the survey again")
-    with open(source, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for first in range(start, start + length, _PIECE):
-            with memoryview(content)[first : min(first + _PIECE, start + length)] as piece:
-                target.write(piece)
+def _link(source: Path, path: Path) -> None:
+    """Give a file a second name, or on a file system without links make a copy."""
+    path.unlink(missing_ok=True)
+    try:
+        os.link(source, path)
+    except OSError:
+        shutil.copyfile(source, path)
+
+
+def _copy(rows: np.ndarray, target: BinaryIO) -> None:
+    step = max(1, _PIECE // rows[0].nbytes)
+    for first in range(0, len(rows), step):
+        target.write(rows[first : first + step])
 
 
 def _write_index(store: Path, packed: pd.DataFrame, named: SkyCoord, settings: dict, key: str) -> None:

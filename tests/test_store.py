@@ -102,7 +102,7 @@ def test_stamps_are_cropped_padded_and_masked(folder):
 
 
 def test_processes_pack_the_same_as_one(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(ingest, "FILES_IN_A_SHARD", 7)
+    monkeypatch.setattr(ingest, "FILES_IN_A_PART", 7)
     assert_same(read(folder), read(folder, store=tmp_path / "elsewhere", workers=2))
 
 
@@ -185,7 +185,7 @@ def test_the_working_size_decides_what_is_constant(tmp_path):
 SLOW = """
 import sys, time
 from lensq import ingest, survey
-ingest.FILES_IN_A_SHARD = 4
+ingest.FILES_IN_A_PART = 4
 original = ingest.read_image
 def slow(path):
     time.sleep(0.01)
@@ -199,10 +199,10 @@ def test_a_killed_ingest_goes_on_where_it_was(folder, tmp_path, reads):
     uninterrupted = read(folder, store=tmp_path / "uninterrupted")
     reads.clear()
     packed = folder / "packed" / "48-crop"
-    for shards in (3, 8):
+    for parts in (3, 8):
         process = subprocess.Popen([sys.executable, "-c", SLOW, str(folder)], stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
-        while len(list(packed.glob("partial-*/*.json"))) < shards and time.monotonic() < deadline:
+        while len(list(packed.glob("partial-*/*.json"))) < parts and time.monotonic() < deadline:
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
@@ -261,7 +261,7 @@ def test_a_file_that_kills_its_reader_is_found_and_the_others_are_read(folder, t
     deadly.mkdir()
     (deadly / "fitsio.py").write_text("import os\nos._exit(7)\n")
     monkeypatch.syspath_prepend(deadly)
-    monkeypatch.setattr(ingest, "FILES_IN_A_SHARD", 8)
+    monkeypatch.setattr(ingest, "FILES_IN_A_PART", 8)
     tiles = fits.CompImageHDU(cutouts.pixels(48), compression_type="RICE_1")
     fits.HDUList([fits.PrimaryHDU(), tiles]).writeto(file_of(folder, 20), overwrite=True)
     survey = read(folder, workers=2)
@@ -282,8 +282,9 @@ def test_processes_that_cannot_start_are_an_error(folder, monkeypatch, tmp_path)
 
 def test_an_error_of_a_process_is_raised_here(folder, tmp_path):
     files = [(file_of(folder, i).name, 1, 1, False) for i in range(8)]
-    task = ingest.Task(folder / "fits_data", files, 48, False, tmp_path / "absent" / "shard")
-    with pytest.raises(FileNotFoundError):
+    (tmp_path / "run-00000000.json" / "in the way").mkdir(parents=True)
+    task = ingest.Task(folder / "fits_data", files, 48, False, tmp_path / "run")
+    with pytest.raises(IsADirectoryError):
         ingest.read_files(task, workers=2, progress=False)
 
 
@@ -365,3 +366,30 @@ def test_a_file_system_without_locks_asks_for_another(folder, monkeypatch):
     monkeypatch.setattr(store.fcntl, "flock", refuse)
     with pytest.raises(OSError, match=r"no locks.*store="):
         read(folder)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_arrays_that_are_already_right_are_not_copied_row_by_row(folder, tmp_path, monkeypatch, links):
+    expected = read(folder)
+
+    def refuse(*arguments):
+        raise OSError("no links here")
+
+    def fail(*arguments):
+        raise AssertionError("copied")
+
+    if not links:
+        monkeypatch.setattr(store.os, "link", refuse)
+    file_of(folder, N).unlink()  # the bad one
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_copy", fail)
+        surveys = [
+            read(folder),
+            read(folder, store=tmp_path / "fresh"),
+            read(folder, store=tmp_path / "fresh"),
+        ]
+    for survey in surveys:
+        np.testing.assert_array_equal(survey.images, expected.images)
+        assert survey.fingerprint == expected.fingerprint
+        assert survey.quarantine.empty
+    assert files_in(folder) == WHOLE
