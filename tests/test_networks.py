@@ -53,7 +53,7 @@ def test_resnet_decoder_can_draw_a_point_source():
         _, decoder = build_network("resnet18", 32, latent=3, width=4)
     image = decoder.eval()(torch.randn(1, 3, generator=torch.Generator().manual_seed(0)))
     cells = image.unfold(2, 2, 2).unfold(3, 2, 2)
-    # Untrained ReLUs leave some cells dark; a last nearest-neighbour enlargement would leave all of them flat.
+    # Untrained ReLUs leave some cells dark; a last nearest-neighbour enlargement would leave all flat.
     assert (cells.std(dim=(-2, -1)) > 1e-6).float().mean() > 0.8
 
 
