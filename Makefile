@@ -44,7 +44,7 @@ test: $(INSTALLED) lint ## run all tests: units, the study at smoke size, its bo
 	$(RUN) pytest
 
 lab: $(INSTALLED) ## open JupyterLab on the notebooks
-	$(RUN) jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
+	$(RUN) jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
 
 candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder> with the trained model, or TRAIN=yes with their own
 	@test -n "$(SURVEY)" || { echo "Name the folder: make candidates SURVEY=<folder>"; exit 2; }
