@@ -60,7 +60,7 @@ class _OneByOne(nn.Module):
 
     def __init__(self, decoder: nn.Module, clusters: int) -> None:
         super().__init__()
-        self.decoder, self.clusters = decoder, clusters
+        self.decoder, self.clusters, self.stages = decoder, clusters, decoder.stages
 
     def forward(self, z: Tensor) -> Tensor:
         parts = z.unflatten(0, (-1, self.clusters)).unbind(1)
