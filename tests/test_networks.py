@@ -50,11 +50,11 @@ def test_resnet_decoder_can_draw_a_point_source():
     """Neighbours inside a 2x2 cell of the last enlargement differ: the last convolutions are at full size."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        _, decoder = build_network("resnet18", 32, latent=3, width=4)
+        _, decoder = build_network("resnet18", 32, latent=3, width=16)
     image = decoder.eval()(torch.randn(1, 3, generator=torch.Generator().manual_seed(0)))
     cells = image.unfold(2, 2, 2).unfold(3, 2, 2)
-    # Untrained ReLUs leave some cells dark; a last nearest-neighbour enlargement would leave all flat.
-    assert (cells.std(dim=(-2, -1)) > 1e-6).float().mean() > 0.8
+    # Wide enough that untrained ReLUs leave no cell dark.
+    assert (cells.std(dim=(-2, -1)) > 1e-6).all()
 
 
 @pytest.mark.parametrize(
