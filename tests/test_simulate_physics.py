@@ -222,9 +222,59 @@ def test_noise_follows_sky_and_gain(conditions):
 
 def test_lensed_arcs_carry_the_magnified_flux(lenses):
     lens = max(lenses, key=lambda item: item.magnification.sum())
-    arcs = light.arcs(lens, 23.0, np.random.default_rng(0))
+    arcs = light.arcs(lens, 23.0, np.random.default_rng(0)).light
     factor = arcs.flux / light.counts(23.0)
     assert 1 < factor < 2 * lens.magnification.sum()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_shape_in_the_truth_is_that_of_the_light(seed):
+    """Second moments of a profile with elliptical isophotes: axis ratio, angle and half-light radius."""
+    galaxy = light.elliptical(20.0, np.random.default_rng(seed))
+    step = 0.02 * galaxy.radius
+    image = galaxy.light.drawImage(nx=801, ny=801, scale=step, method="no_pixel").array.astype(float)
+    y, x = np.mgrid[-400:401, -400:401] * step
+    xx, yy, xy = (np.average(q, weights=image) for q in (x * x, y * y, x * y))
+    half = np.hypot((xx - yy) / 2, xy)
+    assert np.sqrt(((xx + yy) / 2 - half) / ((xx + yy) / 2 + half)) == pytest.approx(
+        galaxy.axis_ratio, abs=0.01
+    )
+    turned = 0.5 * np.arctan2(2 * xy, xx - yy) - galaxy.angle
+    assert np.sin(turned) == pytest.approx(0, abs=0.02)
+    c, s = np.cos(galaxy.angle), np.sin(galaxy.angle)
+    q = galaxy.axis_ratio
+    inside = q * (c * x + s * y) ** 2 + (c * y - s * x) ** 2 / q < galaxy.radius**2
+    assert image[inside].sum() / image.sum() == pytest.approx(0.5, abs=0.04)
+    assert galaxy.truth("host") == {
+        "host_radius": galaxy.radius,
+        "host_ellipticity": 1 - galaxy.axis_ratio,
+        "host_angle": galaxy.angle,
+    }
+
+
+def test_every_galaxy_leaves_its_shape_in_the_truth():
+    rng = np.random.default_rng(0)
+    for name, prefixes in {
+        "point": {"host"},
+        "elliptical": {"galaxy"},
+        "disk": {"galaxy"},
+        "spiral": {"galaxy"},
+        "clumpy": {"galaxy"},
+        "star_galaxy": {"galaxy"},
+        "star_star": set(),
+        "quasar_companion": {"galaxy", "host"},
+        "pair_galaxy": {"galaxy"},
+        "merger": {"galaxy"},
+    }.items():
+        truth = make_scene(name, rng).truth
+        assert {key.split("_")[0] for key in truth if key.endswith("_angle")} == prefixes
+        for prefix in prefixes:
+            assert 0 < truth[f"{prefix}_radius"] < 5
+            assert 0 <= truth[f"{prefix}_ellipticity"] < 0.85
+            assert 0 <= truth[f"{prefix}_angle"] <= np.pi
+    lens = make_scene("lens", rng).truth
+    assert 0 <= lens["deflector_ellipticity"] <= 0.65
+    assert abs(np.sin(lens["deflector_angle"] - lens["position_angle"])) < 0.8
 
 
 @pytest.mark.parametrize("kind", ARTEFACTS)

@@ -105,6 +105,8 @@ def test_truth_has_every_column_with_its_unit(survey):
     assert (lenses["class"] == "lens").all()
     assert ordinary["separation"].isna().all()
     assert lenses[["separation", "flux_ratio", "z_lens", "sigma_v", "einstein_radius"]].notna().all().all()
+    assert lenses[["deflector_radius", "deflector_ellipticity", "deflector_angle"]].notna().all().all()
+    assert truth.loc[truth["class"] == "point", "host_radius"].notna().all()
     for _, lens in lenses.iterrows():
         assert len(lens["image_x"]) == len(lens["magnifications"]) == lens["n_images"]
         total = -2.5 * np.log10(np.sum(10 ** (-0.4 * np.array(lens["image_magnitudes"]))))

@@ -5,6 +5,8 @@ before the PSF. Profiles are made once at unit size and then transformed in one 
 parameters are not propagated again through each composition: both are what makes GalSim fast here.
 """
 
+from dataclasses import dataclass
+
 import galsim
 import numpy as np
 from lenstronomy.LightModel.light_model import LightModel
@@ -20,6 +22,28 @@ _POINT = galsim.DeltaFunction(gsparams=ACCURACY)
 _GAUSSIAN = galsim.Gaussian(sigma=1.0, gsparams=ACCURACY)
 _HALF_LIGHT = np.sqrt(2 * np.log(2))  # half-light radius of that Gaussian
 _SERSIC_SOURCE = LightModel(["SERSIC_ELLIPSE"])
+
+
+@dataclass(frozen=True)
+class Galaxy:
+    """A galaxy with the shape that was drawn for it.
+
+    Attributes:
+        light: the GalSim object.
+        radius: half-light radius at the geometric mean of the axes, arcsec; of the disk where there is one.
+        axis_ratio: minor over major axis.
+        angle: of the major axis, radians from x towards y, 0 to pi.
+    """
+
+    light: galsim.GSObject
+    radius: float
+    axis_ratio: float
+    angle: float
+
+    def truth(self, prefix: str) -> dict[str, float]:
+        """The shape as columns of the truth table, each with the prefix."""
+        shape = {"radius": self.radius, "ellipticity": 1 - self.axis_ratio, "angle": self.angle}
+        return {f"{prefix}_{name}": float(value) for name, value in shape.items()}
 
 
 def counts(magnitude):
@@ -93,14 +117,14 @@ def galaxy_radius(mag: float, rng: np.random.Generator, early: bool) -> float:
     return float(np.clip(10**log_radius, 0.12, 2.6))
 
 
-def elliptical(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObject:
+def elliptical(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> Galaxy:
     """An early-type galaxy."""
     radius, index = galaxy_radius(mag, rng, early=True), rng.normal(*SHAPES.elliptical_index)
     q, angle = rng.uniform(*SHAPES.elliptical_axis_ratio), rng.uniform(0, np.pi)
-    return sersic(mag, radius, index, q, angle, x, y)
+    return Galaxy(sersic(mag, radius, index, q, angle, x, y), radius, q, angle)
 
 
-def disk(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObject:
+def disk(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> Galaxy:
     """An exponential disk, seen at any inclination, with a bulge."""
     bulge = rng.beta(*SHAPES.disk_bulge)
     radius = galaxy_radius(mag, rng, early=False)
@@ -108,10 +132,10 @@ def disk(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObject:
     q = np.sqrt(rng.uniform(0.04, 1))
     outer = sersic(mag - 2.5 * np.log10(1 - bulge), radius, 1, q, angle, x, y)
     inner = sersic(mag - 2.5 * np.log10(bulge + 1e-6), 0.3 * radius, 2.5, max(q, 0.6), angle, x, y)
-    return add([outer, inner])
+    return Galaxy(add([outer, inner]), radius, float(q), angle)
 
 
-def galaxy(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObject:
+def galaxy(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> Galaxy:
     """A galaxy of the field, early or late."""
     early = rng.random() < LIGHT.early_share
     return elliptical(mag, rng, x, y) if early else disk(mag, rng, x, y)
@@ -124,15 +148,16 @@ def faint_galaxy(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.G
     return _place(_GAUSSIAN, counts(mag), radius / _HALF_LIGHT, q, angle, x, y)
 
 
-def host(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObject:
+def host(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> Galaxy:
     """The host galaxy of a quasar."""
     at_21, slope, scatter = LIGHT.host_size
     radius = np.clip(at_21 * 10 ** (slope * (mag - 21) + rng.normal(0, scatter)), 0.1, 3.0)
     index, q = rng.uniform(*SHAPES.host_index), rng.uniform(*SHAPES.host_axis_ratio)
-    return sersic(mag, radius, index, q, rng.uniform(0, np.pi), x, y)
+    angle = rng.uniform(0, np.pi)
+    return Galaxy(sersic(mag, radius, index, q, angle, x, y), float(radius), q, angle)
 
 
-def spiral(mag: float, rng: np.random.Generator) -> galsim.GSObject:
+def spiral(mag: float, rng: np.random.Generator) -> Galaxy:
     """A disk with two or three logarithmic arms, drawn as chains of Gaussians."""
     flux = float(counts(mag))
     radius = max(galaxy_radius(mag, rng, early=False), 0.8) * rng.uniform(1.0, 1.6)
@@ -148,10 +173,11 @@ def spiral(mag: float, rng: np.random.Generator) -> galsim.GSObject:
     parts = [gaussian(*knot) for knot in zip(weight, 0.1 * radius + 0.09 * r, x, y, strict=True)]
     parts.append(sersic(magnitude(flux * (1 - arms - bulge)), radius, 1, 1, 0))
     parts.append(sersic(magnitude(flux * bulge), 0.2 * radius, 2, 1, 0))
-    return _inclined(add(parts), rng.uniform(0.45, 1), rng.uniform(0, np.pi))
+    q, angle = rng.uniform(0.45, 1), rng.uniform(0, np.pi)
+    return Galaxy(_inclined(add(parts), q, angle), radius, q, angle)
 
 
-def clumpy(mag: float, rng: np.random.Generator) -> galsim.GSObject:
+def clumpy(mag: float, rng: np.random.Generator) -> Galaxy:
     """An irregular galaxy: a faint disk and a handful of knots."""
     flux = float(counts(mag))
     radius = 1.2 * max(galaxy_radius(mag, rng, early=False), 0.4)
@@ -160,7 +186,8 @@ def clumpy(mag: float, rng: np.random.Generator) -> galsim.GSObject:
     base = sersic(magnitude(flux * (1 - share)), radius, 1, q, angle, *rng.normal(0, 0.15 * radius, 2))
     weights = rng.dirichlet(np.full(rng.integers(*SHAPES.clump_number), 1.2)) * share * flux
     knots = [gaussian(w, rng.uniform(*SHAPES.clump_width), *rng.normal(0, 0.9 * radius, 2)) for w in weights]
-    return add([base, _inclined(add(knots), rng.uniform(0.3, 1), rng.uniform(0, np.pi))])
+    clumps = _inclined(add(knots), rng.uniform(0.3, 1), rng.uniform(0, np.pi))
+    return Galaxy(add([base, clumps]), radius, q, angle)
 
 
 def _inclined(part: galsim.GSObject, axis_ratio: float, angle: float) -> galsim.GSObject:
@@ -178,10 +205,10 @@ def tidal_arm(flux: float, rng: np.random.Generator) -> list[galsim.GSObject]:
     return [gaussian(*knot) for knot in zip(weight, 0.22 + 0.15 * t, x, y, strict=True)]
 
 
-def arcs(lens: LensedQuasar, host_magnitude: float, rng: np.random.Generator) -> galsim.GSObject:
+def arcs(lens: LensedQuasar, host_magnitude: float, rng: np.random.Generator) -> Galaxy:
     """The quasar's host galaxy, lensed: ray-traced on a grid of 0.08 arcsec.
 
-    `host_magnitude` is intrinsic; the object's flux is the magnified one.
+    `host_magnitude` and the shape are intrinsic; the light is the magnified one.
     """
     n, step = 100, 0.08
     axis = (np.arange(n) - (n - 1) / 2) * step
@@ -200,7 +227,7 @@ def arcs(lens: LensedQuasar, host_magnitude: float, rng: np.random.Generator) ->
     amplitude = counts(host_magnitude) / _SERSIC_SOURCE.total_flux([{"amp": 1.0, **profile}])[0]
     light = _SERSIC_SOURCE.surface_brightness(source_x, source_y, [{"amp": amplitude, **profile}])
     image = galsim.Image(light.reshape(n, n) * step**2, scale=step)
-    return galsim.InterpolatedImage(
+    lensed = galsim.InterpolatedImage(
         image,
         x_interpolant="linear",
         flux=float(image.array.sum()),
@@ -209,3 +236,4 @@ def arcs(lens: LensedQuasar, host_magnitude: float, rng: np.random.Generator) ->
         calculate_maxk=False,
         gsparams=ACCURACY,
     )
+    return Galaxy(lensed, profile["R_sersic"], q, angle)

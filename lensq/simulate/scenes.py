@@ -103,8 +103,9 @@ def _quasar(rng: np.random.Generator) -> Scene:
         redshift = float(rng.normal(*LIGHT.quasar_redshift))
     typical, slope, scatter = LIGHT.host_magnitude
     host = float(typical + slope * np.log10(redshift / 1.2) + rng.normal(0, scatter))
-    truth = {"point_magnitude": mag, "host_magnitude": host, "z_source": redshift}
-    return Scene([light.point(mag), light.host(host, rng)], truth)
+    galaxy = light.host(host, rng)
+    truth = {"point_magnitude": mag, "host_magnitude": host, "z_source": redshift, **galaxy.truth("host")}
+    return Scene([light.point(mag), galaxy.light], truth)
 
 
 def point_source(rng: np.random.Generator) -> Scene:
@@ -112,24 +113,28 @@ def point_source(rng: np.random.Generator) -> Scene:
     return _quasar(rng)
 
 
+def _alone(galaxy: light.Galaxy) -> Scene:
+    return Scene([galaxy.light], galaxy.truth("galaxy"))
+
+
 def elliptical(rng: np.random.Generator) -> Scene:
     """An early-type galaxy."""
-    return Scene([light.elliptical(_galaxy_magnitude(rng), rng)])
+    return _alone(light.elliptical(_galaxy_magnitude(rng), rng))
 
 
 def disk(rng: np.random.Generator) -> Scene:
     """A disk galaxy with a bulge."""
-    return Scene([light.disk(_galaxy_magnitude(rng), rng)])
+    return _alone(light.disk(_galaxy_magnitude(rng), rng))
 
 
 def spiral(rng: np.random.Generator) -> Scene:
     """A bright spiral with arms."""
-    return Scene([light.spiral(_galaxy_magnitude(rng) - SHAPES.spiral_brighter, rng)])
+    return _alone(light.spiral(_galaxy_magnitude(rng) - SHAPES.spiral_brighter, rng))
 
 
 def clumpy(rng: np.random.Generator) -> Scene:
     """An irregular galaxy with knots."""
-    return Scene([light.clumpy(_galaxy_magnitude(rng), rng)])
+    return _alone(light.clumpy(_galaxy_magnitude(rng), rng))
 
 
 def star_galaxy(rng: np.random.Generator, at: tuple[float, float] | None = None) -> Scene:
@@ -137,10 +142,11 @@ def star_galaxy(rng: np.random.Generator, at: tuple[float, float] | None = None)
     mag = _point_magnitude(rng)
     other = float(np.clip(mag + rng.normal(0, SHAPES.galaxy_contrast), 17.5, 23.3))
     x, y = _beside(rng, at, _separation(rng, 0.4, SHAPES.pair_separation[1]))
-    parts = [light.point(mag), light.galaxy(other, rng, x, y)]
+    galaxy = light.galaxy(other, rng, x, y)
     separation = float(np.hypot(x, y))
     fainter = float(light.counts(max(mag, other)))
-    return Scene(parts, _companion_truth(separation, mag, other), (separation, fainter))
+    truth = {**_companion_truth(separation, mag, other), **galaxy.truth("galaxy")}
+    return Scene([light.point(mag), galaxy.light], truth, (separation, fainter))
 
 
 def star_star(rng: np.random.Generator, at: tuple[float, float] | None = None) -> Scene:
@@ -161,10 +167,10 @@ def quasar_companion(rng: np.random.Generator) -> Scene:
     for _ in range(rng.integers(1, 3)):
         separation = _separation(rng, 0.7, 4.5)
         other = float(np.clip(mag + rng.uniform(*SHAPES.companion_fainter), 19, 24))
-        parts.append(light.galaxy(other, rng, *_at(rng, separation)))
-        companions.append((other, separation))
-    other, separation = min(companions)
-    truth = {**quasar.truth, **_companion_truth(separation, mag, other)}
+        companions.append((other, separation, light.galaxy(other, rng, *_at(rng, separation))))
+        parts.append(companions[-1][2].light)
+    other, separation, galaxy = min(companions, key=lambda companion: companion[0])
+    truth = {**quasar.truth, **_companion_truth(separation, mag, other), **galaxy.truth("galaxy")}
     return Scene(parts, truth, (separation, float(light.counts(other))))
 
 
@@ -175,47 +181,42 @@ def pair_galaxy(rng: np.random.Generator) -> Scene:
     x, y = _at(rng, separation)
     along, off = rng.uniform(-0.3, 1.3), rng.normal(0, 0.35, 2)
     middle = float(np.clip(mag + rng.normal(0.4, 1.0), 18, 23))
-    parts = [
-        light.point(mag),
-        light.point(other, x, y),
-        light.galaxy(middle, rng, x * along + off[0], y * along + off[1]),
-    ]
+    galaxy = light.galaxy(middle, rng, x * along + off[0], y * along + off[1])
+    parts = [light.point(mag), light.point(other, x, y), galaxy.light]
     if rng.random() < 0.15:
         third = _separation(rng, *SHAPES.pair_separation)
         parts.append(light.point(mag + _fainter_by(rng), *_at(rng, third)))
-    return Scene(parts, _companion_truth(separation, mag, other), (separation, float(light.counts(other))))
+    truth = {**_companion_truth(separation, mag, other), **galaxy.truth("galaxy")}
+    return Scene(parts, truth, (separation, float(light.counts(other))))
 
 
 def merger(rng: np.random.Generator) -> Scene:
     """Two galaxies that interact, with a tidal arm."""
     mag, separation = _galaxy_magnitude(rng), float(rng.uniform(*SHAPES.merger_separation))
     other = mag + _fainter_by(rng)
-    parts = [light.galaxy(mag, rng), light.galaxy(other, rng, *_at(rng, separation))]
+    galaxy = light.galaxy(mag, rng)
+    parts = [galaxy.light, light.galaxy(other, rng, *_at(rng, separation)).light]
     parts += light.tidal_arm(float(light.counts(mag)) * rng.uniform(*SHAPES.tail_light), rng)
-    return Scene(parts, _companion_truth(separation, mag, other), (separation, float(light.counts(other))))
+    truth = {**_companion_truth(separation, mag, other), **galaxy.truth("galaxy")}
+    return Scene(parts, truth, (separation, float(light.counts(other))))
 
 
 def artefact(rng: np.random.Generator) -> Scene:
     """A point or galaxy, spoilt later by an instrumental artefact."""
     if rng.random() < 0.5:
         return Scene([light.point(_point_magnitude(rng))])
-    return Scene([light.galaxy(_galaxy_magnitude(rng), rng)])
+    return _alone(light.galaxy(_galaxy_magnitude(rng), rng))
 
 
 def lens(rng: np.random.Generator) -> Scene:
     """A lensed quasar: its images, the deflector and, often, arcs of the host."""
     drawn = draw_lens(rng)
     parts = [light.point(*image) for image in zip(drawn.magnitudes, drawn.x, drawn.y, strict=True)]
-    parts.append(
-        light.sersic(
-            drawn.deflector_magnitude,
-            drawn.deflector_radius,
-            rng.normal(*SHAPES.deflector_index),
-            drawn.deflector_axis_ratio,
-            drawn.deflector_angle,
-        )
-    )
+    index, q, angle = rng.normal(*SHAPES.deflector_index), drawn.deflector_axis_ratio, drawn.deflector_angle
+    parts.append(light.sersic(drawn.deflector_magnitude, drawn.deflector_radius, index, q, angle))
     truth = {
+        "deflector_ellipticity": 1 - q,
+        "deflector_angle": angle % np.pi,
         "magnitude_i": drawn.total_magnitude,
         "einstein_radius": drawn.lens.einstein_radius,
         "ellipticity": 1 - drawn.lens.axis_ratio,
@@ -235,8 +236,9 @@ def lens(rng: np.random.Generator) -> Scene:
     if drawn.z_source < 3 and rng.random() < LIGHT.host_arc_fraction:
         typical, slope, scatter = LIGHT.host_arc_magnitude
         host = float(np.clip(rng.normal(typical + slope * (drawn.z_source - 1.5), scatter), 21.5, 26.5))
-        parts.append(light.arcs(drawn, host, rng))
-        truth["host_magnitude"] = host
+        galaxy = light.arcs(drawn, host, rng)
+        parts.append(galaxy.light)
+        truth |= {"host_magnitude": host, **galaxy.truth("host")}
     faint = float(light.counts(np.sort(drawn.magnitudes)[1]))
     return Scene(parts, truth, (drawn.separation, faint))
 
@@ -277,7 +279,7 @@ def neighbours(rng: np.random.Generator, width: float) -> list[galsim.GSObject]:
         if rng.random() < LIGHT.neighbour_stars:
             found.append(light.point(mag, x, y))
         elif mag < 23.5:
-            found.append(light.galaxy(mag, rng, x, y))
+            found.append(light.galaxy(mag, rng, x, y).light)
         else:
             found.append(light.faint_galaxy(mag, rng, x, y))
     return found
