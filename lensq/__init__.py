@@ -10,6 +10,7 @@ from pkgutil import iter_modules
 __version__ = "0.1.0"
 
 _ROOM_OF = {
+    "check_parameters": "parameters",
     "simulate_survey": "simulate",
     "read_survey": "survey",
     "Survey": "survey",

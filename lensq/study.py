@@ -1,4 +1,4 @@
-"""What the workflow knows of the notebooks: their parameters, their profiles, the code they rest on."""
+"""What the workflow knows of the notebooks: their profiles, and the code that they rest on."""
 
 import ast
 import json
@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from lensq import _ROOM_OF
+from lensq.parameters import check_names, read_parameters
 from lensq.provenance import is_room, source_files
 
 EVERY_NOTEBOOK = "every notebook"
@@ -16,38 +17,6 @@ EVERY_NOTEBOOK = "every notebook"
 def _code_cells(notebook: Path) -> list[dict]:
     cells = json.loads(notebook.read_text())["cells"]
     return [cell | {"source": "".join(cell["source"])} for cell in cells if cell["cell_type"] == "code"]
-
-
-def declared_parameters(notebook: Path) -> dict[str, object]:
-    """Names and defaults of a notebook's parameters, from its cell tagged `parameters`.
-
-    Raises:
-        ValueError: The notebook has no such cell, or a default is not a plain literal.
-    """
-    for cell in _code_cells(notebook):
-        if "parameters" in cell["metadata"].get("tags", []):
-            break
-    else:
-        raise ValueError(f"{notebook}: no cell is tagged 'parameters'; papermill needs one")
-    parameters = {}
-    for node in ast.parse(cell["source"]).body:
-        if isinstance(node, ast.AnnAssign | ast.Assign):
-            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-            try:
-                parameters[target.id] = ast.literal_eval(node.value)
-            except ValueError:
-                raise ValueError(f"{notebook}: the default of {target.id} is not a plain value") from None
-    return parameters
-
-
-def _check_type(name: str, value: object, default: object, where: str) -> None:
-    allowed = (int, float) if isinstance(default, float) else (type(default),)
-    wrong = isinstance(value, bool) and not isinstance(default, bool)
-    if default is not None and (wrong or not isinstance(value, allowed)):
-        raise ValueError(
-            f"{where}: {name} is {value!r}, but the notebook expects {type(default).__name__} "
-            f"such as {default!r}"
-        )
 
 
 def read_profile(path: Path, notebooks: Path) -> dict[str, dict[str, object]]:
@@ -64,12 +33,12 @@ def read_profile(path: Path, notebooks: Path) -> dict[str, dict[str, object]]:
     Raises:
         FileNotFoundError: The profile does not exist.
         ValueError: A section names no notebook, a key is declared by no notebook that it is
-            meant for, or a value has another type than the notebook's default.
+            meant for, or a value has another type than the notebook declares or lies outside its limits.
     """
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yml")))
         raise FileNotFoundError(f"{path}: there is no such profile; there are {known}")
-    declared = {file.stem: declared_parameters(file) for file in sorted(notebooks.glob("[0-9]*.ipynb"))}
+    declared = {file.stem: read_parameters(file) for file in sorted(notebooks.glob("[0-9]*.ipynb"))}
     sections = yaml.safe_load(path.read_text()) or {}
     shared = sections.pop(EVERY_NOTEBOOK, {})
     if unknown := set(sections) - set(declared):
@@ -80,11 +49,13 @@ def read_profile(path: Path, notebooks: Path) -> dict[str, dict[str, object]]:
     result = {}
     for name, parameters in declared.items():
         own = sections.get(name) or {}
-        if unknown := set(own) - set(parameters):
-            raise ValueError(f"{path}: {name} declares no parameter {', '.join(sorted(unknown))}")
         result[name] = {key: value for key, value in shared.items() if key in parameters} | own
-        for key, value in result[name].items():
-            _check_type(key, value, parameters[key], f"{path}, {name}")
+        try:
+            check_names(own, parameters)
+            for key, value in result[name].items():
+                parameters[key].check(value)
+        except ValueError as error:
+            raise ValueError(f"{path}, {name}: {error}") from None
     return result
 
 
