@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .images import Preprocessing, augment
+from .images import Preprocessing, draw_symmetries, symmetries
 
 if TYPE_CHECKING:
     from .survey import Survey
+
+
+SHARE_OF_MEMORY = 0.3
+"""Share of a GPU's free memory that images may take for good."""
 
 
 class Batch(NamedTuple):
@@ -109,6 +114,7 @@ class Batches:
         anomaly: (n,) bool; if given, draw with replacement, anomalies and the rest equally likely.
         augmentation: Probability that an image is turned or mirrored.
         device: Where the tensors are wanted.
+        resident: Keep all preprocessed images on the device; None does so on a GPU that has the room.
         epoch: Tells the current epoch.
         rank: This process's number.
         world: Number of processes that share the batches.
@@ -124,6 +130,7 @@ class Batches:
     anomaly: np.ndarray | None = None
     augmentation: float = 0.0
     device: str | torch.device = "cpu"
+    resident: bool | None = None
     epoch: Callable[[], int] = int
     rank: int = 0
     world: int = 1
@@ -162,14 +169,53 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         epoch = self.epoch()
         positions = self.positions(epoch)
+        plan, turns = [], []
         for step in range(len(self)):
             index = step * self.world + self.rank
             # Sorted within the batch, so that a store larger than memory is read forwards.
-            chosen = np.sort(positions[index * self.size : (index + 1) * self.size])
-            images, mask = read_pixels(self.survey, self.rows[chosen], self.device)
+            plan.append(np.sort(positions[index * self.size : (index + 1) * self.size]))
             if self.augmentation:
                 generator = keyed_generator(self.seed, "augmentation", epoch, index)
-                images, mask = augment(images, mask, self.augmentation, generator)
-            labels = np.full(len(chosen), -1) if self.labels is None else self.labels[chosen]
-            labels = torch.from_numpy(labels.astype(np.int64)).to(self.device)
-            yield Batch(self.preprocessing(images, mask), mask[:, None], labels)
+                turns.append(draw_symmetries(len(plan[-1]), self.augmentation, generator))
+        # The whole epoch's numbers go to the device at once: a copy a batch would make it wait.
+        ends = np.cumsum([len(chosen) for chosen in plan]).tolist()
+        order = torch.from_numpy(np.concatenate(plan))
+        labels = torch.full_like(order, -1)
+        if self.labels is not None:
+            labels = torch.from_numpy(self.labels[order.numpy()].astype(np.int64))
+        order, labels = order.to(self.device), labels.to(self.device)
+        turns = torch.cat(turns).to(self.device) if turns else None
+        for chosen, end in zip(plan, ends, strict=True):
+            part = slice(end - len(chosen), end)
+            if self._images is None:
+                x, mask = self._preprocessed(self.rows[chosen])
+            else:
+                x, mask = (values[order[part]] for values in self._images)
+            if turns is not None:
+                pixels = self._turned_pixels[turns[part]]
+                x, mask = (v.flatten(1).gather(1, pixels).view_as(v) for v in (x, mask))
+            yield Batch(x, mask, labels[part])
+
+    def _preprocessed(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        images, mask = read_pixels(self.survey, rows, self.device)
+        return self.preprocessing(images, mask), mask[:, None]
+
+    @cached_property
+    def _images(self) -> tuple[Tensor, Tensor] | None:
+        """All of the images on the device, if they are to stay there."""
+        resident = self.resident
+        if resident is None:
+            resident = torch.device(self.device).type == "cuda"
+            if resident:
+                free, _ = torch.cuda.mem_get_info(self.device)
+                resident = 5 * len(self.rows) * self.survey.images[0].size < SHARE_OF_MEMORY * free
+        if not resident:
+            return None
+        parts = np.array_split(self.rows, -(-len(self.rows) // 4096))
+        return tuple(torch.cat(values) for values in zip(*map(self._preprocessed, parts), strict=True))
+
+    @cached_property
+    def _turned_pixels(self) -> Tensor:
+        """(8, S^2): which pixel comes where in each symmetry of the square."""
+        side = self.survey.images.shape[-1]
+        return symmetries(torch.arange(side**2).view(side, side)).flatten(1).to(self.device)

@@ -244,9 +244,24 @@ def augment(
     """
     import torch
 
-    n, device = len(images), generator.device
+    symmetry = draw_symmetries(len(images), probability, generator).to(images.device)
+    every = torch.arange(len(images), device=images.device)
+    return symmetries(images)[symmetry, every], symmetries(mask)[symmetry, every]
+
+
+def draw_symmetries(n: int, probability: float, generator: torch.Generator) -> torch.Tensor:
+    """Draw what `augment` does to n images.
+
+    Args:
+        n: number of images.
+        probability, generator: as in `augment`.
+
+    Returns:
+        (n,) int64 places in `symmetries`, on the generator's device.
+    """
+    import torch
+
+    device = generator.device
     choice = torch.randint(len(AUGMENTATIONS), (n,), generator=generator, device=device)
     changed = torch.rand(n, generator=generator, device=device) < probability
-    symmetry = torch.where(changed, torch.tensor(AUGMENTATIONS, device=device)[choice], 0).to(images.device)
-    every = torch.arange(n, device=images.device)
-    return symmetries(images)[symmetry, every], symmetries(mask)[symmetry, every]
+    return torch.where(changed, torch.tensor(AUGMENTATIONS, device=device)[choice], 0)

@@ -4,6 +4,7 @@ Imported by `fit` alone, inside the function, since Lightning is slow to load.
 """
 
 import logging
+import math
 import time
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.strategies import Strategy
 from torch import Tensor
 
 from .batches import Batch, Batches, keyed_generator
@@ -47,6 +49,7 @@ class Recipe:
         precision: "fp32" or "bf16" (autocast; weights and optimiser stay fp32).
         devices: As in `pytorch_lightning.Trainer`.
         strategy: As in `pytorch_lightning.Trainer`.
+        compile: Compile encoder and decoder with torch.compile, as CUDA graphs on a GPU.
     """
 
     seed: int
@@ -58,6 +61,34 @@ class Recipe:
     precision: str
     devices: int | str | list[int]
     strategy: str
+    compile: bool = False
+
+
+class Curves:
+    """Means of each term of the loss over an epoch, kept on the device so that no step waits for them."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, ...], Tensor] = {}
+
+    def add(self, means: dict[str, Tensor], weight: int) -> None:
+        """Add the means of a batch that counts as much as this many objects."""
+        names = tuple(means)
+        values = torch.stack([value.detach().double() for value in means.values()])
+        row = torch.cat([values * weight, values.new_full((1,), weight)])
+        self._sums[names] = self._sums[names] + row if names in self._sums else row
+
+    def close(self, strategy: Strategy) -> dict[str, float]:
+        """The means over all batches and processes, by name, sorted; then start anew."""
+        totals: dict[str, Tensor] = {}
+        for names, row in self._sums.items():
+            for i, name in enumerate(names):
+                totals[name] = totals.get(name, 0) + row[[i, -1]]
+        self._sums = {}
+        if not totals:
+            return {}
+        ordered = sorted(totals)
+        sums = strategy.reduce(torch.stack([totals[name] for name in ordered]), reduce_op="sum").tolist()
+        return {name: total / weight for name, (total, weight) in zip(ordered, sums, strict=True)}
 
 
 def learning_rate_factor(schedule: str, step: int, steps_per_epoch: int, epochs: int) -> float:
@@ -116,6 +147,7 @@ class Task(pl.LightningModule):
         self.validation_batches = validation
         self.recipe = recipe
         self.history: list[dict[str, float]] = []
+        self.curves = {"train": Curves(), "validation": Curves()}
 
     def _shared(self, batches: Batches) -> Batches:
         return replace(
@@ -133,18 +165,12 @@ class Task(pl.LightningModule):
         return self._shared(self.validation_batches) if self.validation_batches else []
 
     def _step(self, batch: Batch, stage: str, step: int, *keys: int) -> Tensor:
-        generator = keyed_generator(self.recipe.seed, stage, *keys)
+        generator = keyed_generator(self.recipe.seed, stage, *keys, device=self.device)
         terms = self.vae(batch.x, batch.mask, generator=generator, labels=batch.labels)
-        loss, means = self.vae.loss(terms, step=step, dataset_size=len(self.train_batches.rows))
-        self.log_dict(
-            {f"{stage}_{name}": value for name, value in means.items()},
-            on_step=False,
-            on_epoch=True,
-            batch_size=len(batch.x),
-            sync_dist=self.trainer.world_size > 1,
-        )
-        if stage == "train":
-            self.log("loss", loss.detach(), prog_bar=True, logger=False, on_step=True, on_epoch=False)
+        # A GPU would stand still at every step to be asked whether its loss is finite: see `EpochEnd`.
+        measure = self.vae.loss if self.device.type == "cpu" else self.vae.objective.loss
+        loss, means = measure(terms, step=step, dataset_size=len(self.train_batches.rows))
+        self.curves[stage].add(means | {"loss": loss}, len(batch.x))
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -160,9 +186,7 @@ class Task(pl.LightningModule):
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         # Lightning's own clipping refuses fused optimisers under autocast, although bf16 needs no unscaling.
         norm = torch.nn.utils.clip_grad_norm_(self.vae.parameters(), self.recipe.gradient_clip)
-        self.log(
-            "train_gradient_norm", norm, on_step=False, on_epoch=True, sync_dist=self.trainer.world_size > 1
-        )
+        self.curves["train"].add({"gradient_norm": norm}, 1)
 
     def configure_optimizers(self) -> dict[str, Any]:
         weights = [parameter for parameter in self.vae.parameters() if parameter.requires_grad]
@@ -198,10 +222,16 @@ class EpochEnd(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: Task) -> None:
         curves = {
-            name: float(value)
-            for name, value in sorted(trainer.callback_metrics.items())
-            if name.startswith(("train_", "validation_"))
+            f"{stage}_{name}": value
+            for stage, means in task.curves.items()
+            for name, value in means.close(trainer.strategy).items()
         }
+        if bad := [name for name, value in curves.items() if not math.isfinite(value)]:
+            raise FloatingPointError(
+                f"{', '.join(bad)} are not finite in epoch {trainer.current_epoch}: look at the "
+                "preprocessing of these images, or train with a lower learning rate or in fp32"
+            )
+        trainer.logger.log_metrics(curves, trainer.global_step)
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         row = {
             "epoch": trainer.current_epoch,
@@ -258,7 +288,11 @@ def train(task: Task, out: Path, *, progress: bool) -> bool:
             enable_model_summary=False,
             enable_progress_bar=progress,
             num_sanity_val_steps=0,
+            benchmark=True,
         )
+        if task.recipe.compile:
+            for network in (task.vae.encoder, task.vae.decoder):
+                network.compile(mode="reduce-overhead")
         held = torch.load(last, weights_only=True) if last.is_file() else None
         if held is None or not is_over(held["history"], task.recipe):
             trainer.fit(task, ckpt_path=last if held else None, weights_only=True)

@@ -209,6 +209,7 @@ def fit(
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     devices: int | str | list[int] = 1,
     strategy: str = "auto",
+    compile: bool = False,
     resume: bool = True,
     progress: bool = True,
     **model_options: Any,
@@ -244,6 +245,8 @@ def fit(
             (`bf16_pays`).
         devices: As in `pytorch_lightning.Trainer`.
         strategy: As in `pytorch_lightning.Trainer`.
+        compile: Compile encoder and decoder with torch.compile, which takes about a minute and pays over
+            many epochs on a GPU.
         resume: False throws away what `out` holds and starts afresh.
         progress: Show a progress bar and say what is done.
         model_options: Options of the variant: `latent`, `width` and the objective's own.
@@ -290,6 +293,7 @@ def fit(
         "precision": ("bf16" if bf16_pays(survey.size) else "fp32") if precision == "auto" else precision,
         "devices": devices,
         "strategy": strategy,
+        "compile": compile,
         "size": survey.size,
         "resized": survey.resized,
         "survey": survey.fingerprint,
@@ -323,8 +327,11 @@ def fit(
     )
     checking = Batches(survey, validation, preprocessing, batch_size) if len(validation) else None
     reference = Batches(survey, _subset(rows, config.reference_size, seed, "reference"), preprocessing, 256)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    reference = replace(reference, device=device)
     if not (out / "last.ckpt").is_file():
-        vae.prepare(((x, mask) for x, mask, _ in reference), generator=keyed_generator(seed, "prepare"))
+        pairs = ((x, mask) for x, mask, _ in reference)
+        vae.to(device).prepare(pairs, generator=keyed_generator(seed, "prepare"))
     recipe = loop.Recipe(
         seed=seed,
         epochs=epochs,
@@ -335,11 +342,12 @@ def fit(
         precision=settings["precision"],
         devices=devices,
         strategy=strategy,
+        compile=compile,
     )
     task = loop.Task(vae, batches, checking, recipe)
     writes = loop.train(task, out, progress=progress)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    vae.to(device).eval().finish((x, mask) for x, mask, _ in replace(reference, device=device))
+    with torch.compiler.set_stance("force_eager"):
+        vae.to(device).eval().finish((x, mask) for x, mask, _ in reference)
     model = Model(vae.to("cpu"), preprocessing, pd.DataFrame(task.history), settings, survey.fingerprint)
     if writes:
         model.history.to_csv(out / "history.csv", index=False)

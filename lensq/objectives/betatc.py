@@ -21,16 +21,20 @@ from torch import Tensor
 
 from lensq.objectives.elbo import Batch, Elbo, ElboOptions, annealing, free_bits
 
-CELLS = 2**19  # floats in one block of pairwise log densities: 2 MB, near a core's cache
+# Floats in one block of pairwise log densities: 2 MB, near a core's cache; much more on a GPU, for which a
+# block is one launch of a kernel.
+CELLS, CELLS_ON_A_GPU = 2**19, 2**26
 
 
 def log_normal(z: Tensor, mu: Tensor | float = 0.0, logvar: Tensor | float = 0.0) -> Tensor:
     """Log density of z under independent Gaussians, per dimension, broadcast, in nats."""
-    logvar = torch.as_tensor(logvar, dtype=z.dtype, device=z.device)
-    return -0.5 * (math.log(2 * math.pi) + logvar + (z - mu).square() * torch.exp(-logvar))
+    precision = torch.exp(-logvar) if isinstance(logvar, Tensor) else math.exp(-logvar)
+    return -0.5 * (math.log(2 * math.pi) + logvar + (z - mu).square() * precision)
 
 
-def minibatch_log_weights(batch_size: int, dataset_size: int, sampling: str) -> Tensor:
+def minibatch_log_weights(
+    batch_size: int, dataset_size: int, sampling: str, device: torch.device | None = None
+) -> Tensor:
     """Log importance weights w_ij with which q(z_i | x_j) enters the estimate of q(z_i).
 
     "weighted" (minibatch weighted sampling, equation S3): 1 / (N M) for every pair of a batch of M. Its
@@ -45,6 +49,7 @@ def minibatch_log_weights(batch_size: int, dataset_size: int, sampling: str) -> 
         batch_size: objects M in the batch.
         dataset_size: objects N in the training set, at least M.
         sampling: "weighted" or "stratified".
+        device: where they are wanted.
 
     Returns:
         (M, M), row i for the object whose latent vector is looked at.
@@ -55,11 +60,11 @@ def minibatch_log_weights(batch_size: int, dataset_size: int, sampling: str) -> 
     if dataset_size < batch_size:
         raise ValueError(f"dataset_size={dataset_size} is smaller than the batch of {batch_size}")
     if sampling == "weighted":
-        return torch.full((batch_size, batch_size), -math.log(batch_size * dataset_size))
+        return torch.full((batch_size, batch_size), -math.log(batch_size * dataset_size), device=device)
     if sampling != "stratified":
         raise ValueError(f'sampling={sampling!r} is unknown; choose "weighted" or "stratified"')
     others = (dataset_size - 1) / (dataset_size * max(batch_size - 1, 1))
-    weights = torch.full((batch_size, batch_size), others)
+    weights = torch.full((batch_size, batch_size), others, device=device)
     return weights.fill_diagonal_(1 / dataset_size).log()
 
 
@@ -76,7 +81,7 @@ def aggregate_posterior(z: Tensor, mu: Tensor, logvar: Tensor, log_weights: Tens
     Returns:
         log q(z) (B,) and log q(z_d) (B, D).
     """
-    block = max(1, CELLS // z.numel())
+    block = max(1, (CELLS if z.device.type == "cpu" else CELLS_ON_A_GPU) // z.numel())
     joint, single = [], []
     for start in range(0, len(mu), block):
         part = slice(start, start + block)
@@ -156,7 +161,7 @@ class BetaTC(Elbo):
         """As `Elbo.loss`; the aggregate posterior is estimated from the minibatch, in evaluation too."""
         options = self.options
         z, mu, logvar = terms["z"], terms["mu"], terms["logvar"]
-        log_weights = minibatch_log_weights(len(z), max(dataset_size, len(z)), options.sampling).to(z.device)
+        log_weights = minibatch_log_weights(len(z), max(dataset_size, len(z)), options.sampling, z.device)
         parts = decompose(z, mu, logvar, *aggregate_posterior(z, mu, logvar, log_weights))
         curves = {"reconstruction": terms["reconstruction"].mean(), "kl": terms["kl"].sum(1).mean()}
         curves |= {name: part.mean() for name, part in zip(self.extras, parts, strict=True)}

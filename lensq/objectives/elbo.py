@@ -4,6 +4,7 @@ Kingma & Welling 2014 (arXiv 1312.6114), with a weight on the KL divergence (Hig
 linear annealing (Bowman et al. 2016) and free bits (Kingma et al. 2016, arXiv 1606.04934, equation 15).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -51,9 +52,9 @@ def gaussian_kl(
         The divergence in each dimension, in the broadcast shape (Kingma & Welling 2014, appendix B).
     """
     gap = logvar - prior_logvar
-    if not isinstance(prior_logvar, Tensor):
-        prior_logvar = torch.as_tensor(prior_logvar, dtype=mu.dtype, device=mu.device)
-    return 0.5 * (gap.exp() + (mu - prior_mu).square() * torch.exp(-prior_logvar) - 1 - gap)
+    # A number stays a number: as a tensor it would have to be copied to a GPU, which waits for the copy.
+    precision = torch.exp(-prior_logvar) if isinstance(prior_logvar, Tensor) else math.exp(-prior_logvar)
+    return 0.5 * (gap.exp() + (mu - prior_mu).square() * precision - 1 - gap)
 
 
 def sample_normal(mu: Tensor, logvar: Tensor, generator: torch.Generator | None) -> Tensor:
