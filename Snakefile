@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from lensq.parameters import read_parameters
 from lensq.study import read_profile, rooms_of
 
 ROOT = Path(workflow.basedir)
@@ -44,6 +45,11 @@ STUDY = {
         [f"results/{CHOSEN}/scores.parquet", f"results/{CHOSEN}/dimensions.parquet"],
         [f"results/{CHOSEN}/detection.json"],
     ),
+    # On sky of another seed: 10 makes that test survey, and who judges after it finds it made.
+    "11_leaderboard": (
+        [*(f"results/{variant}/scores.parquet" for variant in VARIANTS), f"results/{CHOSEN}/detection.json"],
+        ["results/leaderboard.csv"],
+    ),
     "13_candidates": ([f"results/{CHOSEN}/scores.parquet"], ["results/candidates.csv"]),
 }
 
@@ -54,6 +60,8 @@ def parameters(notebook):
         "survey": str(Path(OWN_SURVEY).resolve()) if OWN_SURVEY else str(HERE / "survey"),
         "results": str(HERE / "results"),
     }
+    if "test_survey" in read_parameters(NOTEBOOKS / f"{notebook}.ipynb"):
+        places["test_survey"] = str(HERE / "test_survey")
     if notebook == "13_candidates":
         places["trained"] = places["results"]
     if notebook == "00_start_here":
