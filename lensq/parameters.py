@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from lensq.needs import NotMadeYetError, offer
+
 _KINDS = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 _NUMBER = r"(-?\d[\d_]*(?:\.\d+)?(?:e-?\d+)?)"
 _INJECTED = "# Parameters"  # the comment that papermill writes above values from its command line
@@ -153,7 +155,7 @@ def check_parameters(*, needs: Sequence[str] = ()) -> None:
 
     Raises:
         ValueError: a name is not declared, or a value has another type or lies outside its limits.
-        FileNotFoundError: something that it needs is not there; the message says how to make it.
+        NotMadeYetError: something that it needs is not there; the message says how to make it.
         RuntimeError: no cell that declares parameters has been run before.
     """
     from IPython import get_ipython
@@ -168,7 +170,10 @@ def check_parameters(*, needs: Sequence[str] = ()) -> None:
         parameter.check(values[name])
     for path in needs:
         if not Path(path).exists():
-            raise FileNotFoundError(_remedy(Path(path), values))
+            remedy, maker = _remedy(Path(path), values)
+            if maker and offer(path, maker):
+                remedy += "\nOr press the button above, which makes it with all that it rests on.\n"
+            raise NotMadeYetError(remedy)
 
 
 def _cells_run(sources: Sequence[str]) -> tuple[dict[str, Parameter], list[str]]:
@@ -208,21 +213,24 @@ _MADE_BY = {
 }
 
 
-def _remedy(path: Path, values: Mapping[str, object]) -> str:
-    """What is missing, which notebook makes it, and the line that runs it."""
+def _remedy(path: Path, values: Mapping[str, object]) -> tuple[str, str | None]:
+    """What is missing and the line that makes it; the notebook that does, if one does."""
     missing, maker = f"{path} is not there", _MADE_BY.get(path.name)
     if path == Path(str(values.get("survey", ""))):
         missing, maker = f"there is no survey in {path}", "00_start_here"
     elif path.name in ("scores.parquet", "model.pt"):
         variants = {file.stem[3:]: file.stem for file in sorted(Path.cwd().glob("0[2-8]_*.ipynb"))}
         if path.parent.name not in variants:
-            return f"{missing}: {path.parent.name} is no variant; there are {', '.join(variants) or 'none'}"
+            return (
+                f"{missing}: {path.parent.name} is no variant; there are {', '.join(variants) or 'none'}",
+                None,
+            )
         maker = variants[path.parent.name]
     if maker is None:
-        return f"{missing}; look at the path, or make it first"
+        return f"{missing}; look at the path, or make it first", None
     hand_on = ["survey", "results"] + (["variant"] if maker[:2] in ("09", "10") else [])
     options = " ".join(f'-p {name} "{values[name]}"' for name in hand_on if name in values)
     return (
         f"{missing}. Notebook {maker} makes it: open it and run it, or run this in a new cell here, and then "
         f"go on:\n\n    !mkdir -p ../_build; papermill {maker}.ipynb ../_build/{maker}.ipynb {options}\n"
-    )
+    ), maker
