@@ -4,11 +4,26 @@ Completeness here is conditional on what gets into the survey at all: the select
 before it has a selection function of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+
+from lensq.detection import Detector
+from lensq.metrics import threshold_at_fpr
+from lensq.wall import admit, labelled
+
+PROPERTIES = {
+    "separation": "separation (arcsec)",
+    "flux_ratio": "flux ratio",
+    "magnitude_i": "i of all images together (mag)",
+    "deflector_magnitude": "i of the deflector (mag)",
+    "contrast": "deflector fainter than the images by (mag)",
+    "seeing": "seeing (arcsec)",
+}
+"""What completeness is asked against: column of `lens_table`, and how it is written, with its unit."""
 
 
 def jeffreys_interval(found: np.ndarray, n: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -85,6 +100,25 @@ def completeness(
     )
 
 
+def by_property(groups: Mapping[str, tuple[pd.DataFrame, np.ndarray]], bins: int) -> dict[str, dict]:
+    """Completeness against each of `PROPERTIES`, for several groups of lenses or operating points.
+
+    Args:
+        groups: name to a table of `lens_table` and which of its rows are found.
+        bins: how many bins, each with as many lenses of the group.
+
+    Returns:
+        Label of the property to name of the group to table of `completeness`; empty if no group has lenses.
+    """
+    groups = {name: group for name, group in groups.items() if len(group[0])}
+    if not groups:
+        return {}
+    return {
+        label: {name: completeness(*group, column, bins) for name, group in groups.items()}
+        for column, label in PROPERTIES.items()
+    }
+
+
 def completeness_map(
     lenses: pd.DataFrame,
     found: np.ndarray,
@@ -123,6 +157,68 @@ def completeness_map(
     )
 
 
+def at_fpr(detector: Detector, selection: pd.DataFrame, fpr: float) -> Detector:
+    """The detector at another operating point: the threshold that so many of the selection normals pass.
+
+    Args:
+        detector: from `lensq.detection.choose_detector`.
+        selection: Scores table, rows of the selection split only.
+        fpr: share of the normals that is flagged at most.
+
+    Raises:
+        LeakageError: if a row is not of the selection split.
+        ValueError: if there are too few normals for this rate, see `lensq.metrics.threshold_at_fpr`.
+    """
+    admit(selection, "selection", purpose="at_fpr")
+    rows, positive = labelled(selection, detector.against)
+    return replace(detector, threshold=threshold_at_fpr(detector.score(rows), positive, fpr))
+
+
+def lens_table(scores: pd.DataFrame, truth: pd.DataFrame | None) -> pd.DataFrame:
+    """The lenses of a simulated survey with the properties that may decide whether they are found.
+
+    Args:
+        scores: Scores table.
+        truth: the survey's truth table; None where it has none.
+
+    Returns:
+        Its lenses' rows of `scores`, joined by name, with the columns of `PROPERTIES` and `images`
+        ("doubles" of two, "quads" of more). `contrast` is the deflector's magnitude less that of all images.
+        No rows without truth.
+    """
+    own = ["separation", "flux_ratio", "magnitude_i", "deflector_magnitude", "seeing", "n_images", "is_lens"]
+    if truth is None:
+        return scores.iloc[:0].assign(**dict.fromkeys(PROPERTIES, 0.0), images="")
+    rows = scores.drop(columns=own, errors="ignore").merge(truth[["name", *own]], on="name", validate="1:1")
+    rows = rows[rows["is_lens"]].reset_index(drop=True)
+    return rows.assign(
+        contrast=rows["deflector_magnitude"] - rows["magnitude_i"],
+        images=np.where(rows["n_images"] == 2, "doubles", "quads"),
+    )
+
+
+def overall(lenses: pd.DataFrame, operating_points: Mapping[str, Detector]) -> pd.DataFrame:
+    """Completeness of each operating point for all lenses, for doubles and for quads.
+
+    Args:
+        lenses: from `lens_table`.
+        operating_points: name to detector.
+
+    Returns:
+        One row an operating point and group: `operating_point`, `images`, `n`, `found`, `share`, `low`,
+        `high` (95%).
+    """
+    kinds = {"all": np.ones(len(lenses), bool)}
+    kinds |= {kind: (lenses["images"] == kind).to_numpy() for kind in ("doubles", "quads")}
+    rows = []
+    for name, detector in operating_points.items():
+        found = detector.flags(lenses)
+        for kind, here in kinds.items():
+            counts = _shares(np.array([found[here].sum()]), np.array([here.sum()]))
+            rows.append(pd.DataFrame({"operating_point": name, "images": kind, **counts}))
+    return pd.concat(rows, ignore_index=True)
+
+
 def share_by_class(table: pd.DataFrame, flagged: np.ndarray, by: str = "class") -> pd.DataFrame:
     """Share of flagged objects in each class: false positives by kind, or doubles and quads.
 
@@ -154,3 +250,32 @@ def least_complete(tables: dict[str, pd.DataFrame], below: float = 0.1) -> pd.Da
     parts = [t[(t["high"] < below) & (t["n"] > 0)].assign(property=name) for name, t in tables.items()]
     table = pd.concat(parts, ignore_index=True)
     return table[["property", *table.columns.drop("property")]]
+
+
+def blind_spots(curves: Mapping[str, Mapping[str, pd.DataFrame]], name: str, below: float = 0.1) -> str:
+    """Where one group of `by_property` has a completeness below a bar, as a phrase; neighbouring bins joined.
+
+    Args:
+        curves: from `by_property`.
+        name: of the group.
+        below: the bar, see `least_complete`.
+
+    Returns:
+        For instance "separation 0.50 to 0.85 arcsec; flux ratio 0.10 to 0.17"; "nowhere" if there is no such
+        bin, "unknown" if there are no curves.
+    """
+    if not curves:
+        return "unknown"
+    ranges: list[list] = []
+    for row in least_complete({label: groups[name] for label, groups in curves.items()}, below).to_dict(
+        "records"
+    ):
+        if ranges and ranges[-1][0] == row["property"] and ranges[-1][2] == row["lower"]:
+            ranges[-1][2] = row["upper"]
+        else:
+            ranges.append([row["property"], row["lower"], row["upper"]])
+    phrases = []
+    for label, low, high in ranges:
+        noun, _, unit = label.removesuffix(")").partition(" (")
+        phrases.append(f"{noun} {low:.2f} to {high:.2f} {unit}".strip())
+    return "; ".join(phrases) or "nowhere"

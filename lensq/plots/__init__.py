@@ -4,6 +4,7 @@ Normals and lenses have the same two colours everywhere, from a palette that col
 apart.
 """
 
+from lensq.plots.completeness import completeness_curves, completeness_map, share_by_class
 from lensq.plots.detection import (
     fdr_curves,
     metric_intervals,
@@ -32,10 +33,7 @@ from lensq.plots.latent import (
 from lensq.plots.style import COLOURS, SPLIT_COLOURS
 from lensq.plots.survey import (
     class_counts,
-    completeness_curves,
-    completeness_map,
     property_histograms,
-    share_by_class,
     sky_map,
 )
 
