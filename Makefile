@@ -19,7 +19,7 @@ RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONNOUSERSITE=1
 SNAKEMAKE = $(RUN) snakemake --snakefile Snakefile --directory $(BUILD) --cores $(CORES) --quiet rules host \
 	--rerun-incomplete --config profile=$(PROFILE) survey="$(abspath $(SURVEY))"
 
-.PHONY: help book test lab candidates bench lint clean
+.PHONY: help book test lab candidates sweep bench lint clean
 
 help: ## list what can be done
 	@echo "lensq: lensed quasars by variational autoencoders"
@@ -59,6 +59,11 @@ else
 endif
 	@$(RUN) jupyter nbconvert --to html --log-level ERROR "$(BUILD)/candidates.ipynb"
 	@echo "The ranked list: $(BUILD)/results/candidates.csv; to look at: file://$(abspath $(BUILD))/candidates.html"
+
+sweep: $(INSTALLED) ## train VARIANT=<name> at each point of GRID="latent=8,16 seed=0,1" and compare
+	@mkdir -p $(BUILD)
+	@$(SNAKEMAKE) $(if $(VARIANT),variant=$(VARIANT)) $(if $(GRID),grid="$(GRID)") -- sweep
+	@echo "The runs, compared: file://$(abspath $(BUILD))/sweep/"
 
 bench: $(INSTALLED) ## run the benchmarks: one ratio a claim
 	@for claim in benchmarks/*.py; do echo "== $$claim"; $(RUN) python $$claim; done

@@ -118,3 +118,6 @@ for notebook, (needs, makes) in STUDY.items():
         shell:
             "papermill {input.nb:q} {log.nb:q} --cwd {NOTEBOOKS:q} --log-level ERROR -y {params.yaml:q}"
             " && cp {log.nb:q} {output.nb:q}"
+
+
+include: "sweep.smk"

@@ -46,18 +46,23 @@ class Parameter:
     default: object
     help: str
 
-    @property
-    def limits(self) -> tuple[float, float, bool] | None:
-        """Lowest and highest value of a number and whether the lowest is allowed; None if none are stated."""
+    def _stated(self) -> tuple[str, float, float, bool] | None:
+        """The words that state limits, the lowest and highest value, and whether the lowest is allowed."""
         if self.kind not in (int, float):
             return None
         if found := re.search(rf"{_NUMBER} to {_NUMBER}", self.help):
-            return float(found[1]), float(found[2]), True
+            return found[0], float(found[1]), float(found[2]), True
         if found := re.search(rf"{_NUMBER} or more", self.help):
-            return float(found[1]), math.inf, True
+            return found[0], float(found[1]), math.inf, True
         if found := re.search(rf"above {_NUMBER}", self.help):
-            return float(found[1]), math.inf, False
+            return found[0], float(found[1]), math.inf, False
         return None
+
+    @property
+    def limits(self) -> tuple[float, float, bool] | None:
+        """Lowest and highest value of a number and whether the lowest is allowed; None if none are stated."""
+        stated = self._stated()
+        return stated[1:] if stated else None
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -70,16 +75,16 @@ class Parameter:
         """Hold a value to the type and the limits that are declared.
 
         Raises:
-            ValueError: it has another type, or lies outside; the message has name, value, limits and help.
+            ValueError: it has another type, or lies outside; the message has name, value and limits.
         """
         allowed = (int, float) if self.kind is float else self.kind
         expected = ""
         if not isinstance(value, allowed) or (isinstance(value, bool) and self.kind is not bool):
             expected = f"{self.kind.__name__}, such as {self.default!r}"
-        elif self.limits:
-            low, high, closed = self.limits
+        elif stated := self._stated():
+            words, low, high, closed = stated
             if not (low <= value if closed else low < value) or not value <= high or math.isinf(value):
-                expected = self.help
+                expected = words
         elif self.choices:
             foreign = set(value if self.kind is list else [value]) - set(self.choices)
             if foreign:

@@ -6,6 +6,7 @@ apart.
 
 from lensq.plots.completeness import completeness_curves, completeness_map, share_by_class
 from lensq.plots.detection import (
+    fault_effects,
     fdr_curves,
     metric_intervals,
     precision_against_prevalence,
@@ -36,6 +37,7 @@ from lensq.plots.survey import (
     property_histograms,
     sky_map,
 )
+from lensq.plots.sweep import sweep_lines
 
 __all__ = [
     "COLOURS",
@@ -47,6 +49,7 @@ __all__ = [
     "completeness_map",
     "dimension_histograms",
     "dimension_rows",
+    "fault_effects",
     "fdr_curves",
     "gallery",
     "kl_by_rank",
@@ -63,6 +66,7 @@ __all__ = [
     "sky_map",
     "stability_rows",
     "stretch",
+    "sweep_lines",
     "threshold_panels",
     "training_curves",
 ]
