@@ -51,6 +51,10 @@ STUDY = {
         ["results/leaderboard.csv"],
     ),
     "13_candidates": ([f"results/{CHOSEN}/scores.parquet"], ["results/candidates.csv"]),
+    "14_selection_function": (
+        [f"results/{CHOSEN}/detection.json", "results/leaderboard.csv"],
+        [f"results/{CHOSEN}/completeness.csv"],
+    ),
 }
 
 

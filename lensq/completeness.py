@@ -15,6 +15,8 @@ from lensq.detection import Detector
 from lensq.metrics import threshold_at_fpr
 from lensq.wall import admit, labelled
 
+_FEWEST = 10  # normals that must pass a threshold for it to be more than a guess
+
 PROPERTIES = {
     "separation": "separation (arcsec)",
     "flux_ratio": "flux ratio",
@@ -163,14 +165,16 @@ def at_fpr(detector: Detector, selection: pd.DataFrame, fpr: float) -> Detector:
     Args:
         detector: from `lensq.detection.choose_detector`.
         selection: Scores table, rows of the selection split only.
-        fpr: share of the normals that is flagged at most.
+        fpr: share of the normals that is flagged at most. A threshold that fewer than ten normals pass is a
+            guess: where that is less than ten normals, it is ten.
 
     Raises:
         LeakageError: if a row is not of the selection split.
-        ValueError: if there are too few normals for this rate, see `lensq.metrics.threshold_at_fpr`.
+        ValueError: if there are fewer than ten normals.
     """
     admit(selection, "selection", purpose="at_fpr")
     rows, positive = labelled(selection, detector.against)
+    fpr = max(fpr, _FEWEST / np.count_nonzero(~positive))
     return replace(detector, threshold=threshold_at_fpr(detector.score(rows), positive, fpr))
 
 

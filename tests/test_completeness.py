@@ -6,12 +6,20 @@ import pytest
 from scipy import stats
 
 from lensq.completeness import (
+    PROPERTIES,
+    at_fpr,
+    blind_spots,
+    by_property,
     completeness,
     completeness_map,
     jeffreys_interval,
     least_complete,
+    lens_table,
+    overall,
     share_by_class,
 )
+from lensq.detection import Detector
+from lensq.wall import LeakageError
 
 
 @pytest.fixture
@@ -97,3 +105,96 @@ def test_bad_input_is_named(lenses):
         completeness(lenses, np.zeros(3, bool), "separation")
     with pytest.raises(ValueError, match="no finite value"):
         completeness(lenses.assign(separation=np.nan), np.zeros(2000, bool), "separation")
+
+
+def scored(n=1000, split="selection", seed=4):
+    """A Scores table of n objects, every fifth a lens, with a score that both classes share."""
+    score = np.random.default_rng(seed).normal(size=n)
+    return pd.DataFrame(
+        {"name": [f"o{i}" for i in range(n)], "split": split, "is_lens": np.arange(n) % 5 == 0, "s": score}
+    )
+
+
+def truth_of(scores):
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame({name: rng.uniform(1, 2, len(scores)) for name in PROPERTIES if name != "contrast"})
+    table = table.assign(
+        name=scores["name"].to_numpy(),
+        is_lens=scores["is_lens"].to_numpy(),
+        n_images=np.where(np.arange(len(scores)) % 15 == 0, 4, 2),
+    )
+    return table[::-1]
+
+
+DETECTOR = Detector("s", "s", threshold=0.5, against="is_lens")
+
+
+def test_the_strict_point_flags_the_share_it_is_asked_for():
+    scores = scored()
+    strict = at_fpr(DETECTOR, scores, 0.05)
+    assert strict.flags(scores[~scores["is_lens"]]).sum() == 40
+    assert (strict.name, strict.statistic, strict.direction) == ("s", "s", 1)
+    asked_too_much = at_fpr(DETECTOR, scores, 0.005)
+    assert asked_too_much.flags(scores[~scores["is_lens"]]).sum() == 10
+
+
+def test_the_strict_point_is_never_chosen_on_what_it_is_judged_on():
+    with pytest.raises(LeakageError, match="at_fpr"):
+        at_fpr(DETECTOR, scored(split="test"), 0.05)
+
+
+def test_lenses_get_their_own_properties_by_name():
+    scores = scored()
+    truth = truth_of(scores)
+    lenses = lens_table(scores, truth)
+    assert len(lenses) == 200
+    known = truth.set_index("name").loc[lenses["name"]]
+    assert (lenses["separation"].to_numpy() == known["separation"].to_numpy()).all()
+    assert (
+        lenses["contrast"].to_numpy() == (known["deflector_magnitude"] - known["magnitude_i"]).to_numpy()
+    ).all()
+    assert (lenses["images"] == "quads").sum() == 67
+    assert lenses["s"].tolist() == scores.loc[scores["is_lens"], "s"].tolist()
+
+
+def test_doubles_and_quads_add_up():
+    lenses = lens_table(scored(), truth_of(scored()))
+    table = overall(lenses, {"loose": DETECTOR, "strict": Detector("s", "s", threshold=1.5)})
+    assert table["operating_point"].tolist() == ["loose"] * 3 + ["strict"] * 3
+    assert table["images"].tolist() == ["all", "doubles", "quads"] * 2
+    for _, part in table.groupby("operating_point"):
+        assert (part[["n", "found"]].iloc[0] == part[["n", "found"]].iloc[1:].sum()).all()
+    assert table["found"].iloc[0] == (lenses["s"] >= 0.5).sum()
+    assert table["found"].iloc[3] == (lenses["s"] >= 1.5).sum()
+
+
+def test_curves_of_every_property_count_every_lens():
+    lenses = lens_table(scored(), truth_of(scored()))
+    groups = {kind: (part, DETECTOR.flags(part)) for kind, part in lenses.groupby("images")}
+    curves = by_property(groups, 4)
+    assert list(curves) == list(PROPERTIES.values())
+    for tables in curves.values():
+        assert {name: table["n"].sum() for name, table in tables.items()} == {"doubles": 133, "quads": 67}
+        assert all(len(table) == 4 for table in tables.values())
+
+
+def test_a_survey_without_truth_has_no_lenses_to_ask_about():
+    none = lens_table(scored(), None)
+    table = overall(none, {"loose": DETECTOR})
+    assert table["n"].tolist() == [0, 0, 0]
+    assert table["share"].isna().all()
+    assert by_property({"loose": (none, DETECTOR.flags(none))}, 4) == {}
+    assert blind_spots({}, "loose") == "unknown"
+
+
+def test_blind_spots_join_neighbouring_bins():
+    lenses = pd.DataFrame({"separation": np.repeat([0.6, 1.1, 1.6, 2.1], 200), "flux_ratio": 0.5})
+    found = np.repeat([False, False, True, False], 200)
+    edges = [0.5, 1.0, 1.5, 2.0, 2.5]
+    curves = {
+        "separation (arcsec)": {"a": completeness(lenses, found, "separation", edges)},
+        "flux ratio": {"a": completeness(lenses, found, "flux_ratio", [0, 1])},
+    }
+    assert blind_spots(curves, "a") == "separation 0.50 to 1.50 arcsec; separation 2.00 to 2.50 arcsec"
+    assert blind_spots(curves, "a", 0.5).endswith("; flux ratio 0.00 to 1.00")
+    assert blind_spots({"flux ratio": curves["flux ratio"]}, "a") == "nowhere"
