@@ -2,16 +2,11 @@
 
 import json
 import re
-import tomllib
-from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
 from conftest import ROOT, snakemake
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from lensq.study import read_profile, rooms_of
 
@@ -141,34 +136,3 @@ def test_every_notebook_ran_with_its_profile(study):
 def test_the_numbers_of_the_survey_add_up(study):
     counts = json.loads((study / "results/survey.json").read_text())
     assert counts["usable"] + counts["quarantined"] == counts["listed"]
-
-
-CONDA_NAMES = {"pytorch-cpu": "torch", "snakemake-minimal": "snakemake", "matplotlib-base": "matplotlib"}
-
-
-def test_environment_and_project_name_the_same_packages():
-    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    from_pip = next(entry["pip"] for entry in listed if isinstance(entry, dict))
-    conda = [
-        Requirement(entry)
-        for entry in listed
-        if isinstance(entry, str) and entry[:6] not in ("pip", "python")
-    ]
-    conda = [r for r in conda if r.name not in ("python", "pip")]
-    there = {CONDA_NAMES.get(r.name, r.name): r.specifier for r in conda}
-    there |= {Requirement(entry).name: Requirement(entry).specifier for entry in from_pip if entry != "-e ."}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["book"]]
-    assert there == {r.name: r.specifier for r in map(Requirement, wanted)}
-
-
-def test_constraints_pin_what_is_installed():
-    pins = (ROOT / "constraints.txt").read_text().splitlines()
-    pinned = {
-        canonicalize_name(r.name): r.specifier
-        for r in map(Requirement, [line for line in pins if line[:1] not in ("", "#")])
-    }
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    for requirement in map(Requirement, [*project["dependencies"], *extras["book"], *extras["test"]]):
-        assert pinned[canonicalize_name(requirement.name)].contains(version(requirement.name)), requirement
