@@ -50,6 +50,10 @@ STUDY = {
         [*(f"results/{variant}/scores.parquet" for variant in VARIANTS), f"results/{CHOSEN}/detection.json"],
         ["results/leaderboard.csv"],
     ),
+    "12_leakage_audit": (
+        [f"results/{CHOSEN}/scores.parquet", "results/SEMISUP_GMVAE/scores.parquet"],
+        ["results/faults.csv"],
+    ),
     "13_candidates": ([f"results/{CHOSEN}/scores.parquet"], ["results/candidates.csv"]),
     "14_selection_function": (
         [f"results/{CHOSEN}/detection.json", "results/leaderboard.csv"],

@@ -214,3 +214,28 @@ def fdr_curves(study: pd.DataFrame) -> Figure:
         axis.set_xlabel("nominal false discovery rate (FDR)")
     shared_legend(figure, left, columns=3)
     return figure
+
+
+@styled
+def fault_effects(table: pd.DataFrame, metrics: Sequence[str] = ("AP", "AUROC")) -> Figure:
+    """What each fault does: a number without it and with it, and the interval of the difference.
+
+    Args:
+        table: tables of `lensq.faults.effect`, one below the other; index `fault`, `metric`.
+        metrics: a panel each.
+    """
+    faults = list(dict.fromkeys(table.index.get_level_values("fault")))
+    place = np.arange(len(faults))[::-1]
+    figure, axes = panels(len(metrics), len(metrics), 0.9 + 0.27 * len(faults), sharey=True)
+    for axis, metric in zip(axes, metrics, strict=True):
+        part = table.xs(metric, level="metric").loc[faults]
+        low, high = part["without"] + part["low"], part["without"] + part["high"]
+        axis.hlines(place, low, high, color=LENS, linewidth=1.6)
+        axis.plot(part["without"], place, "o", color=NORMAL, markersize=4.5, label="without the fault")
+        axis.plot(part["with"], place, "D", color=LENS, markersize=4.5, label="with it")
+        axis.set_xlabel(_METRICS[metric])
+        axis.locator_params(axis="x", nbins=5)
+    axes[0].set_yticks(place, [readable(name) for name in faults])
+    axes[0].set_ylim(-0.6, len(faults) - 0.4)
+    shared_legend(figure, axes[0])
+    return figure
