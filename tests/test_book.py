@@ -102,6 +102,65 @@ def test_architecture_names_every_room():
     assert rooms <= named, f"not on the page: {sorted(rooms - named)}"
 
 
+def test_the_address_of_the_repository_stands_in_one_place():
+    """The pages take it from _config.yml; what is read outside the book has to agree with it."""
+    address = CONFIG["repository"]["url"]
+    short = address.removeprefix("https://")
+    name = short.removeprefix("github.com/")
+    assert not [page.name for page in [*PROSE, *NOTEBOOKS] if name in page.read_text()]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["repository-code"] == address
+    linked = re.findall(r"mybinder\.org/v2/gh/([\w.-]+/[\w.-]+)/", (ROOT / "README.md").read_text())
+    assert linked == [name] * len(linked) != []
+
+
+EXAMPLE = (BOOK / "adding_a_variant.md").read_text()
+
+
+def test_a_variant_is_added_in_under_forty_lines(tmp_path, monkeypatch):
+    """The code of the page, run as it stands on a toy survey; only epochs and sizes are cut short."""
+    import torch
+
+    import lensq
+    from lensq.models import MODELS
+    from lensq.objectives import OBJECTIVES, Elbo
+
+    composition, objective, use = re.findall(r"```python\n(.*?)```", EXAMPLE, re.DOTALL)
+    assert len([line for line in objective.splitlines() if line.strip()]) < 40
+    monkeypatch.chdir(tmp_path)
+    for table in (MODELS, OBJECTIVES):
+        for name in ("CONV5_BETATC_VAE", "CAPACITY_VAE", "capacity"):
+            monkeypatch.delitem(table, name, raising=False)
+    lensq.simulate_survey(tmp_path / "_build/survey", 120, seed=3, progress=False)
+    whole = lensq.fit
+
+    def short(survey, variant, **options):
+        return whole(
+            survey, variant, **options | {"epochs": 1, "width": 4, "max_images": 32, "batch_size": 16}
+        )
+
+    monkeypatch.setattr(lensq, "fit", short, raising=False)
+    try:
+        page: dict = {}
+        for block in (composition, objective, use):
+            exec(block, page)
+        assert page["model"].settings["config"]["options"]["capacity"] == 10.0
+        assert (tmp_path / page["folder"] / "scores.parquet").is_file()
+        assert MODELS["CONV5_BETATC_VAE"].config().options["beta"] == 4.0
+
+        # At capacity 0 the objective is the evidence lower bound: a KL divergence is its own modulus.
+        terms = {"reconstruction": torch.tensor([3.0, 5.0]), "kl": torch.tensor([[1.0, 0.5], [2.0, 0.25]])}
+        step = {"step": 7, "dataset_size": 10}
+        options = page["CapacityOptions"](capacity=0.0, beta=2.0)
+        held = page["Capacity"](4, 2, options).loss(terms, **step)[0]
+        assert held == Elbo(4, 2, options).loss(terms, **step)[0]
+        away = page["Capacity"](4, 2, page["CapacityOptions"](capacity=10.0)).loss(terms, **step)[0]
+        assert away == 4.0 + (10.0 - 1.875)
+    finally:
+        for name in ("CONV5_BETATC_VAE", "CAPACITY_VAE"):
+            MODELS.pop(name, None)
+        OBJECTIVES.pop("capacity", None)
+
+
 def test_no_page_names_this_machine():
     """Paths of a developer's machine and package hosts have no place in a published page."""
     machine = re.compile(r"/(root|home|work)/|file://|localhost|127\.0\.0\.1|/usr/local/")
@@ -194,3 +253,12 @@ def test_building_by_hand_before_the_notebooks_ran_gives_one_message(tmp_path):
     assert all(file.name in build.stderr for file in NOTEBOOKS)
     assert "WARNING" not in build.stdout + build.stderr
     assert "Traceback" not in build.stdout + build.stderr
+
+
+def test_the_workflow_that_publishes_is_official_pinned_and_without_secrets():
+    text = (ROOT / ".github/workflows/book.yml").read_text()
+    jobs = yaml.safe_load(text)["jobs"]
+    used = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
+    assert [use for use in used if not re.fullmatch(r"actions/[\w-]+@v\d+\.\d+\.\d+", use)] == []
+    assert "secrets" not in text
+    assert any("make book" in step.get("run", "") for step in jobs["build"]["steps"])

@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[1]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
 NOTEBOOKS = [page for page in PAGES if page.startswith("notebooks/")]
-BINDER = "https://mybinder.org/v2/gh/lensq/lensq/main?urlpath=lab/tree/"
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
+REPOSITORY = CONFIG["repository"]["url"].removeprefix("https://github.com/")
+BINDER = f"https://mybinder.org/v2/gh/{REPOSITORY}/{CONFIG['repository']['branch']}?urlpath=lab/tree/"
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]

@@ -1,4 +1,4 @@
-"""What the book needs of Sphinx beyond Jupyter Book: a guard and a figure.
+"""What the book needs of Sphinx beyond Jupyter Book: a guard, a figure, and the repository's address.
 
 The guard stops a build on notebooks that have not been run, with one message in place of a page of
 warnings about missing numbers. The directive `notebook-figure` shows a figure of an executed notebook on
@@ -9,6 +9,9 @@ another page, under a number and perhaps a caption of its own:
 
     A caption in place of the notebook's.
     :::
+
+The roles {binder}`notebooks/a.ipynb` and {repository}`text` link to a file on Binder and to the repository,
+whose address stands in `_config.yml` alone.
 """
 
 import hashlib
@@ -21,7 +24,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 
 def _code_cells(notebook: Path) -> list[dict]:
@@ -103,8 +106,40 @@ class NotebookFigure(SphinxDirective):
         return "/" + Path(os.path.relpath(file, self.env.srcdir)).as_posix()
 
 
+def binder_link(options: dict, path: str = "") -> str:
+    """Where Binder opens a file of the repository in JupyterLab.
+
+    Args:
+        options: the theme's options, as Jupyter Book fills them from `_config.yml`.
+        path: the file, seen from the repository's root.
+    """
+    name = options["repository_url"].removeprefix("https://github.com/")
+    hub = options["launch_buttons"]["binderhub_url"]
+    return f"{hub}/v2/gh/{name}/{options['repository_branch']}?urlpath=lab/tree/{path}"
+
+
+class BinderRole(SphinxRole):
+    """A file's address on Binder, as a link."""
+
+    def run(self) -> tuple[list[nodes.Node], list]:
+        """Return the link."""
+        url = binder_link(self.config.html_theme_options, self.text)
+        return [nodes.reference(self.rawtext, url, refuri=url)], []
+
+
+class RepositoryRole(SphinxRole):
+    """Some words, as a link to the repository."""
+
+    def run(self) -> tuple[list[nodes.Node], list]:
+        """Return the link."""
+        url = self.config.html_theme_options["repository_url"]
+        return [nodes.reference(self.rawtext, self.text, refuri=url)], []
+
+
 def setup(app: Sphinx) -> dict[str, object]:
-    """Register both with Sphinx."""
+    """Register all of it with Sphinx."""
     app.connect("env-before-read-docs", stop_unless_run)
     app.add_directive("notebook-figure", NotebookFigure)
+    app.add_role("binder", BinderRole())
+    app.add_role("repository", RepositoryRole())
     return {"parallel_read_safe": True, "parallel_write_safe": True}
