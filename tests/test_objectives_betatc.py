@@ -137,6 +137,29 @@ def test_density_estimates_against_full_enumeration_of_200_objects(sampling, bat
     torch.testing.assert_close(torch.stack(estimates).mean(0), expected, rtol=tolerance, atol=0)
 
 
+@pytest.mark.parametrize("dimensions", [2, 4])
+@pytest.mark.parametrize("sampling", ["stratified", "weighted"])
+@pytest.mark.parametrize(("batch", "tolerance"), [(50, 0.1), (100, 0.04), (150, 0.02)])
+def test_each_term_against_full_enumeration_of_200_objects(dimensions, sampling, batch, tolerance):
+    """No term alone may be off: their sum would not show it. What is left of each falls with the batch."""
+    objects, c = 200, covariance(dimensions, 0.6)
+    mu, logvar = posteriors(objects, c)
+    z = sampled(mu, logvar)
+    even = torch.full((1, objects), -math.log(objects))
+    exact = torch.stack(
+        [p.mean() for p in decompose(z, mu, logvar, *aggregate_posterior(z, mu, logvar, even))]
+    )
+    found = averages(z, mu, logvar, batch, objects, sampling, batches=400)
+    if (
+        sampling == "weighted"
+    ):  # the object itself counts objects / batch times too much, the density 1 / objects
+        self_weight = torch.full((objects, objects), (batch - 1) / (objects - 1)).fill_diagonal_(1.0).double()
+        expected = (self_weight / (batch * objects)).log()
+        parts = decompose(z, mu, logvar, *aggregate_posterior(z, mu, logvar, expected))
+        exact = torch.stack([p.mean() for p in parts])
+    torch.testing.assert_close(found, exact, atol=tolerance, rtol=0)
+
+
 @pytest.mark.parametrize("sampling", ["stratified", "weighted"])
 def test_full_batch_is_the_enumeration(sampling):
     mu, logvar = posteriors(200, covariance(4, 0.6))
