@@ -89,7 +89,8 @@ class NotebookFigure(SphinxDirective):
             png, alt, caption = find_figure(Path(file), name)
         except (OSError, ValueError) as error:
             raise self.error(str(error)) from error
-        figure = nodes.figure("", nodes.image(uri=self._stored(png), alt=self.options.get("alt", alt)))
+        image = nodes.image(uri=self._stored(png), alt=self.options.get("alt", alt))
+        figure = nodes.figure("", image, classes=["plot"])
         self.set_source_info(figure)
         self.add_name(figure)
         text = nodes.Element()
