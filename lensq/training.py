@@ -34,7 +34,8 @@ class Model:
         preprocessing: Turns flux into what the network sees.
         history: One row an epoch: `epoch`, `seconds`, `learning_rate`, then each term of the loss as
             `train_<term>` and `validation_<term>` (the latter with the objective at its final weights).
-        settings: What the model was trained with; `settings["uses_labels"]` tells if labels were seen.
+        settings: What the model was trained with; `settings["uses_labels"]` tells if labels were seen,
+            `settings["labels_told"]` how many.
         survey_fingerprint: Fingerprint of the survey that it was trained on.
         fingerprint: Hexadecimal hash of weights and settings.
     """
@@ -274,6 +275,7 @@ def fit(
     if vae.uses_labels:
         told = reveal_labels(survey.labels[rows], labelled_fraction, keyed_generator(seed, "labelled"))
     anomaly = survey.labels[rows] == 1 if train_on == "balanced" else None
+    seen = told if vae.uses_labels else survey.labels[rows] if train_on != "all" else np.empty(0)
     settings = {
         "variant": variant,
         "config": config.to_dict(),
@@ -289,6 +291,7 @@ def fit(
         "train_on": train_on,
         "labelled_fraction": labelled_fraction,
         "uses_labels": train_on != "all" or vae.uses_labels,
+        "labels_told": int((seen >= 0).sum()),
         "max_images": max_images,
         "precision": ("bf16" if bf16_pays(survey.size) else "fp32") if precision == "auto" else precision,
         "devices": devices,
