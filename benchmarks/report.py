@@ -7,7 +7,10 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
+try:
+    import torch
+except ImportError:  # `engines.py` may run in an environment of its own
+    torch = None
 
 
 def options(description: str) -> argparse.ArgumentParser:
@@ -23,14 +26,14 @@ def machine() -> dict[str, object]:
     """Cores, memory, load and software, without the names of anything but a GPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
     return {
         "cores": cores,
         "memory_gb": round(memory / 1e9),
         "load": round(os.getloadavg()[0], 1),
         "gpu": gpu,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": torch and torch.__version__,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -280,6 +281,7 @@ def score(
     *,
     out: str | Path | None = None,
     splits: str | Sequence[str] | None = None,
+    rows: np.ndarray | None = None,
     symmetries: bool = False,
     batch_size: int | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
@@ -296,6 +298,7 @@ def score(
         out: Parquet file to write, row group by row group, so that memory does not grow with the survey; it
             appears under its name when it is whole. None returns a DataFrame.
         splits: Split or splits to score, as `Survey.rows` takes them; None scores all.
+        rows: (n,) rows of the survey to score, in place of splits.
         symmetries: Average all but `cluster` over the eight symmetries of the square (eight times the cost);
             `cluster` is then the most probable component of the averaged probabilities.
         batch_size: Objects at a time; changes speed alone. None takes 64 on a CPU, whose caches larger ones
@@ -314,11 +317,12 @@ def score(
             split is empty, or an argument is out of range.
     """
     scorer = _Scorer(model, survey, symmetries, precision, device)
-    rows = (
-        np.arange(len(survey))
-        if splits is None
-        else survey.rows(*([splits] if isinstance(splits, str) else splits))
-    )
+    if rows is not None and splits is not None:
+        raise ValueError("splits and rows: give one or the other")
+    if splits is not None:
+        rows = survey.rows(*([splits] if isinstance(splits, str) else splits))
+    elif rows is None:
+        rows = np.arange(len(survey))
     if not len(rows):
         raise ValueError(f"splits={splits!r}: the survey {survey.folder} has no object there")
     about = {
@@ -339,7 +343,7 @@ def score(
 
 def _write(path: Path, tables: Iterable[pa.Table], about: dict[str, str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     writer = None
     try:
         for table in tables:

@@ -1,0 +1,175 @@
+"""Scoring by the workers of a cluster: every row once, whatever becomes of a worker."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import cutouts
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from dask.distributed import Client, LocalCluster
+
+import lensq
+from lensq import shards
+from lensq.batches import Batches
+from lensq.images import Preprocessing
+from lensq.models import MODELS, VAE
+from lensq.scoring import score
+from lensq.shards import MANIFEST, plan_shards, score_shards
+from lensq.training import Model
+
+SIZE = 32
+COMMON = ["name", "ra", "dec", "split", "label", "graded"]
+
+
+def write_survey(folder: Path, n: int, first: int) -> Path:
+    """A folder of n cutouts without lists."""
+    for i in range(first, first + n):
+        name = f"J{i // 60 % 24:02}{i % 60:02}00.00+{i % 50:02}0000.0_HSC-I_img.fits"
+        cutouts.write(folder / "fits_data" / name, cutouts.pixels(SIZE, seed=i))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def surveys(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("surveys")
+    return [write_survey(folder / "north", 130, 0), write_survey(folder / "south", 70, 130)]
+
+
+@pytest.fixture(scope="module")
+def model(surveys, tmp_path_factory) -> Path:
+    """An untrained model, whose scores tell images apart well enough."""
+    survey = lensq.read_survey(surveys[0], size=SIZE, progress=False)
+    vae = VAE(MODELS["BetaTC_VAE"].config(size=SIZE, width=4, latent=3, reference_size=64))
+    batches = Batches(survey, np.arange(64), Preprocessing(), 32)
+    vae.prepare((x, mask) for x, mask, _ in batches)
+    vae.eval().finish((x, mask) for x, mask, _ in batches)
+    made = Model(vae, Preprocessing(), pd.DataFrame(), {"resized": False}, survey.fingerprint)
+    return made.save(tmp_path_factory.mktemp("model") / "model.pt")
+
+
+@pytest.fixture(scope="module")
+def whole(model, surveys) -> pd.DataFrame:
+    """The scores as one process makes them."""
+    loaded = lensq.load_model(model)
+    tables = [
+        score(loaded, lensq.read_survey(survey, size=SIZE, progress=False), progress=False)
+        for survey in surveys
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Workers that are threads of this process."""
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0") as client:
+        yield client
+
+
+def assert_each_row_once(out: Path, whole: pd.DataFrame) -> None:
+    table = pd.read_parquet(out)
+    assert table["name"].is_unique
+    assert list(table["name"]) == list(whole["name"])
+    numbers = table.columns.difference(COMMON)
+    off = (table[numbers] - whole[numbers]).abs() / whole[numbers].std().clip(lower=1e-6)
+    assert off.max().max() < 1e-4
+
+
+def die_once(marker: str) -> None:
+    """On a worker: let the first of all workers that has written half of a part be killed by the system."""
+    write = shards.score
+
+    def score_and_die(*arguments, out, rows, **options):
+        if not Path(marker).exists():
+            Path(marker).touch()
+            half = out.with_name(f"{out.name}.half.partial")
+            write(*arguments, out=half, rows=rows[: len(rows) // 2], **options)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(*arguments, out=out, rows=rows, **options)
+
+    shards.score = score_and_die
+
+
+def test_a_worker_killed_half_way_through_a_part_costs_nothing(model, surveys, whole, tmp_path):
+    marker, out = tmp_path / "killed", tmp_path / "scores"
+    with (
+        LocalCluster(2, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster,
+        Client(cluster) as client,
+    ):
+        before = {worker["pid"] for worker in client.run(lambda: {"pid": os.getpid()}).values()}
+        client.run(die_once, str(marker))
+        score_shards(model, surveys, out, client=client, shard_rows=25, progress=False)
+        client.wait_for_workers(2)
+        after = {worker["pid"] for worker in client.run(lambda: {"pid": os.getpid()}).values()}
+    assert marker.exists()
+    assert len(before) == len(after) == 2
+    assert len(before & after) == 1  # one of the two was killed, and replaced
+    assert len(list(out.glob("part-*.parquet"))) == 6 + 3
+    assert sorted(path.name for path in out.iterdir())[0] == MANIFEST
+    assert not list(out.glob("*.partial"))
+    assert_each_row_once(out, whole)
+
+
+def test_only_what_is_missing_is_made_again(model, surveys, whole, client, tmp_path):
+    score_shards(model, surveys, tmp_path, client=client, shard_rows=40, progress=False)
+    parts = sorted(tmp_path.glob("part-*"))
+    manifest = (tmp_path / MANIFEST).read_text()
+    kept = {path: path.stat().st_mtime_ns for path in parts}
+    parts[1].unlink()
+    parts[2].write_bytes(parts[2].read_bytes()[:-100])
+    shutil.copy(parts[4], parts[3])  # whole, but of another survey's length
+    score_shards(model, surveys, tmp_path, client=client, shard_rows=40, progress=False)
+    again = {path for path in parts if path.stat().st_mtime_ns != kept[path]}
+    assert again == set(parts[1:4])
+    assert (tmp_path / MANIFEST).read_text() == manifest
+    assert_each_row_once(tmp_path, whole)
+
+
+def test_a_folder_holds_one_set_of_scores(model, surveys, client, tmp_path):
+    score_shards(model, surveys[1:], tmp_path, client=client, progress=False)
+    with pytest.raises(ValueError, match=r"another job\): take another folder"):
+        score_shards(model, surveys[1:], tmp_path, client=client, symmetries=True, progress=False)
+    with pytest.raises(ValueError, match=r"another shards\)"):
+        score_shards(model, surveys, tmp_path, client=client, progress=False)
+    with pytest.raises(ValueError, match="south is named twice"):
+        score_shards(model, [surveys[1], surveys[1]], tmp_path, client=client, progress=False)
+    with pytest.raises(ValueError, match="shard_rows=0"):
+        score_shards(model, surveys, tmp_path, client=client, shard_rows=0, progress=False)
+
+
+def test_a_survey_that_fails_is_named_and_the_rest_is_kept(model, surveys, whole, client, tmp_path):
+    empty = tmp_path / "west"
+    empty.mkdir()
+    with pytest.raises(RuntimeError, match=r"1 of 2 failed to open, .*west with FileNotFoundError"):
+        score_shards(model, [surveys[0], empty], tmp_path / "out", client=client, progress=False)
+
+
+def test_a_survey_that_changed_after_the_manifest_is_refused(model, surveys, client, tmp_path):
+    job = shards.Job(str(model), lensq.load_model(model).fingerprint, False, "fp32")
+    shard = shards.Shard("part-000000.parquet", str(surveys[0]), "another", 0, 10)
+    with pytest.raises(ValueError, match=r"north has changed"):
+        shards._score_shard(job, shard, str(tmp_path))
+
+
+def test_shards_hold_each_row_once():
+    surveys = {"a": (100, "f"), "b": (1, "g"), "c": (7, "h")}
+    planned = plan_shards(surveys, 30)
+    assert len({shard.part for shard in planned}) == len(planned)
+    for folder, (objects, fingerprint) in surveys.items():
+        own = [shard for shard in planned if shard.survey == folder]
+        rows = [row for shard in own for row in range(shard.first, shard.last)]
+        assert rows == list(range(objects))
+        assert {shard.fingerprint for shard in own} == {fingerprint}
+        assert max(shard.last - shard.first for shard in own) <= 30
+
+
+def test_the_command_line_scores_on_processes_of_this_machine(model, surveys, whole, tmp_path, capsys):
+    shards.main(["--model", str(model), "--out", str(tmp_path), "--workers", "1", *map(str, surveys)])
+    assert "200 objects" in capsys.readouterr().out
+    assert_each_row_once(tmp_path, whole)
+    assert pq.read_schema(tmp_path / "part-000000.parquet").field("knn").metadata[b"description"]
+    assert len(json.loads((tmp_path / MANIFEST).read_text())["shards"]) == 2
