@@ -114,8 +114,8 @@ class Pool:
 
     Each column is mapped onto a normal distribution by its ranks in the pool, labelled or not, so that a
     handful of labels suffices and no outlier weighs more than its rank. Who labels the most anomalous objects
-    never sees an ordinary one; so a thousand objects without a label, drawn at random, stand for "not" with the
-    weight of 50 labels. Lenses among them are rare.
+    never sees an ordinary one; so a thousand objects without a label, drawn at random, stand for "not" with
+    the weight of 50 labels. Lenses among them are rare.
 
     Attributes:
         scores: the table.
@@ -267,9 +267,9 @@ def label_budget(
     """How many labels buy how much average precision, on objects that were neither labelled nor chosen from.
 
     Somebody who always answers `against` labels objects of the pool, a batch at a time, in the order that a
-    strategy asks for; after each batch a head is trained and asks anew. Until a lens has been met, objects are
-    ranked by the score `start`. Each repetition sees another random share of the pool, the same one for every
-    strategy.
+    strategy asks for; after each batch a head is trained and asks anew. Until a lens has been met, objects
+    are ranked by the score `start`. Each repetition sees another random share of the pool, the same one for
+    every strategy.
 
     Args:
         pool: Scores table, rows of train and calibration objects only.
