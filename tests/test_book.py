@@ -262,3 +262,14 @@ def test_the_workflow_that_publishes_is_official_pinned_and_without_secrets():
     assert [use for use in used if not re.fullmatch(r"actions/[\w-]+@v\d+\.\d+\.\d+", use)] == []
     assert "secrets" not in text
     assert any("make book" in step.get("run", "") for step in jobs["build"]["steps"])
+
+
+def test_the_readme_is_short_and_its_picture_is_there():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 100
+    ((alt, picture),) = re.findall(r"!\[(.*?)\]\((.*?)\)", text)
+    assert len(alt) >= 40
+    assert (ROOT / picture).stat().st_size < 150_000
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+    assert "python book/cover.py" in text
