@@ -3,8 +3,11 @@
 A baseline gives the same kind of table as a VAE, so that the same detectors, thresholds and intervals serve.
 """
 
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +28,8 @@ COLUMNS = {
     "pca_residual": "mean squared residual from the components within 7 px, less the noise of the border",
     "pca_mse": "mean squared residual from the principal components over all real pixels",
     "pca_knn": "mean distance to the 10 nearest train objects in whitened principal components",
+    "deep_svdd": "distance from the centre of a hypersphere that a small network maps whitened components to "
+    "(Ruff et al. 2018), by PyOD",
     "isolation_forest": "isolation forest (Liu et al. 2008) on simple features of the light",
     "ecod": "tail probabilities of the simple features (Li et al. 2022), as -log",
     "pca_logistic": "logistic regression on the components, with the labels of the selection split",
@@ -33,6 +38,9 @@ COLUMNS = {
 
 USES_LABELS = frozenset({"pca_logistic"})
 """The columns that need labels; all others are trained on unlabelled images."""
+
+_OF_COMPONENTS = ("pca_residual", "pca_mse", "pca_knn", "deep_svdd", "pca_logistic")
+_OF_FEATURES = ("isolation_forest", "ecod")
 
 FEATURES = (
     "log_flux",
@@ -50,6 +58,7 @@ FEATURES = (
 _BATCH = 1024
 _NEIGHBOURS = 10
 _FOLDS = 5
+_SVDD_EPOCHS = 20
 _APERTURE = 12.0  # pixels
 _CORE, _INNER = 2.5, 5.0  # pixels
 
@@ -111,6 +120,9 @@ def simple_features(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def tail_scores(train: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Outlyingness from empirical tail probabilities of each feature, ECOD (Li et al. 2022, algorithm 1).
 
+    PyOD has an ECOD too, but it ranks objects among those that they are scored with, so that an object's
+    score depends on its batch.
+
     Args:
         train: (n, F) features of train objects.
         values: (N, F) features to judge.
@@ -131,15 +143,46 @@ def tail_scores(train: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.max([tail.sum(axis=1) for tail in (left, right, skewed)], axis=0)
 
 
-def _batches(
+def _parts(rows: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(rows, -(-len(rows) // _BATCH))
+
+
+def _read(
     images: np.ndarray, mask: np.ndarray, preprocessing: Preprocessing, rows: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Flux (B, S, S), mask (B, S, S) and preprocessed pixels (B, S*S) of some rows."""
-    for start in range(0, len(rows), _BATCH):
-        part = rows[start : start + _BATCH]
-        flux, real = np.asarray(images[part], np.float32), np.asarray(mask[part], bool)
-        x = preprocessing(torch.from_numpy(flux), torch.from_numpy(real))
-        yield flux, real, x.flatten(1).numpy()
+    flux, real = np.asarray(images[rows], np.float32), np.asarray(mask[rows], bool)
+    return flux, real, preprocessing(torch.from_numpy(flux), torch.from_numpy(real)).flatten(1).numpy()
+
+
+class _Seconds(dict):
+    """Seconds by detector: what several of them need counts for each."""
+
+    @contextmanager
+    def spent_on(self, *names: str) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        for name in names:
+            self[name] = self.get(name, 0.0) + time.monotonic() - begun
+
+
+def _fit_deep_svdd(codes: np.ndarray, seed: int) -> Any:
+    """PyOD's Deep SVDD on whitened components (N, F).
+
+    It draws from the global generators: they are seeded here, and given back as they were.
+    """
+    from pyod.models.deep_svdd import DeepSVDD
+
+    state = np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng():
+            np.random.seed(seed)  # noqa: NPY002
+            network = DeepSVDD(
+                codes.shape[1], epochs=_SVDD_EPOCHS, batch_size=128, verbose=0, random_state=seed
+            )
+            return network.fit(codes)
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,21 +194,27 @@ class Baselines:
         pca: principal components of train images.
         scale: standard deviation of each component, for distances.
         neighbours: train objects in whitened components.
+        svdd: PyOD's Deep SVDD on whitened components.
         forest: isolation forest on `simple_features`.
         train_features: `simple_features` of train objects.
         classifier: standardisation and logistic regression on components.
         out_of_fold: name to `pca_logistic` of the labelled selection objects by classifiers that did not see
             them.
+        labels_used: number of labels that the columns in `USES_LABELS` saw.
+        train_s: column to seconds of training, that of its components or features included.
     """
 
     preprocessing: Preprocessing
     pca: PCA
     scale: np.ndarray
     neighbours: NearestNeighbors
+    svdd: Any
     forest: IsolationForest
     train_features: np.ndarray
     classifier: Pipeline
     out_of_fold: pd.Series
+    labels_used: int
+    train_s: dict[str, float]
 
     def score(self, images: np.ndarray, mask: np.ndarray, objects: pd.DataFrame) -> pd.DataFrame:
         """Score images, of the survey fitted on or of another.
@@ -176,27 +225,40 @@ class Baselines:
             objects: N rows with name, split, label, graded, and whatever else is to be kept.
 
         Returns:
-            `objects` with the columns of `COLUMNS`.
+            `objects` with the columns of `COLUMNS`; `attrs["score_per_s"]` maps each column to its rate,
+            objects a second.
         """
-        parts = []
-        for flux, real, x in _batches(images, mask, self.preprocessing, np.arange(len(objects))):
-            codes = self.pca.transform(x)
-            residual = np.where(real.reshape(x.shape), x - self.pca.inverse_transform(codes), 0)
-            square = torch.from_numpy(residual.reshape(real.shape).astype(np.float32))[:, None]
-            features = simple_features(flux, real)
-            parts.append(
-                {
-                    "pca_residual": central_residual(
-                        square, torch.from_numpy(real)[:, None], CENTRAL_RADIUS
-                    ).numpy(),
-                    "pca_mse": (residual**2).sum(axis=1) / np.maximum(real.sum(axis=(1, 2)), 1),
-                    "pca_knn": self.neighbours.kneighbors(codes / self.scale)[0].mean(axis=1),
-                    "isolation_forest": -self.forest.score_samples(features),
-                    "ecod": tail_scores(self.train_features, features),
-                    "pca_logistic": self.classifier.decision_function(codes),
-                }
-            )
-        return objects.assign(**{name: np.concatenate([part[name] for part in parts]) for name in COLUMNS})
+        parts, clock = [], _Seconds()
+        for rows in _parts(np.arange(len(objects))):
+            part = {}
+            with clock.spent_on(*COLUMNS):
+                flux, real, x = _read(images, mask, self.preprocessing, rows)
+            with clock.spent_on(*_OF_COMPONENTS):
+                codes = self.pca.transform(x)
+            with clock.spent_on("pca_residual", "pca_mse"):
+                residual = np.where(real.reshape(x.shape), x - self.pca.inverse_transform(codes), 0)
+            with clock.spent_on("pca_residual"):
+                square = torch.from_numpy(residual.reshape(real.shape).astype(np.float32))[:, None]
+                inside = torch.from_numpy(real)[:, None]
+                part["pca_residual"] = central_residual(square, inside, CENTRAL_RADIUS).numpy()
+            with clock.spent_on("pca_mse"):
+                part["pca_mse"] = (residual**2).sum(axis=1) / np.maximum(real.sum(axis=(1, 2)), 1)
+            with clock.spent_on("pca_knn"):
+                part["pca_knn"] = self.neighbours.kneighbors(codes / self.scale)[0].mean(axis=1)
+            with clock.spent_on("deep_svdd"):
+                part["deep_svdd"] = self.svdd.decision_function(codes / self.scale)
+            with clock.spent_on("pca_logistic"):
+                part["pca_logistic"] = self.classifier.decision_function(codes)
+            with clock.spent_on(*_OF_FEATURES):
+                features = simple_features(flux, real)
+            with clock.spent_on("isolation_forest"):
+                part["isolation_forest"] = -self.forest.score_samples(features)
+            with clock.spent_on("ecod"):
+                part["ecod"] = tail_scores(self.train_features, features)
+            parts.append(part)
+        table = objects.assign(**{name: np.concatenate([part[name] for part in parts]) for name in COLUMNS})
+        table.attrs["score_per_s"] = {name: len(table) / clock[name] for name in COLUMNS}
+        return table
 
 
 def fit_baselines(
@@ -232,25 +294,42 @@ def fit_baselines(
     if len(train) <= components:
         raise ValueError(f"{len(train)} train objects cannot give {components} principal components")
     train = np.sort(rng.permutation(train)[:max_train])
-    batches = zip(*_batches(images, mask, preprocessing, train), strict=True)
-    flux, real, x = (np.concatenate(parts) for parts in batches)
-    pca = PCA(components, svd_solver="randomized", random_state=state).fit(x)
-    codes = pca.transform(x)
-    scale = np.maximum(codes.std(axis=0), 1e-12)
-    features = simple_features(flux, real)
-    known, positive, selection = _labelled_codes(images, mask, objects, preprocessing, pca, against)
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
-    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=state)
-    held_out = cross_val_predict(classifier, selection, positive, cv=folds, method="decision_function")
+    clock = _Seconds()
+    with clock.spent_on(*COLUMNS):
+        read = [_read(images, mask, preprocessing, rows) for rows in _parts(train)]
+        flux, real, x = map(np.concatenate, zip(*read, strict=True))
+    with clock.spent_on(*_OF_COMPONENTS):
+        pca = PCA(components, svd_solver="randomized", random_state=state).fit(x)
+        codes = pca.transform(x)
+        scale = np.maximum(codes.std(axis=0), 1e-12)
+    with clock.spent_on("pca_knn"):
+        neighbours = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(train))).fit(codes / scale)
+    with clock.spent_on("deep_svdd"):
+        svdd = _fit_deep_svdd(codes / scale, state)
+    with clock.spent_on(*_OF_FEATURES):
+        features = simple_features(flux, real)
+    with clock.spent_on("isolation_forest"):
+        forest = IsolationForest(n_estimators=200, random_state=state).fit(features)
+    with clock.spent_on("pca_logistic"):
+        known, positive, selection = _labelled_codes(images, mask, objects, preprocessing, pca, against)
+        classifier = make_pipeline(
+            StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)
+        )
+        folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=state)
+        held_out = cross_val_predict(classifier, selection, positive, cv=folds, method="decision_function")
+        classifier.fit(selection, positive)
     return Baselines(
         preprocessing=preprocessing,
         pca=pca,
         scale=scale,
-        neighbours=NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(train))).fit(codes / scale),
-        forest=IsolationForest(n_estimators=200, random_state=state).fit(features),
+        neighbours=neighbours,
+        svdd=svdd,
+        forest=forest,
         train_features=features,
-        classifier=classifier.fit(selection, positive),
+        classifier=classifier,
         out_of_fold=pd.Series(held_out, index=known["name"].to_numpy()),
+        labels_used=len(known),
+        train_s=dict(clock),
     )
 
 
@@ -260,8 +339,8 @@ def _labelled_codes(images, mask, objects, preprocessing, pca, against):
     known, positive = labelled(rows[rows["split"] == "selection"], against)
     if min(positive.sum(), (~positive).sum()) < _FOLDS:
         raise ValueError(f"the selection split needs at least {_FOLDS} labelled objects of each class")
-    batches = _batches(images, mask, preprocessing, known.index.to_numpy())
-    return known, positive, np.concatenate([pca.transform(x) for _, _, x in batches])
+    read = (_read(images, mask, preprocessing, part) for part in _parts(known.index.to_numpy()))
+    return known, positive, np.concatenate([pca.transform(x) for _, _, x in read])
 
 
 def baseline_scores(images: np.ndarray, mask: np.ndarray, objects: pd.DataFrame, **options) -> pd.DataFrame:
