@@ -1,7 +1,7 @@
 """The picture of the README: `python book/cover.py` simulates a few hundred objects and draws some.
 
-Rows: lenses with four images and with two, the widest first; objects that look like lenses and are none; other
-objects. The seed is fixed.
+Rows: lenses with four images and with two, the widest first; objects that look like lenses and are none; and
+other objects. The seed is fixed.
 """
 
 import io
