@@ -1,6 +1,6 @@
 """How much faster is packing a survey than a plain loop of astropy over its files?
 
-    python benchmarks/ingest.py --files 30000
+    python benchmarks/ingest.py --files 30000 --json ingest.json
 
 Both read the same files, warm in the page cache, to the same arrays (checked), in turns within one run.
 The survey's time is that of the first `lensq.read_survey` of a folder: listing, starting processes,
@@ -8,7 +8,6 @@ reading, packing, grouping, index. The files look like HSC cutouts: a header-onl
 HIERARCH keywords, the image with its WCS in HDU 1.
 """
 
-import argparse
 import os
 import resource
 import shutil
@@ -20,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from report import machine, write
+from report import options as make_options
 
 from lensq.survey import read_survey
 
@@ -72,12 +73,13 @@ def processor_time() -> float:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options = make_options(__doc__)
     options.add_argument("--files", type=int, default=30_000)
     options.add_argument("--side", type=int, default=47, help="pixels")
     options.add_argument("--workers", type=int, default=None, help="processes that read; default: all cores")
     options.add_argument("--rounds", type=int, default=2)
     given = options.parse_args()
+    began = machine()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         paths = make_survey(folder, given.files, given.side)
@@ -94,12 +96,16 @@ def main() -> None:
     plain, packed, again = (np.array(times) for times in (plain, packed, again))
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     print(f"{given.files} files of {given.side} x {given.side} px; {cores} cores, load {load:.1f}")
+    figures = []
     for name, times in (("astropy loop", plain), ("read_survey", packed), ("opened again", again)):
         wall, processor = np.median(times, axis=0)
+        figures.append({"what": name, "value": round(given.files / wall, 1), "unit": "images/s"})
         print(f"{name:12} {wall:7.3f} s {given.files / wall:9.0f} images/s, {processor:7.3f} s of processors")
     ratios = plain / packed
     print(f"ratio of times           {np.median(ratios[:, 0]):5.1f} (rounds: {ratios[:, 0].round(1)})")
     print(f"ratio of processor times {np.median(ratios[:, 1]):5.1f} (rounds: {ratios[:, 1].round(1)})")
+    medians = dict(zip(("time", "processor time"), np.median(ratios, axis=0).tolist(), strict=True))
+    write(given, "packing a survey of FITS files against a loop of astropy", figures, medians, began)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How much faster is scoring than in the plain way, for the data path alone and for the whole?
 
-    python benchmarks/scoring.py --objects 4000 --variant SVDD_VAE
+    python benchmarks/scoring.py --objects 4000 --variant SVDD_VAE --json scoring.json
 
 The same network scores the same objects, 64 x 64 pixels. lensq: `lensq.score`, all its columns, to Parquet.
 Plain: a FITS file opened an item with astropy, min-max, bilinear resize, batches of 64, fp32 in PyTorch's
@@ -10,7 +10,6 @@ within one run and the best round is taken. A ResNet decoder that enlarges befor
 has the same layers and weights and costs more.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -20,7 +19,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from plain import FitsItems, make_plain, simulated
+from plain import Items, fits_items, make_plain, score_plainly, simulated
+from report import machine, write
+from report import options as make_options
 
 import lensq
 from lensq.batches import Batches
@@ -29,26 +30,8 @@ from lensq.models import MODELS, VAE
 from lensq.training import Model
 
 
-def plain_data(survey: lensq.Survey) -> list[torch.Tensor]:
-    loader = torch.utils.data.DataLoader(FitsItems(survey, np.arange(len(survey))), batch_size=64)
-    return [x.mean() for x, _ in loader]
-
-
-def plain_score(vae: VAE, survey: lensq.Survey) -> pd.DataFrame:
-    """Name, reconstruction, KL and the latent vectors, concatenated batch by batch."""
-    table = pd.DataFrame()
-    with torch.no_grad():
-        for x, names in torch.utils.data.DataLoader(FitsItems(survey, np.arange(len(survey))), batch_size=64):
-            terms = vae(x, torch.ones_like(x, dtype=torch.bool))
-            part = pd.DataFrame({"name": names, "reconstruction": terms["reconstruction"].numpy()})
-            part["kl_sum"] = terms["kl"].sum(1).numpy()
-            columns = {
-                f"{name}_{d}": terms[name][:, d].numpy()
-                for name in ("mu", "logvar", "kl")
-                for d in range(terms["mu"].shape[1])
-            }
-            table = pd.concat([table, part.assign(**columns)])
-    return table
+def plain_data(items: Items) -> list[torch.Tensor]:
+    return [x.mean() for x, _ in torch.utils.data.DataLoader(items, batch_size=64)]
 
 
 def rate(run: Callable[[], object], objects: int, threads: int) -> float:
@@ -59,7 +42,7 @@ def rate(run: Callable[[], object], objects: int, threads: int) -> float:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options = make_options(__doc__)
     options.add_argument("--variant", default="RESNET18_BETATC_VAE", choices=list(MODELS))
     options.add_argument("--objects", type=int, default=800)
     options.add_argument("--width", type=int, default=16)
@@ -70,10 +53,12 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--threads", type=int, default=os.cpu_count())
     options = options.parse_args()
+    began = machine()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         survey = simulated(Path(folder) / "survey", options.objects, options.size)
         n = len(survey)
+        items = fits_items(survey, np.arange(n))
         config = MODELS[options.variant].config(size=options.size, width=options.width, latent=options.latent)
         vae = VAE(config)
         batches = Batches(survey, np.arange(n), Preprocessing(), options.batch)
@@ -94,10 +79,10 @@ def main() -> None:
             )
 
         runs = {
-            "plain data path": lambda: plain_data(survey),
+            "plain data path": lambda: plain_data(items),
             "lensq data path": lambda: [x.mean() for x, _, _ in batches],
-            "plain, same network": lambda: plain_score(same, survey),
-            "plain, published decoder": lambda: plain_score(published, survey),
+            "plain, same network": lambda: score_plainly(same, items),
+            "plain, published decoder": lambda: score_plainly(published, items),
             "lensq": scored,
             "lensq, eight symmetries": lambda: scored(True),
         }
@@ -110,9 +95,15 @@ def main() -> None:
     print(f"{options.variant}, {shape}, {n} objects, {way}; objects a second:")
     for name, value in best.items():
         print(f"  {name}: {value:.0f}")
-    print(f"ratio, data path: {best['lensq data path'] / best['plain data path']:.1f}")
-    print(f"ratio, whole, same network: {best['lensq'] / best['plain, same network']:.1f}")
-    print(f"ratio, whole, published decoder: {best['lensq'] / best['plain, published decoder']:.1f}")
+    ratios = {
+        "data path": best["lensq data path"] / best["plain data path"],
+        "whole, same network": best["lensq"] / best["plain, same network"],
+        "whole, published decoder": best["lensq"] / best["plain, published decoder"],
+    }
+    for name, ratio in ratios.items():
+        print(f"ratio, {name}: {ratio:.1f}")
+    figures = [{"what": name, "value": round(value, 1), "unit": "cutouts/s"} for name, value in best.items()]
+    write(options, f"scoring with {options.variant} against the plain way", figures, ratios, began)
 
 
 if __name__ == "__main__":
