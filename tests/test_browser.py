@@ -182,15 +182,15 @@ def test_formulas_of_every_kind_are_there(visits):
     assert sum(visit.seen["formulas"] for visit in visits.values()) > 50
 
 
-def test_search_finds_a_page_by_a_word_in_it(web, book):
+@pytest.mark.parametrize(("word", "page"), [("conformal", "methods"), ("capacity", "adding_a_variant")])
+def test_search_finds_a_page_by_a_word_in_it(web, book, word, page):
     web.goto((book / "book/index.html").as_uri())
     web.keyboard.press("Control+k")
-    web.locator("dialog input[type=search]:visible, .search-button__wrapper input:visible").first.fill(
-        "conformal"
-    )
+    field = web.locator("dialog input[type=search]:visible, .search-button__wrapper input:visible").first
+    field.fill(word)
     web.keyboard.press("Enter")
-    web.wait_for_url("**/search.html?q=conformal*")
-    expect(web.locator("ul.search li a[href*='book/methods.html']").first).to_be_visible(timeout=20_000)
+    web.wait_for_url(f"**/search.html?q={word}*")
+    expect(web.locator(f"ul.search li a[href*='book/{page}.html']").first).to_be_visible(timeout=20_000)
 
 
 def test_light_turns_dark_and_stays_so(web, book):
@@ -209,6 +209,31 @@ def test_light_turns_dark_and_stays_so(web, book):
     assert "invert" in web.locator("img.schematic").evaluate("image => getComputedStyle(image).filter")
     web.goto((book / "book/data.html").as_uri())
     assert web.locator("html").get_attribute("data-theme") == "dark"
+
+
+@pytest.mark.parametrize("name", ["book/index", "notebooks/10_thresholding"])
+def test_a_figure_on_a_phone_stays_legible_and_scrolls_in_its_own_box(web, book, name):
+    web.set_viewport_size(PHONE)
+    web.goto((book / f"{name}.html").as_uri())
+    figure = web.locator("figure.plot, .cell_output figure").first
+    assert figure.locator("img").first.bounding_box()["width"] >= 500
+    assert figure.evaluate("box => box.scrollWidth > box.clientWidth")
+    figure.evaluate("box => box.scrollTo(10_000, 0)")
+    caption = figure.locator("figcaption").bounding_box()
+    assert caption["x"] >= 0
+    assert caption["x"] + caption["width"] <= PHONE["width"]
+
+
+def test_the_sidebar_numbers_the_notebooks(web, book):
+    web.goto((book / "book/index.html").as_uri())
+    names = web.locator("nav.bd-links a[href*='notebooks/']").all_inner_texts()
+    assert [name[:2] for name in names] == [page.removeprefix("notebooks/")[:2] for page in NOTEBOOKS]
+
+
+def test_the_address_of_the_repository_reaches_every_link(visits):
+    links = {link for visit in visits.values() for link in visit.seen["links"]}
+    assert {link for link in links if "/lensq/lensq" in link and REPOSITORY not in link} == set()
+    assert f"https://github.com/{REPOSITORY}" in links
 
 
 def test_a_phone_opens_the_contents(web, book):
