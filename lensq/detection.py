@@ -146,7 +146,8 @@ def choose_detector(
         scores: Scores table, rows of the selection split only.
         statistic: see `Detector`, likewise `combine`.
         dimensions: latent dimensions, or "all" (`kl` over all ranks like the KL of the whole posterior); by
-            default chosen with the labels by `rule` and `n` from `dimension_statistics`.
+            default chosen with the labels by `rule` and `n` from `dimension_statistics`. Of no account for
+            a statistic that has none.
         rule: see `lensq.latent.choose_dimensions`, likewise `n`.
         direction: 1 or -1; by default the one with an AUROC above one half, which uses labels. Every score
             column but `elbo` is made so that 1 is right.
@@ -173,13 +174,15 @@ def choose_detector(
             dimensions = range(latent_dimensions(rows))
         if not len(dimensions):
             raise ValueError(f"no dimension of {statistic!r} to detect with; {rule!r} chose none")
-    elif statistic == "cluster":
+    else:
+        dimensions = ()
+    if statistic == "cluster":
         learnt.append("clusters")
         clusters = _cluster_purity(rows, positive)
     chosen = {
         "name": name or (f"{statistic}, {len(dimensions)} dimensions" if dimensions else statistic),
         "statistic": statistic,
-        "dimensions": tuple(int(d) for d in dimensions or ()),
+        "dimensions": tuple(int(d) for d in dimensions),
         "combine": combine,
         "prevalence": prevalence,
         "against": against,

@@ -143,6 +143,40 @@ def dimension_statistics(
     )
 
 
+def null_p_values(
+    scores: pd.DataFrame,
+    statistic: str = "kl",
+    *,
+    against: str = "label",
+    bins: int = 20,
+    repeats: int = 50,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The tests on two halves of the normals, where there is nothing to find.
+
+    Args:
+        scores: Scores table, rows of the selection split only.
+        statistic: see `dimension_statistics`, likewise `against` and `bins`.
+        repeats: how often the normals are halved.
+        seed: seed of the halving.
+
+    Returns:
+        One row a repeat and dimension: `repeat` and the columns of `dimension_statistics`.
+
+    Raises:
+        LeakageError: if a row is not of the selection split.
+    """
+    admit(scores, "selection", purpose="null_p_values")
+    rows, positive = labelled(scores, against)
+    normals, rng = rows[~positive], np.random.default_rng(seed)
+    tables = []
+    for repeat in range(repeats):
+        halves = normals.assign(**{against: rng.permutation(len(normals)) % 2})
+        tables.append(dimension_statistics(halves, statistic, against=against, bins=bins))
+        tables[-1].insert(0, "repeat", repeat)
+    return pd.concat(tables, ignore_index=True)
+
+
 def _chosen(strength, q, effect, rule: str, n: int, alpha: float, least_effect: float) -> np.ndarray:
     """Which dimensions a rule takes: (..., D) arrays to a (..., D) mask."""
     if rule == "mean+1.5sd":

@@ -86,6 +86,13 @@ def test_all_dimensions_are_the_whole_posterior(selection):
     assert np.allclose(detector.score(selection), whole / 6)
 
 
+def test_a_score_without_dimensions_takes_none(selection):
+    for dimensions in ("all", None, (1, 2)):
+        detector = choose_detector(selection, "signal", dimensions=dimensions)
+        assert detector == choose_detector(selection, "signal")
+        assert detector.dimensions == ()
+
+
 def test_thresholds_are_the_best_or_keep_a_rate(selection, test_rows):
     best = choose_detector(selection, "signal", prevalence=0.2)
     assert best.threshold == metrics.best_threshold(

@@ -14,7 +14,9 @@ from lensq.latent import (
     joint_map,
     latent_dimensions,
     latent_values,
+    null_p_values,
 )
+from lensq.wall import LeakageError
 
 
 @pytest.mark.parametrize("statistic", ["kl", "mu", "logvar"])
@@ -27,6 +29,22 @@ def test_two_halves_of_normals_give_uniform_p_values(statistic, anomalies):
     assert stats.kstest(table["welch_p"], "uniform").pvalue > 1e-3
     assert abs((table["p"] < 0.05).mean() - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 400)
     assert (table["q"] < 0.05).sum() <= 1
+
+
+@pytest.mark.parametrize("against", ["label", "is_lens"])
+def test_halves_of_normals_are_dealt_anew_and_tell_nothing(against):
+    rows = scores_table(900, 300, dimensions=8, shifts={2: 3.0}, split="selection")
+    table = null_p_values(rows, "mu", against=against, repeats=60)
+    assert (table["n_normals"] == 450).all()
+    assert (table["n_anomalies"] == 450).all()
+    assert table.groupby("repeat")["dimension"].apply(list).tolist() == [list(range(8))] * 60
+    for p in ("p", "welch_p"):
+        assert abs((table[p] < 0.05).mean() - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 480)
+    assert (table.groupby("repeat")["q"].min() < 0.05).mean() < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 60)
+    assert table.groupby("dimension")["chi2"].nunique().gt(50).all()
+    pd.testing.assert_frame_equal(table[:80], null_p_values(rows, "mu", against=against, repeats=10))
+    with pytest.raises(LeakageError):
+        null_p_values(rows.assign(split="test"))
 
 
 def test_statistics_match_scipy_dimension_by_dimension():

@@ -347,6 +347,42 @@ def test_false_discovery_curves(scores):
     assert left.get_lines()[2].get_label() == "2% of the calibration set are lenses"
 
 
+def test_loss_terms_are_those_of_the_variant(scores):
+    rows = scores.assign(elbo=-scores["signal"], reconstruction=scores["noise"], total_correlation=1.0)
+    axes = axes_of(plots.loss_histograms(rows, against="is_lens"))
+    labels = [axis.get_xlabel() for axis in axes]
+    assert labels == ["negative ELBO (nats)", "reconstruction (nats)", "total correlation (nats)"]
+    assert all(axis.get_yscale() == "log" for axis in axes)
+    for axis, name in zip(axes, ("signal", "noise"), strict=False):
+        for patch, lens in zip(axis.patches, (False, True), strict=True):
+            density, edges, _ = patch.get_data()
+            values = np.clip(rows.loc[rows["is_lens"] == lens, name], edges[0], edges[-1])
+            assert np.allclose(density, np.histogram(values, edges, density=True)[0])
+
+
+def test_effects_of_faults_are_drawn_about_the_value_without():
+    table = pd.DataFrame(
+        {
+            "without": [0.3, 0.6, 0.2, 0.5],
+            "with": [0.5, 0.8, 0.2, 0.5],
+            "difference": [0.2, 0.2, 0.0, 0.0],
+            "low": [0.1, 0.15, -0.1, -0.05],
+            "high": [0.25, 0.3, 0.1, 0.05],
+        },
+        index=pd.MultiIndex.from_product([["leak", "none"], ["AP", "AUROC"]], names=["fault", "metric"]),
+    )
+    axes = axes_of(plots.fault_effects(table))
+    assert [tick.get_text() for tick in axes[0].get_yticklabels()] == ["leak", "none"]
+    for axis, metric in zip(axes, ("AP", "AUROC"), strict=True):
+        part = table.xs(metric, level="metric")
+        without, with_fault = axis.get_lines()
+        assert without.get_xdata().tolist() == part["without"].tolist()
+        assert with_fault.get_xdata().tolist() == part["with"].tolist()
+        assert without.get_ydata().tolist() == [1, 0]  # the first on top
+        ends = np.array([segment[:, 0] for segment in axis.collections[0].get_segments()])
+        assert np.allclose(ends, part[["low", "high"]].add(part["without"], axis=0))
+
+
 # The survey
 
 

@@ -4,6 +4,7 @@ Normals and lenses have the same two colours everywhere, from a palette that col
 apart.
 """
 
+from lensq.plots.budget import label_budget
 from lensq.plots.completeness import completeness_curves, completeness_map, share_by_class
 from lensq.plots.detection import (
     fault_effects,
@@ -28,6 +29,7 @@ from lensq.plots.latent import (
     dimension_rows,
     kl_by_rank,
     latent_map,
+    loss_histograms,
     stability_rows,
     training_curves,
 )
@@ -35,6 +37,7 @@ from lensq.plots.style import COLOURS, SPLIT_COLOURS
 from lensq.plots.survey import (
     class_counts,
     property_histograms,
+    quantile_panels,
     sky_map,
 )
 from lensq.plots.sweep import sweep_lines
@@ -53,11 +56,14 @@ __all__ = [
     "fdr_curves",
     "gallery",
     "kl_by_rank",
+    "label_budget",
     "latent_map",
+    "loss_histograms",
     "metric_intervals",
     "picture_rows",
     "precision_against_prevalence",
     "property_histograms",
+    "quantile_panels",
     "ranked_gallery",
     "ranking_curves",
     "reconstruction_grid",

@@ -20,6 +20,7 @@ from lensq.plots.style import (
 )
 from lensq.wall import labelled
 
+_AVERAGED = {"kl": "mean KL (nats)", "mu": "mean $|\\mu|$", "logvar": "mean log variance"}
 _METRICS = {
     "AP": "average precision",
     "AUROC": "AUROC",
@@ -65,7 +66,7 @@ def score_histograms(
 
 @styled
 def threshold_panels(
-    curves: pd.DataFrame, thresholds: Mapping[int, float] | None = None, *, label: str = "mean KL (nats)"
+    curves: pd.DataFrame, thresholds: Mapping[int, float] | None = None, *, label: str = "kl"
 ) -> Figure:
     """Precision, recall and F1 against the threshold, one panel a number of dimensions.
 
@@ -73,7 +74,7 @@ def threshold_panels(
         curves: table of `lensq.detection.threshold_curves`.
         thresholds: number of dimensions to chosen threshold, drawn as a dashed line; by default the
             highest F1 of the curve is marked.
-        label: what the threshold is on, with unit.
+        label: the statistic that is averaged, or what else the threshold is on, with unit.
     """
     groups = list(curves.groupby("dimensions"))
     figure, axes = panels(len(groups), 2, 2.4, sharey=True)
@@ -88,7 +89,8 @@ def threshold_panels(
             logarithmic(axis)
         axis.set_xlim(low, high)
         axis.set_ylim(0, 1)
-        axis.set_xlabel(f"threshold on {label}, {count} dimension{'s' if count > 1 else ''}")
+        what = _AVERAGED.get(label, label)
+        axis.set_xlabel(f"threshold on {what}, {count} dimension{'s' if count > 1 else ''}")
     shared_legend(figure, axes[0])
     return figure
 

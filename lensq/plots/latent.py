@@ -77,6 +77,28 @@ def training_curves(history: pd.DataFrame) -> Figure:
 
 
 @styled
+def loss_histograms(scores: pd.DataFrame, *, against: str = "label") -> Figure:
+    """Each term of the loss, object by object, normal against lens; densities are logarithmic.
+
+    Args:
+        scores: Scores table; the terms that the variant has are drawn, after the negative ELBO.
+        against: the column that tells the classes.
+    """
+    rows, positive = labelled(scores, against)
+    terms = {"negative ELBO (nats)": -rows["elbo"]} if "elbo" in rows else {}
+    terms |= {label: rows[name] for name, label in _TERMS.items() if name in rows}
+    figure, axes = panels(len(terms), 3, 2.1)
+    for axis, (label, values) in zip(axes, terms.items(), strict=True):
+        two_histograms(axis, values[~positive].to_numpy(float), values[positive].to_numpy(float))
+        axis.set_xlabel(label)
+        axis.locator_params(axis="x", nbins=4)
+    for axis in axes[::3]:
+        axis.set_ylabel("density")
+    shared_legend(figure, axes[0])
+    return figure
+
+
+@styled
 def dimension_rows(
     statistics: pd.DataFrame, chosen: Sequence[int] = (), *, rows: Sequence[str] = tuple(_ROWS)
 ) -> Figure:
@@ -258,7 +280,8 @@ def latent_map(*maps: pd.DataFrame, titles: Sequence[str] = ()) -> Figure:
                 linewidths=0,
                 label=f"{name} ({len(part):,})",
             )
-        axis.set(xticks=[], yticks=[], aspect="equal", xlabel="t-SNE 1", ylabel="t-SNE 2")
+        axis.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
+        axis.set_aspect("equal", adjustable="datalim")
         if titles:
             axis.set_title(titles[i])
     shared_legend(figure, axes[0], markerscale=2.5)
