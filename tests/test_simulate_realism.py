@@ -11,6 +11,8 @@ from lensq.simulate import Target, make_cutout
 from lensq.simulate.realism import (
     appearance,
     match_magnitudes,
+    off_centre,
+    rank_among,
     shortcut_features,
     shortcut_table,
     two_sample_auroc,
@@ -118,3 +120,16 @@ def test_simulated_quasars_pass_for_real_ones(quasars):
     real = np.stack([fits.getdata(path, 1).astype(float) for path in sorted(REAL.glob("*.fits"))])
     areas = [two_sample_auroc(real, quasars, seed=seed, resamples=50)[0]["auroc"] for seed in range(3)]
     assert np.mean(areas) < 0.75
+
+
+def test_off_centre_is_the_distance_of_the_star_from_the_middle():
+    images = np.stack([star(x=31, y=31), star(x=32, y=31), star(x=35, y=28)])
+    assert off_centre(images) == pytest.approx([np.hypot(0.5, 0.5), np.hypot(0.5, 0.5), np.hypot(3.5, 3.5)])
+
+
+def test_ranks_are_among_objects_of_the_same_brightness():
+    pool, magnitudes = np.r_[np.arange(40.0), 100 + np.arange(40.0)], np.repeat([19.0, 21.0], 40)
+    ranks = rank_among(np.array([10.0, 139.5, 120.0]), np.array([19.1, 20.9, 21.0]), pool, magnitudes)
+    assert ranks == pytest.approx([10.5 / 40, 1, 20.5 / 40])
+    with pytest.raises(ValueError, match=r"0 objects lie within 0\.25 mag of 20\.00"):
+        rank_among(np.array([10.0]), np.array([20.0]), pool, magnitudes)

@@ -100,3 +100,33 @@ def class_counts(counts: pd.Series, *, highlight: tuple[str, ...] = ("lens",)) -
     axis.set(xscale="log", xlabel="objects", xlim=(max(0.8, counts.min() / 2), counts.max() * 3))
     axis.grid(False, axis="y")
     return figure
+
+
+@styled
+def quantile_panels(comparison: pd.DataFrame) -> Figure:
+    """Quantiles of the simulated lenses against those of a catalogue, a panel a quantity.
+
+    Points on the line agree; the band is the tolerance, the bars are the statistical error.
+
+    Args:
+        comparison: table of `lensq.simulate.om10.compare_with_om10`; rows without a quantile are left out.
+    """
+    groups = list(comparison.dropna(subset="quantile").groupby("quantity", sort=False))
+    figure, axes = panels(len(groups), 4, 2.1)
+    for axis, (name, rows) in zip(axes, groups, strict=True):
+        known = rows["om10"]
+        axis.fill_between(
+            known, known - rows["tolerance"], known + rows["tolerance"], color="0.88", linewidth=0
+        )
+        axis.plot(known, known, color="0.5", linewidth=1, linestyle=":")
+        axis.errorbar(
+            known, rows["simulated"], rows["error"], fmt="o", color=LENS, markersize=3.5, linewidth=1.2
+        )
+        unit = rows["unit"].iloc[0]
+        axis.set_title(f"{readable(name)} ({unit})" if unit else readable(name), fontsize=8.5)
+        axis.locator_params(nbins=4)
+    for axis in axes:
+        axis.set_xlabel("catalogue")
+    for axis in axes[::4]:
+        axis.set_ylabel("simulated")
+    return figure

@@ -187,6 +187,19 @@ def _correlation(outer: np.ndarray, background: np.ndarray, sky: np.ndarray) -> 
     return (left * right).sum((1, 2)) / np.sqrt((left**2).sum((1, 2)) * (right**2).sum((1, 2)))
 
 
+def off_centre(images: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """How far the brightest pixel of the smoothed central part lies from the middle of each image, px (N,).
+
+    Args:
+        images: (N, S, S) counts.
+        mask: (N, S, S) bool, True for real pixels; None: the finite ones.
+    """
+    images, _, radius = _geometry(images, mask)
+    middle = (images.shape[1] - 1) / 2
+    y, x = np.unravel_index(radius.reshape(len(images), -1).argmin(1), images.shape[1:])
+    return np.hypot(y - middle, x - middle)
+
+
 def match_magnitudes(target: np.ndarray, pool: np.ndarray, each: int = 5) -> np.ndarray:
     """Rows of `pool` nearest in magnitude to those of `target`, `each` of them, none used twice."""
     left = np.ones(len(pool), bool)
@@ -202,6 +215,41 @@ def match_magnitudes(target: np.ndarray, pool: np.ndarray, each: int = 5) -> np.
             chosen.append(best)
             left[best] = False
     return np.array(chosen)
+
+
+def rank_among(
+    values: np.ndarray,
+    magnitudes: np.ndarray,
+    pool: np.ndarray,
+    pool_magnitudes: np.ndarray,
+    *,
+    width: float = 0.25,
+) -> np.ndarray:
+    """Where objects stand among others of their brightness: 0 below, 1 above all, 0.5 for the typical one.
+
+    Args:
+        values: (N,) scores of the objects.
+        magnitudes: (N,) of the objects.
+        pool: (M,) scores of those that they are compared with.
+        pool_magnitudes: (M,).
+        width: compared are those within this many magnitudes.
+
+    Returns:
+        (N,) share of the compared ones that score lower, ties counted half.
+
+    Raises:
+        ValueError: An object has fewer than 20 of its brightness to be compared with.
+    """
+    ranks = np.empty(len(values))
+    for i, (value, magnitude_i) in enumerate(zip(values, magnitudes, strict=True)):
+        near = pool[np.abs(pool_magnitudes - magnitude_i) <= width]
+        if len(near) < 20:
+            raise ValueError(
+                f"{len(near)} objects lie within {width} mag of {magnitude_i:.2f}: at least 20 are needed; "
+                "compare with more objects"
+            )
+        ranks[i] = np.mean(near < value) + np.mean(near == value) / 2
+    return ranks
 
 
 def two_sample_auroc(
