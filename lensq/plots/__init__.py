@@ -64,7 +64,6 @@ __all__ = [
     "precision_against_prevalence",
     "property_histograms",
     "quantile_panels",
-    "quantile_panels",
     "ranked_gallery",
     "ranking_curves",
     "reconstruction_grid",
