@@ -54,12 +54,18 @@ STUDY = {
         [f"results/{CHOSEN}/scores.parquet", "results/SEMISUP_GMVAE/scores.parquet"],
         ["results/faults.csv"],
     ),
-    "13_candidates": ([f"results/{CHOSEN}/scores.parquet"], ["results/candidates.csv"]),
+    # After 11 where there is one: what labels buy is judged on its sky. A survey may be ranked without labels.
+    "13_candidates": (
+        [f"results/{CHOSEN}/scores.parquet", *([] if OWN_SURVEY else ["results/leaderboard.csv"])],
+        ["results/candidates.csv"],
+    ),
     "14_selection_function": (
         [f"results/{CHOSEN}/detection.json", "results/leaderboard.csv"],
         [f"results/{CHOSEN}/completeness.csv"],
     ),
 }
+# Reads how long all the others took.
+STUDY["15_what_it_costs"] = ([executed(name) for name in STUDY], [])
 
 
 def parameters(notebook):
@@ -67,9 +73,10 @@ def parameters(notebook):
     places = {
         "survey": str(Path(OWN_SURVEY).resolve()) if OWN_SURVEY else str(HERE / "survey"),
         "results": str(HERE / "results"),
+        "test_survey": str(HERE / "test_survey"),
     }
-    if "test_survey" in read_parameters(NOTEBOOKS / f"{notebook}.ipynb"):
-        places["test_survey"] = str(HERE / "test_survey")
+    declared = read_parameters(NOTEBOOKS / f"{notebook}.ipynb")
+    places = {name: place for name, place in places.items() if name in declared}
     if notebook == "13_candidates":
         places["trained"] = places["results"]
     if notebook == "00_start_here":

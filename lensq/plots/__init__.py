@@ -6,6 +6,7 @@ apart.
 
 from lensq.plots.budget import label_budget
 from lensq.plots.completeness import completeness_curves, completeness_map, share_by_class
+from lensq.plots.costs import growth_panels, stage_bars
 from lensq.plots.detection import (
     fault_effects,
     fdr_curves,
@@ -55,6 +56,7 @@ __all__ = [
     "fault_effects",
     "fdr_curves",
     "gallery",
+    "growth_panels",
     "kl_by_rank",
     "label_budget",
     "latent_map",
@@ -71,6 +73,7 @@ __all__ = [
     "share_by_class",
     "sky_map",
     "stability_rows",
+    "stage_bars",
     "stretch",
     "sweep_lines",
     "threshold_panels",

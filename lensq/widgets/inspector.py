@@ -1,6 +1,5 @@
 """The candidate inspector: a ranked gallery to look at, to label by keyboard, and to learn from."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,25 +11,19 @@ import pandas as pd
 import traitlets
 from astropy.coordinates import SkyCoord
 
-from lensq.active import LABELLED_ON, Head, Pool
 from lensq.scoring import NATIVE_SIDE, reconstruct
 from lensq.wall import LeakageError
-from lensq.widgets.labels import FILE, LABELS, LabelStore
+from lensq.widgets.labels import FILE, LabelStore
 from lensq.widgets.overview import latent_plane, sample, score_axis, sky_plane
 from lensq.widgets.pixels import encode, flux_of, sky_and_noise
+from lensq.widgets.ranking import FILTERS, ORDERS, Ranking
 
 if TYPE_CHECKING:
     from lensq.survey import Survey
     from lensq.training import Model
 
 _HERE = Path(__file__).parent
-ORDERS = {"score": "model score", "learnt": "learnt from labels", "uncertain": "most uncertain first"}
-FILTERS = {
-    "all": "all",
-    "none": "without label",
-    **{label: label for label in LABELS},
-    "known": "known lenses",
-}
+_POINTS = 400  # labelled objects that the map of latent space marks
 
 
 class Inspector(anywidget.AnyWidget):
@@ -41,8 +34,8 @@ class Inspector(anywidget.AnyWidget):
     on the disk before it counts as given.
 
     Attributes:
-        labels: the labels; see `LabelStore`.
-        head: what was learnt last, or None.
+        labels: the labels by eye; see `LabelStore`.
+        ranking: the objects in their order; see `Ranking`.
     """
 
     _esm = (_HERE / "drawing.js").read_text() + (_HERE / "inspector.js").read_text()
@@ -91,28 +84,27 @@ class Inspector(anywidget.AnyWidget):
                 "test objects of the study's own survey are not looked at by eye; leave them out: "
                 'ranked[ranked["split"] != "test"]'
             )
-        self.survey, self.model, self.columns = survey, model, columns
+        self.survey, self.model, self._per_page = survey, model, per_page
         self.labels = labels if isinstance(labels, LabelStore) else LabelStore(labels or survey.folder / FILE)
-        self.head: Head | None = None
-        self._pool: Pool | None = None
-        self._score, self._per_page = score, per_page
-        self._scale = pixel_scale * (NATIVE_SIDE / survey.size if survey.resized else 1.0)
-        table = survey.add_truth(ranked) if "class" not in ranked else ranked
-        self._table = table.sort_values(score, ascending=False, kind="stable").reset_index(drop=True)
-        places = pd.Series(np.arange(len(survey)), index=survey.names).reindex(self._table["name"])
+        self.ranking = Ranking(
+            survey.add_truth(ranked) if "class" not in ranked else ranked,
+            self.labels,
+            score=score,
+            columns=columns,
+            known={} if known is None else _known_as(known),
+        )
+        table = self.ranking.table
+        places = pd.Series(np.arange(len(survey)), index=survey.names).reindex(table["name"])
         if places.isna().any():
             raise ValueError(f"{places.index[places.isna()][0]} is not in the survey {survey.folder}")
         self._places = places.to_numpy(int)
-        self._row = pd.Series(np.arange(len(self._table)), index=self._table["name"])
-        self._known = {} if known is None else _known_as(known)
-        values = self._table[score].to_numpy(float)
-        self._on_axis, histogram = score_axis(values)
-        self._latent = latent_plane(self._table)
-        self._sky, ends = sky_plane(self._table["ra"].to_numpy(float), self._table["dec"].to_numpy(float))
-        self._order, self._rank = np.arange(len(values)), np.arange(len(values))
-        self._probability: np.ndarray | None = None
+        self._arcsec = pixel_scale * (NATIVE_SIDE / survey.size if survey.resized else 1.0)
+        self._on_axis, histogram = score_axis(table[score].to_numpy(float))
+        self._latent = latent_plane(table)
+        self._sky, ends = sky_plane(table["ra"].to_numpy(float), table["dec"].to_numpy(float))
         self._asked = {"order": "score", "filter": "all", "text": ""}
-        self._serial, self._number, self._said = 0, 0, ""
+        self._number, self._said = 0, ""
+        filters = {key: text for key, text in FILTERS.items() if key != "known" or self.ranking.known}
         super().__init__(
             overview={
                 "histogram": histogram,
@@ -121,12 +113,9 @@ class Inspector(anywidget.AnyWidget):
                 "ends": ends,
                 "score": score,
                 "orders": ORDERS,
-                "filters": FILTERS if self._known else {k: v for k, v in FILTERS.items() if k != "known"},
-                "labels": list(LABELS),
-                "real": survey.truth is None,
+                "filters": filters,
             }
         )
-        self._select()
         self.show(0)
         self.on_msg(self._heard)
 
@@ -139,22 +128,22 @@ class Inspector(anywidget.AnyWidget):
             number: of the page, from 0; brought into range.
             select: which object on it is under the lens.
         """
-        pages = max(1, -(-len(self._shown) // self._per_page))
+        shown = self.ranking.shown
+        pages = max(1, -(-len(shown) // self._per_page))
         self._number = int(np.clip(number, 0, pages - 1))
-        rows = self._shown[self._number * self._per_page :][: self._per_page]
-        self._serial += 1
+        rows = shown[self._number * self._per_page :][: self._per_page]
         items, pixels = self._items(rows)
         self.labels.refresh()
         with self.hold_sync():
             self.pixels = pixels
             self.page = {
-                "serial": self._serial,
+                "serial": self.page.get("serial", 0) + 1,
                 "number": self._number,
                 "pages": pages,
-                "shown": len(self._shown),
-                "total": len(self._table),
+                "shown": len(shown),
+                "total": len(self.ranking.table),
                 "size": self.survey.size,
-                "arcsec": self._scale,
+                "arcsec": self._arcsec,
                 "planes": 1 if self.model is None else 2,
                 "items": items,
                 "select": int(np.clip(select, 0, max(0, len(rows) - 1))),
@@ -169,7 +158,7 @@ class Inspector(anywidget.AnyWidget):
             name: of the object.
             label: "lens", "not", "unsure", or "" to take the label away.
         """
-        if name not in self._row.index:
+        if name not in self.ranking.row_of:
             raise ValueError(f"{name} is not among the objects shown here")
         self.labels.set(name, label)
         self._tell()
@@ -181,7 +170,7 @@ class Inspector(anywidget.AnyWidget):
             self._tell("Nothing to undo.")
         else:
             self._tell(f"Took back the label of {name}.")
-            self._go(self._row[name])
+            self._go(self.ranking.row_of[name])
 
     def filter(self, which: str = "all", text: str = "") -> None:
         """Show some of the objects.
@@ -190,10 +179,8 @@ class Inspector(anywidget.AnyWidget):
             which: one of `FILTERS`: all, those with a label, those without, known lenses.
             text: part of the name.
         """
-        if which not in FILTERS:
-            raise ValueError(f"filter {which!r} is none of {', '.join(FILTERS)}")
+        self.ranking.filter(which, text)
         self._asked |= {"filter": which, "text": text}
-        self._select()
         self.show(0)
 
     def jump(self, to: str) -> None:
@@ -202,7 +189,7 @@ class Inspector(anywidget.AnyWidget):
         Args:
             to: its rank in the present order, a part of its name, or right ascension and declination.
         """
-        row = self._find(str(to).strip())
+        row = self.ranking.find(str(to))
         if row is None:
             self._tell(f"There is no object {to!r}.")
         else:
@@ -215,96 +202,37 @@ class Inspector(anywidget.AnyWidget):
             by: one of `ORDERS`. All but "score" learn from the labels first, from those of train and
                 calibration objects.
         """
-        if by not in ORDERS:
-            raise ValueError(f"order {by!r} is none of {', '.join(ORDERS)}")
-        if by == "score":
-            self._order = np.arange(len(self._table))
-        else:
-            value = self._learn()
-            key = -value if by == "learnt" else np.abs(self._probability - 0.5)
-            self._order = np.argsort(key, kind="stable")
-        self._rank = np.argsort(self._order)
+        self._said = self.ranking.reorder(by)
         self._asked["order"] = by
-        self._select()
         self.show(0)
 
     @property
     def ranked(self) -> pd.DataFrame:
         """The objects in their present order, with `rank`, `said` and, once learnt, `probability`."""
-        table = self._table.assign(said=[self.labels[name] for name in self._table["name"]])
-        if self._probability is not None:
-            table["probability"] = self._probability
-        table = table.iloc[self._order].reset_index(drop=True)
-        return table.assign(rank=table.index + 1)
+        return self.ranking.as_table()
 
     # How it is done.
 
-    def _learn(self) -> np.ndarray:
-        begun = time.perf_counter()
-        if self._pool is None:
-            allowed = self._table[self._table["split"].isin(LABELLED_ON)]
-            self._pool = Pool(allowed, self.columns, start=self._score)
-        self.head = self._pool.fit(self.labels.table())
-        self._probability = self.head.probability(self._table)
-        score = self.head.score(self._table)
-        self._said = (
-            f"Learnt from {self.head.lenses} lenses and {self.head.others} others in "
-            f"{time.perf_counter() - begun:.1f} s."
-        )
-        return score
-
-    def _select(self) -> None:
-        which, text = self._asked["filter"], self._asked["text"].lower()
-        names = self._table["name"].to_numpy()[self._order]
-        if which == "known":
-            kept = np.array([name in self._known for name in names], bool)
-        elif which != "all":
-            kept = np.array([(self.labels[name] or "none") == which for name in names], bool)
-        else:
-            kept = np.ones(len(names), bool)
-        if text:
-            kept &= np.array([text in name.lower() for name in names], bool)
-        self._shown = self._order[kept]
-
     def _go(self, row: int) -> None:
-        place = np.flatnonzero(self._shown == row)
-        if not len(place):
+        number, select = divmod(self.ranking.place(row), self._per_page)
+        if len(self.ranking.shown) == len(self.ranking.table):
             self._asked |= {"filter": "all", "text": ""}
-            self._select()
-            place = np.flatnonzero(self._shown == row)
-        number, select = divmod(int(place[0]), self._per_page)
         self.show(number, select)
 
-    def _find(self, to: str) -> int | None:
-        names = self._table["name"]
-        if to.isdigit():
-            return int(self._order[int(to) - 1]) if 0 < int(to) <= len(names) else None
-        found = np.flatnonzero(names.str.contains(to, case=False, regex=False)) if to else []
-        if len(found):
-            return int(found[np.argmin(self._rank[found])])
-        try:
-            ra, dec = map(float, to.replace(",", " ").split())
-        except ValueError:
-            return None
-        here = SkyCoord(ra * u.deg, dec * u.deg)
-        distance = self.survey.coordinates[self._places].separation(here).arcsec
-        return int(np.nanargmin(distance)) if np.nanmin(distance) < 60 else None
-
     def _tell(self, text: str | None = None) -> None:
+        """Send counts, marks and a sentence."""
         self._said = self._said if text is None else text
-        labelled = self.labels.table()
-        rows = self._row.reindex(labelled["name"]).to_numpy()
-        here = np.isfinite(rows)
-        marks = [
-            [*np.rint(1000 * self._latent[int(row)]).astype(int).tolist(), said]
-            for row, said in zip(rows[here], labelled["said"][here], strict=True)
-            if self._latent.shape[1]
+        row_of, plane = self.ranking.row_of, self._latent
+        points = [
+            [*_thousandths(plane[row_of[name]]), self.labels[name]]
+            for name in self.labels.table()["name"].tail(_POINTS)
+            if name in row_of and plane.shape[1]
         ]
         self.progress = {
             "serial": self.progress.get("serial", 0) + 1,
             "counts": self.labels.counts(),
             "marks": {item["name"]: self.labels[item["name"]] for item in self.page.get("items", [])},
-            "points": marks[-400:],
+            "points": points,
             "file": self.labels.path.name,
             "text": self._said,
         }
@@ -325,27 +253,26 @@ class Inspector(anywidget.AnyWidget):
         sky = sky_and_noise(images, mask)
         items = []
         for i, row in enumerate(rows):
-            record = self._table.iloc[row]
-            item = {
-                "name": record["name"],
-                "rank": int(self._rank[row]) + 1,
-                "score": float(f"{record[self._score]:.4g}"),
-                "axis": round(float(self._on_axis[row]), 4),
-                "latent": np.rint(1000 * self._latent[row]).astype(int).tolist(),
-                "sky": []
-                if np.isnan(self._sky[row]).any()
-                else np.rint(1000 * self._sky[row]).astype(int).tolist(),
-                "position": _position(record["ra"], record["dec"]),
-                "split": record["split"],
-                "known": self._known.get(record["name"], ""),
-                "told": _told(record),
-                "chance": None if self._probability is None else round(float(self._probability[row]), 3),
-                "softening": 3 * noise[i],
-                "unit": unit[i],
-                "back": back[i],
-                "level": sky[i].tolist(),
-            }
-            items.append(item)
+            record, chance = self.ranking.table.iloc[row], self.ranking.probability
+            items.append(
+                {
+                    "name": record["name"],
+                    "rank": int(self.ranking.rank[row]) + 1,
+                    "score": float(f"{record[self.ranking.score]:.4g}"),
+                    "axis": round(float(self._on_axis[row]), 4),
+                    "latent": _thousandths(self._latent[row]),
+                    "sky": _thousandths(self._sky[row]),
+                    "position": _position(record["ra"], record["dec"]),
+                    "split": record["split"],
+                    "known": self.ranking.known.get(record["name"], ""),
+                    "told": _told(record),
+                    "chance": None if chance is None else round(float(chance[row]), 3),
+                    "softening": 3 * noise[i],
+                    "unit": unit[i],
+                    "back": back[i],
+                    "level": sky[i].tolist(),
+                }
+            )
         return items, pixels
 
     def _heard(self, _, message: dict, buffers: list) -> None:
@@ -360,6 +287,10 @@ class Inspector(anywidget.AnyWidget):
         except (ValueError, OSError) as error:
             self._tell(str(error))
         self.send({"done": message.get("id")})
+
+
+def _thousandths(place: np.ndarray) -> list[int]:
+    return np.rint(1000 * place).astype(int).tolist() if np.isfinite(place).all() else []
 
 
 def _known_as(matches: pd.DataFrame) -> dict[str, str]:
