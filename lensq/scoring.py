@@ -72,6 +72,7 @@ COLUMNS = {
     "after Ledoit & Wolf",
     "knn": f"mean distance of mu to the nearest {NEIGHBOURS} train posterior means, so whitened",
     "cluster": "most probable mixture component",
+    "responsibility_<d>": "probability q(y|x) of mixture component d",
     "mu_<d>": "posterior mean in latent dimension d",
     "logvar_<d>": "log variance of the posterior in latent dimension d",
     "kl_<d>": "KL divergence in latent dimension d, nats",
@@ -183,6 +184,7 @@ class _Scorer:
         wide = {f"{name}_{{}}": columns.pop(name) for name in ("mu", "logvar")}
         wide["kl_{}"] = columns.pop("kl_by_dimension")
         if "cluster" in columns:
+            wide["responsibility_{}"] = columns["cluster"]
             columns["cluster"] = columns["cluster"].argmax(1).astype(np.int16)
         for name, values in wide.items():
             columns |= {name.format(d): values[:, d] for d in range(values.shape[1])}

@@ -244,6 +244,10 @@ def test_columns_are_documented_and_add_up(models, survey):
             -scores["elbo"], scores["reconstruction"] + scores["kl"] + extra, rtol=1e-4
         )
         assert ("cluster" in scores) == ("GMVAE" in variant)
+        if "cluster" in scores:
+            claims = scores.filter(regex=r"^responsibility_\d+$").to_numpy()
+            np.testing.assert_allclose(claims.sum(axis=1), 1, rtol=1e-5)
+            assert np.array_equal(claims.argmax(axis=1), scores["cluster"])
     assert list(scores["name"]) == list(survey.names)
     assert list(scores["split"]) == list(survey.split)
     assert list(scores["label"]) == list(survey.labels)
