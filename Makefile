@@ -65,8 +65,10 @@ sweep: $(INSTALLED) ## train VARIANT=<name> at each point of GRID="latent=8,16 s
 	@$(SNAKEMAKE) $(if $(VARIANT),variant=$(VARIANT)) $(if $(GRID),grid="$(GRID)") -- sweep
 	@echo "The runs, compared: file://$(abspath $(BUILD))/sweep/"
 
-bench: $(INSTALLED) ## run the benchmarks: one ratio a claim
-	@for claim in benchmarks/*.py; do echo "== $$claim"; $(RUN) python $$claim; done
+CLAIMS := ingest simulate training scoring million
+bench: $(INSTALLED) ## run the benchmarks, each against its baseline (and study after make book)
+	@for claim in $(CLAIMS) $(if $(wildcard $(BUILD)/html/index.html),study); do echo "== $$claim"; \
+		$(RUN) python benchmarks/$$claim.py --json benchmarks/results/$$claim.json; done
 
 lint: $(INSTALLED) ## check style, types of file and that notebooks carry no outputs
 	$(RUN) ruff check --quiet .

@@ -93,13 +93,19 @@ def main() -> None:
                     survey = read_survey(folder, size=given.side, workers=given.workers, progress=False)
             if not np.array_equal(survey.images, expected):
                 raise SystemExit("the packed images differ from astropy's")
+        sizes = {
+            "FITS file": paths[0].stat().st_size,
+            "packed store": sum(file.stat().st_size for file in (folder / "packed").rglob("*")) / given.files,
+        }
     plain, packed, again = (np.array(times) for times in (plain, packed, again))
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     print(f"{given.files} files of {given.side} x {given.side} px; {cores} cores, load {load:.1f}")
-    figures = []
+    figures = [{"what": what, "value": round(n, 1), "unit": "bytes/image"} for what, n in sizes.items()]
     for name, times in (("astropy loop", plain), ("read_survey", packed), ("opened again", again)):
         wall, processor = np.median(times, axis=0)
         figures.append({"what": name, "value": round(given.files / wall, 1), "unit": "images/s"})
+        a_core = round(given.files / processor, 1)
+        figures.append({"what": f"{name}, a core", "value": a_core, "unit": "images/s"})
         print(f"{name:12} {wall:7.3f} s {given.files / wall:9.0f} images/s, {processor:7.3f} s of processors")
     ratios = plain / packed
     print(f"ratio of times           {np.median(ratios[:, 0]):5.1f} (rounds: {ratios[:, 0].round(1)})")

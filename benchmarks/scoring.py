@@ -90,6 +90,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for name, run in runs.items():
                 best[name] = max(best[name], rate(run, n, 1 if "data" in name else options.threads))
+        written = (Path(folder) / "scores.parquet").stat().st_size / n
     shape = f"width {options.width}, latent {options.latent}, {options.size} px"
     way = f"batches of {options.batch}, {options.precision}, {options.threads} threads"
     print(f"{options.variant}, {shape}, {n} objects, {way}; objects a second:")
@@ -103,6 +104,8 @@ def main() -> None:
     for name, ratio in ratios.items():
         print(f"ratio, {name}: {ratio:.1f}")
     figures = [{"what": name, "value": round(value, 1), "unit": "cutouts/s"} for name, value in best.items()]
+    figures.append({"what": "lensq, a core", "value": best["lensq"] / options.threads, "unit": "cutouts/s"})
+    figures.append({"what": "Parquet", "value": round(written, 1), "unit": "bytes/cutout"})
     write(options, f"scoring with {options.variant} against the plain way", figures, ratios, began)
 
 

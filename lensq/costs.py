@@ -1,0 +1,152 @@
+"""Where the time of a run went, what the benchmarks measured, what 10^8 cutouts would take."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+STAGES = {
+    "simulating": r"simulate_survey|make_test_survey",
+    "training": r"lensq\.fit\(",
+    "scoring": r"lensq\.score\(|judgement\.judge\(",
+}
+"""What a cell's time counts as, by what it calls; a cell that calls none of these counts as analysis."""
+
+OTHER, START = "analysis and figures", "starting up"
+
+
+def stage_times(notebooks: Path | str, leave_out: str = "") -> pd.DataFrame:
+    """Seconds that executed notebooks took, by stage, as papermill recorded them.
+
+    Args:
+        notebooks: folder of executed notebooks.
+        leave_out: name of a notebook that does not count, without its ending.
+
+    Returns:
+        One row a notebook, in their order, one column a stage; what a notebook took beyond its cells counts
+        as starting up.
+
+    Raises:
+        FileNotFoundError: there is no notebook that papermill ran.
+    """
+    rows = {}
+    for file in sorted(Path(notebooks).glob("[0-9]*.ipynb")):
+        document = json.loads(file.read_text())
+        whole = document["metadata"].get("papermill", {}).get("duration")
+        if whole is None or file.stem == leave_out:
+            continue
+        seconds = dict.fromkeys([*STAGES, OTHER], 0.0)
+        for cell in document["cells"]:
+            took = cell["metadata"].get("papermill", {}).get("duration") or 0.0
+            source = "".join(cell["source"])
+            stage = next((name for name, calls in STAGES.items() if re.search(calls, source)), OTHER)
+            seconds[stage] += took if cell["cell_type"] == "code" else 0.0
+        rows[file.stem] = seconds | {START: max(whole - sum(seconds.values()), 0.0)}
+    if not rows:
+        raise FileNotFoundError(f"{notebooks} holds no notebook that was run: run the study with make book")
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def read_benchmarks(folder: Path | str) -> dict[str, dict]:
+    """The files that the benchmarks wrote, by name: "claim", "machine", "settings", "figures", "ratios".
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    files = sorted(Path(folder).glob("*.json"))
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no figures of benchmarks: make bench")
+    return {file.stem: json.loads(file.read_text()) for file in files}
+
+
+def ratio_table(benchmarks: Mapping[str, dict]) -> pd.DataFrame:
+    """Every ratio against a baseline of the same run: `benchmark`, `ratio of`, `ratio`, and the machine."""
+    rows = [
+        {"benchmark": name, "ratio of": what, "ratio": ratio, "machine": machine_of(document)}
+        for name, document in benchmarks.items()
+        for what, ratio in document["ratios"].items()
+    ]
+    return pd.DataFrame(rows, columns=["benchmark", "ratio of", "ratio", "machine"])
+
+
+def machine_of(document: dict) -> str:
+    """The machine of a benchmark in words."""
+    machine = document["machine"]
+    gpu = f"{machine['gpu']}, " if machine.get("gpu") else ""
+    return f"{gpu}{machine['cores']} cores, {machine['memory_gb']} GB, load {machine['load']:g} at the start"
+
+
+def growth_table(document: dict) -> pd.DataFrame:
+    """The benchmark `million` with one row a number of cutouts and one column a quantity."""
+    return pd.DataFrame(document["figures"]).pivot(index="objects", columns="what", values="value")
+
+
+_CONSTANTS = (
+    ("FITS file", "ingest", "FITS file", "bytes"),
+    ("packed store", "ingest", "packed store", "bytes"),
+    ("row of scores", "scoring", "Parquet", "bytes"),
+    ("ingest, a core", "ingest", "read_survey, a core", "cutouts/s"),
+    ("scoring, a core", "scoring", "lensq, a core", "cutouts/s"),
+    ("scoring, a GPU", "gpu_scoring", "lensq", "cutouts/s"),
+    ("row of scores, 128 latent dimensions", "gpu_scoring", "Parquet", "bytes"),
+)
+
+
+def constants(benchmarks: Mapping[str, dict]) -> pd.DataFrame:
+    """What the cost model rests on, as it was measured.
+
+    Args:
+        benchmarks: what `read_benchmarks` returned; a constant whose benchmark was not run is left out.
+
+    Returns:
+        Index: the constant; columns: `value` (the best of several settings), `unit`, `benchmark`, `machine`.
+    """
+    rows = {}
+    for constant, benchmark, what, unit in _CONSTANTS:
+        document = benchmarks.get(benchmark, {"figures": []})
+        values = [row["value"] for row in document["figures"] if row["what"] == what]
+        if values:
+            rows[constant] = {
+                "value": max(values),
+                "unit": unit,
+                "benchmark": benchmark,
+                "machine": machine_of(document),
+            }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "unit", "benchmark", "machine"])
+
+
+def cost_model(
+    measured: pd.DataFrame, cutouts: float, *, core_hour: float, gpu_hour: float, tb_month: float
+) -> pd.DataFrame:
+    """What a survey of so many cutouts takes, from what one cutout takes: everything grows in proportion.
+
+    Args:
+        measured: what `constants` returned.
+        cutouts: number of cutouts.
+        core_hour: price of an hour of one core.
+        gpu_hour: price of an hour of one GPU.
+        tb_month: price of keeping 10^12 bytes for a month.
+
+    Returns:
+        Index: what is done or kept; columns: `a cutout` (bytes or seconds), `in all` (10^12 bytes, or hours),
+        `unit`, `price` of that unit, `money`.
+    """
+    rows = {}
+    for constant, row in measured.iterrows():
+        if row["unit"] == "bytes":
+            each, total, unit, price = row["value"], row["value"] * cutouts / 1e12, "TB, a month", tb_month
+        else:
+            each = 1 / row["value"]
+            total = each * cutouts / 3600
+            on_gpu = "GPU" in str(constant)
+            unit, price = ("GPU hours", gpu_hour) if on_gpu else ("core hours", core_hour)
+        rows[constant] = {
+            "a cutout": each,
+            "in all": total,
+            "unit": unit,
+            "price": price,
+            "money": total * price,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
