@@ -260,6 +260,15 @@ class Baselines:
         table.attrs["score_per_s"] = {name: len(table) / clock[name] for name in COLUMNS}
         return table
 
+    def held_out(self, selection: pd.DataFrame) -> pd.DataFrame:
+        """A table of `score` in which no classifier has seen the labelled selection objects that it scores.
+
+        Args:
+            selection: table of `score`, of the survey fitted on.
+        """
+        blind = selection["name"].map(self.out_of_fold).where(selection["split"] == "selection")
+        return selection.assign(pca_logistic=blind.fillna(selection["pca_logistic"]))
+
 
 def fit_baselines(
     images: np.ndarray,
@@ -341,24 +350,3 @@ def _labelled_codes(images, mask, objects, preprocessing, pca, against):
         raise ValueError(f"the selection split needs at least {_FOLDS} labelled objects of each class")
     read = (_read(images, mask, preprocessing, part) for part in _parts(known.index.to_numpy()))
     return known, positive, np.concatenate([pca.transform(x) for _, _, x in read])
-
-
-def baseline_scores(images: np.ndarray, mask: np.ndarray, objects: pd.DataFrame, **options) -> pd.DataFrame:
-    """Fit the baselines on a survey and score all of it.
-
-    `pca_logistic` of labelled selection objects comes from classifiers that did not see them, so that a
-    threshold can be chosen there.
-
-    Args:
-        images: (N, S, S) flux.
-        mask: (N, S, S) bool, True where a pixel is real.
-        objects: N rows with name, split, label, graded.
-        **options: see `fit_baselines`.
-
-    Returns:
-        Table of `Baselines.score`.
-    """
-    fitted = fit_baselines(images, mask, objects, **options)
-    table = fitted.score(images, mask, objects)
-    held_out = table["name"].map(fitted.out_of_fold).where(table["split"] == "selection")
-    return table.assign(pca_logistic=held_out.fillna(table["pca_logistic"]))

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from lensq.scoring import score
 from lensq.simulate import simulate_survey
 from lensq.survey import Survey, read_survey
-from lensq.training import load_model
+from lensq.training import Model, load_model
 from lensq.wall import LeakageError, admit
 
 _SETTINGS = ("lensq_model", "lensq_survey", "lensq_symmetries", "lensq_precision")
@@ -131,6 +131,17 @@ def _about(path: Path) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in metadata.items() if key.startswith(b"lensq_")}
 
 
+def scored_as(results: Path | str, variant: str) -> dict[str, bool | str]:
+    """How a variant's scores for choosing were made: `symmetries` and `precision` of `lensq.score`.
+
+    Args:
+        results: folder of results.
+        variant: name of the variant.
+    """
+    told = _about(Path(results) / variant / "scores.parquet")
+    return {"symmetries": told["lensq_symmetries"] == "True", "precision": told["lensq_precision"]}
+
+
 def _commit() -> str | None:
     """The commit of the code that runs, marked where files were changed since; None outside of git."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
@@ -185,26 +196,18 @@ def judge(
     path = results / into / f"{variant}.parquet"
     wanted = told | {"lensq_survey": held_out.fingerprint}
     if not path.is_file() or _about(path) != wanted:
-        seconds = _score(model, held_out, path, wanted, progress)
+        seconds = _score(model, held_out, path, scored_as(results, variant), progress)
         _note(path, held_out, variant, wanted, seconds)
     table = pd.read_parquet(path)
     admit(table, "test", purpose=f"the judgement of {variant}")
     return table
 
 
-def _score(model, held_out: Survey, path: Path, wanted: dict[str, str], progress: bool) -> float:
+def _score(model: Model, held_out: Survey, path: Path, how: dict, progress: bool) -> float:
     """Write the Scores table with groups and truth; returns seconds of scoring alone."""
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     begun = time.monotonic()
-    score(
-        model,
-        held_out,
-        out=partial,
-        splits="test",
-        symmetries=wanted["lensq_symmetries"] == "True",
-        precision=wanted["lensq_precision"],
-        progress=progress,
-    )
+    score(model, held_out, out=partial, splits="test", progress=progress, **how)
     seconds = time.monotonic() - begun
     table = pq.read_table(partial)
     rows = held_out.rows("test")
@@ -243,6 +246,7 @@ def _note(path: Path, held_out: Survey, variant: str, wanted: dict[str, str], se
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": _commit(),
             "seconds": round(seconds, 3),
+            "cores": os.cpu_count(),
             "objects": len(positive),
         }
     )
@@ -262,7 +266,7 @@ def record_of(results: Path | str, into: str = "test") -> dict:
         `survey`: seed (None where it is not simulated), settings of the simulation, fingerprint, numbers of
         objects, lenses, normals and flagged objects. `scored`: one entry each time a model was scored on test
         objects: variant, fingerprints of model and survey, seed, whether the variant had been scored `again`,
-        date (UTC), commit, seconds, objects.
+        date (UTC), commit, seconds, cores of the machine, objects.
 
     Raises:
         FileNotFoundError: nothing was judged yet.

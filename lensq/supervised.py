@@ -28,7 +28,7 @@ from lensq.provenance import code_fingerprint
 from lensq.survey import Survey
 
 TAUGHT = ("train", "selection")
-"""The splits whose labels shape the weights; those of validation decide which epoch is kept."""
+"""The splits whose labels shape the weights."""
 
 _SCORED_AT_ONCE = 64  # images; larger batches overflow a CPU's caches
 
@@ -48,7 +48,8 @@ class Supervised:
         preprocessing: turns flux into what the network sees.
         history: one row an epoch: `epoch`, `seconds`, `train_loss`, `validation_loss` (cross-entropy, nats,
             both classes weighing the same).
-        settings: what it was trained with; `settings["labels_used"]` is the number of labelled objects.
+        settings: what it was trained with; `settings["labels_used"]` is the number of labels that
+            shaped the weights.
     """
 
     network: nn.Module
@@ -133,10 +134,10 @@ def fit_supervised(
 ) -> Supervised:
     """Train the classifier on all labels of the train and selection tiles.
 
-    The learning rate rises and falls once over the training (Smith and Topin 2019); the weights of the epoch
-    with the lowest loss on the validation tiles are kept. Scores of train and selection objects are of
-    objects that it has seen: choose a threshold on the validation tiles. Called again with the same survey
-    and settings, it reads back what it wrote.
+    The learning rate rises and falls to nothing once over the training (Smith and Topin 2019), so that the
+    last epoch is the one to keep. Train and selection objects are known to it; the validation tiles only
+    draw a curve, and a threshold can be chosen there. Called again with the same survey and settings, it
+    reads back what it wrote.
 
     Args:
         survey: the survey.
@@ -157,7 +158,6 @@ def fit_supervised(
     for part, where in ((rows, " and ".join(TAUGHT)), (validation, "validation")):
         if len(np.unique(labels[part])) < 2:
             raise ValueError(f"a classifier needs labelled lenses and normals in {where} of {survey.folder}")
-    taught = np.concatenate([rows, validation])
     settings = {
         "width": width,
         "epochs": epochs,
@@ -167,8 +167,8 @@ def fit_supervised(
         "size": survey.size,
         "resized": survey.resized,
         "survey": survey.fingerprint,
-        "labels_used": len(taught),
-        "labels": hashlib.sha256(taught.tobytes() + labels[taught].tobytes()).hexdigest()[:16],
+        "labels_used": len(rows),
+        "labels": hashlib.sha256(rows.tobytes() + labels[rows].tobytes()).hexdigest()[:16],
         "code": code_fingerprint("supervised"),
     }
     path = Path(out) / "model.pt"
@@ -193,7 +193,7 @@ def _train(
     validation: np.ndarray,
     progress: bool,
 ) -> pd.DataFrame:
-    """Train the network in place, leave the best epoch's weights in it, and return the history."""
+    """Train the network in place and return the history."""
     settings, network, epoch = model.settings, model.network, 0
     device = "cuda" if torch.cuda.is_available() else "cpu"
     batches = Batches(
@@ -213,7 +213,7 @@ def _train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings["learning_rate"], total_steps=settings["epochs"] * len(batches)
     )
-    best, history = {}, []
+    history = []
     for epoch in tqdm(range(settings["epochs"]), unit="epoch", desc="supervised", disable=not progress):
         begun, losses = time.monotonic(), []
         turns = keyed_generator(settings["seed"], "turns", epoch)
@@ -229,16 +229,9 @@ def _train(
             losses.append(loss.detach())
         network.eval()
         held_out = model.score(survey, validation, symmetries=False, progress=False)
-        row = {
-            "epoch": epoch,
-            "seconds": time.monotonic() - begun,
-            "train_loss": float(torch.stack(losses).mean()),
-            "validation_loss": float(
-                _balanced_loss(torch.from_numpy(held_out), torch.from_numpy(labels[validation]))
-            ),
-        }
+        loss = _balanced_loss(torch.from_numpy(held_out), torch.from_numpy(labels[validation]))
+        row = {"epoch": epoch, "seconds": time.monotonic() - begun}
+        row |= {"train_loss": float(torch.stack(losses).mean()), "validation_loss": float(loss)}
         history.append(row)
-        if row["validation_loss"] == min(past["validation_loss"] for past in history):
-            best = {name: value.clone() for name, value in network.state_dict().items()}
-    network.load_state_dict(best)
+    network.cpu().eval()
     return pd.DataFrame(history)

@@ -10,7 +10,6 @@ from lensq.baselines import (
     COLUMNS,
     FEATURES,
     USES_LABELS,
-    baseline_scores,
     fit_baselines,
     simple_features,
     tail_scores,
@@ -101,9 +100,10 @@ def test_labels_outside_selection_are_never_read(sample, fitted):
 def test_selection_objects_are_scored_by_classifiers_that_did_not_see_them(sample, table):
     images, mask, objects = sample
     shuffled = objects.assign(label=np.random.default_rng(3).permutation(objects["label"]))
-    scores = baseline_scores(images, mask, shuffled, components=40)
+    fitted = fit_baselines(images, mask, shuffled, components=40)
+    in_sample = fitted.score(images, mask, shuffled)
+    scores = fitted.held_out(in_sample)
     selection = scores[scores["split"] == "selection"]
-    in_sample = fit_baselines(images, mask, shuffled, components=40).score(images, mask, shuffled)
     learnt_by_heart = in_sample.loc[selection.index, "pca_logistic"]
     assert roc_auc_score(selection["label"], learnt_by_heart) > 0.75
     assert roc_auc_score(selection["label"], selection["pca_logistic"]) < 0.65

@@ -1,0 +1,255 @@
+"""All detectors in one table, on the same objects, which none of them has seen."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from lensq import metrics
+from lensq.models import MODELS
+from lensq.scoring import label_free
+from lensq.survey import Survey
+from lensq.wall import admit, labelled
+
+COLUMNS = {
+    "model": "name of the variant or of the detector",
+    "score": "which of its scores",
+    "labels_used": "labels that shaped the score; those that set its threshold are not counted",
+    "AP": "average precision at the prevalence",
+    "AP_low": "lower end of its 95% bootstrap interval",
+    "AP_high": "upper end",
+    "AUROC": "area under the receiver operating characteristic",
+    "F1": "F1 at the prevalence, at the threshold chosen on other objects",
+    "precision": "precision at the prevalence, at the same threshold",
+    "recall": "recall at the same threshold",
+    "recall_fpr_1e-2": "recall at a false positive rate of 1e-2; empty where fewer than 10 normals decide it",
+    "recall_fpr_1e-3": "recall at a false positive rate of 1e-3; likewise",
+    "train_s": "seconds of training",
+    "score_per_s": "objects scored a second",
+}
+"""Columns of `leaderboard.csv`."""
+
+
+class Entry(NamedTuple):
+    """One detector of the leaderboard: a score of each object, higher is more anomalous.
+
+    Attributes:
+        selection: (S,) scores of the selection objects, from which the threshold is chosen; None if the
+            detector learnt from them and brings its own `threshold`.
+        test: (T,) scores of the test objects.
+        labels_used: number of labels that shaped the score.
+        train_s: seconds of training.
+        score_per_s: objects scored a second.
+        threshold: flagged at score >= threshold; by default the highest F1 on selection.
+    """
+
+    selection: np.ndarray | None
+    test: np.ndarray
+    labels_used: int = 0
+    train_s: float = float("nan")
+    score_per_s: float = float("nan")
+    threshold: float | None = None
+
+
+def _class_of(table: pd.DataFrame, against: str) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the rows whose class is known, and which of these are positive."""
+    rows, positive = labelled(table.reset_index(drop=True), against)
+    return rows.index.to_numpy(), positive
+
+
+def leaderboard(
+    entries: Mapping[tuple[str, str], Entry],
+    selection: pd.DataFrame,
+    test: pd.DataFrame,
+    *,
+    against: str = "label",
+    prevalence: float = metrics.PREVALENCE,
+    groups: str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Every detector on the same test objects, the highest average precision first.
+
+    Args:
+        entries: (model, score) to what the detector says of the selection and of the test objects.
+        selection: rows of the selection split in the order of the entries' scores.
+        test: rows of the test split, likewise.
+        against: the column that tells positives, see `lensq.wall.labelled`.
+        prevalence: share of positives that AP, F1, precision and the thresholds are weighted to.
+        groups: column of `test` whose equal values are resampled together.
+        resamples: bootstrap resamples.
+        seed: seed of the resampling.
+
+    Returns:
+        The columns of `COLUMNS`, then `<metric>_low` and `<metric>_high` of the other metrics.
+
+    Raises:
+        LeakageError: a row of `selection` or of `test` is of another split.
+        ValueError: an entry has not one score an object, or neither selection scores nor a threshold.
+    """
+    admit(selection, "selection", purpose="the choice of thresholds")
+    admit(test, "test", purpose="the leaderboard")
+    (chosen, positive), (judged, lens) = _class_of(selection, against), _class_of(test, against)
+    scores, thresholds = {}, {}
+    for name, entry in zip(map(": ".join, entries), entries.values(), strict=True):
+        for part, table in (("selection", selection), ("test", test)):
+            values = getattr(entry, part)
+            if values is not None and np.shape(values) != (len(table),):
+                raise ValueError(
+                    f"{name}: scores of shape {np.shape(values)} for the {len(table)} objects of {part}"
+                )
+        scores[name] = np.asarray(entry.test, np.float64)[judged]
+        thresholds[name] = entry.threshold
+        if entry.threshold is None:
+            if entry.selection is None:
+                raise ValueError(f"{name}: give its scores of the selection objects, or a threshold")
+            seen = np.asarray(entry.selection, np.float64)[chosen]
+            thresholds[name] = metrics.best_threshold(seen, positive, prevalence=prevalence)
+    table = metrics.compare(
+        scores,
+        lens,
+        thresholds=thresholds,
+        prevalence=prevalence,
+        groups=None if groups is None else test[groups].to_numpy()[judged],
+        resamples=resamples,
+        seed=seed,
+    )
+    keys = {": ".join(key): key for key in entries}
+    keys = [keys[name] for name in table.index]
+    own = [entries[key]._asdict() | {"model": key[0], "score": key[1]} for key in keys]
+    own = pd.DataFrame(own)[["model", "score", "labels_used", "train_s", "score_per_s"]]
+    table = own.join(table.reset_index(drop=True))
+    others = [c for c in table if c.endswith(("_low", "_high")) and c not in COLUMNS]
+    return table[[*COLUMNS, *others]]
+
+
+def objects(survey: Survey, *splits: str) -> pd.DataFrame:
+    """The objects of a survey, in its order: what a leaderboard has to know of them.
+
+    Args:
+        survey: the survey.
+        splits: names of splits; all objects by default.
+
+    Returns:
+        name, split, label, graded, group and, where the survey is simulated, is_lens and class.
+    """
+    rows = survey.rows(*splits) if splits else np.arange(len(survey))
+    columns = ("names", "split", "labels", "graded", "group")
+    names = ("name", "split", "label", "graded", "group")
+    table = {name: getattr(survey, column)[rows] for name, column in zip(names, columns, strict=True)}
+    return survey.add_truth(pd.DataFrame(table))
+
+
+def _average_precision(score: np.ndarray, positive: np.ndarray, prevalence: float) -> float:
+    return metrics.measure(score, positive, prevalence=prevalence, resamples=1).loc["AP", "value"]
+
+
+def named_on_selection(
+    selection: pd.DataFrame, *, against: str = "label", prevalence: float = metrics.PREVALENCE
+) -> str:
+    """The column with the highest average precision on selection, of those that no label shaped.
+
+    Args:
+        selection: Scores table, rows of the selection split only.
+        against: the column that tells positives.
+        prevalence: share of positives.
+
+    Raises:
+        LeakageError: a row is of another split.
+    """
+    admit(selection, "selection", purpose="the choice of a score")
+    rows, positive = labelled(selection, against)
+    precision = {name: _average_precision(rows[name], positive, prevalence) for name in label_free(selection)}
+    return max(precision, key=precision.get)
+
+
+def is_variant(name: str) -> bool:
+    """Whether a model of the leaderboard is one of the variants, perhaps with something on top of it."""
+    return name.split()[0] in MODELS
+
+
+def leading_variant(
+    entries: Mapping[tuple[str, str], Entry],
+    selection: pd.DataFrame,
+    *,
+    against: str = "label",
+    prevalence: float = metrics.PREVALENCE,
+) -> tuple[str, str]:
+    """The variant's score without labels that has the highest average precision on selection.
+
+    Args:
+        entries: see `leaderboard`, likewise `selection`, `against` and `prevalence`.
+        selection: rows of the selection split.
+        against: the column that tells positives.
+        prevalence: share of positives.
+
+    Raises:
+        LeakageError: a row is of another split.
+        ValueError: there is no such score.
+    """
+    admit(selection, "selection", purpose="the choice of a score")
+    known, positive = _class_of(selection, against)
+    precision = {
+        key: _average_precision(entry.selection[known], positive, prevalence)
+        for key, entry in entries.items()
+        if is_variant(key[0]) and not entry.labels_used
+    }
+    if not precision:
+        raise ValueError("no variant here was trained without labels")
+    return max(precision, key=precision.get)
+
+
+def lead(
+    entries: Mapping[tuple[str, str], Entry],
+    first: tuple[str, str],
+    second: tuple[str, str],
+    test: pd.DataFrame,
+    *,
+    against: str = "label",
+    groups: str | None = None,
+    **options,
+) -> pd.DataFrame:
+    """How far one detector leads another: `lensq.metrics.paired_difference` on the test objects.
+
+    Args:
+        entries: see `leaderboard`, likewise `test`, `against` and `groups`.
+        first: key of the one.
+        second: key of the other.
+        test: rows of the test split.
+        against: the column that tells positives.
+        groups: column whose equal values are resampled together.
+        **options: prevalence, resamples and seed of `lensq.metrics.paired_difference`.
+    """
+    admit(test, "test", purpose="the comparison of two detectors")
+    judged, lens = _class_of(test, against)
+    pair = [np.asarray(entries[key].test)[judged] for key in (first, second)]
+    units = None if groups is None else test[groups].to_numpy()[judged]
+    return metrics.paired_difference(*pair, lens, groups=units, **options)
+
+
+def shown(table: pd.DataFrame) -> Styler:
+    """A leaderboard as it is read on a page: the columns of `COLUMNS`, rounded, empty where nothing is known.
+
+    Args:
+        table: of `leaderboard`.
+    """
+    whole = {"labels_used": "{:,.0f}", "train_s": "{:,.0f}", "score_per_s": "{:,.0f}"}
+    form = {name: whole.get(name, "{:.3f}") for name in COLUMNS if name not in ("model", "score")}
+    return table[list(COLUMNS)].style.hide().format(form, na_rep="")
+
+
+def side_by_side(tables: Mapping[str, pd.DataFrame]) -> Styler:
+    """AP of the same entries on several test surveys with 95% intervals, as it is read on a page.
+
+    Args:
+        tables: name of the survey to its table of `leaderboard`; the first one orders the rows.
+    """
+    first, *_ = tables.values()
+    order = pd.MultiIndex.from_frame(first[["model", "score"]])
+    columns = {}
+    for name, table in tables.items():
+        rows = table.set_index(["model", "score"]).loc[order]
+        columns[name] = [f"{r.AP:.3f} ({r.AP_low:.3f} to {r.AP_high:.3f})" for r in rows.itertuples()]
+    return pd.DataFrame(columns, index=order).reset_index().style.hide()
