@@ -1,6 +1,8 @@
 """Parameters of notebooks: declared in one cell, and held to what it says."""
 
+import ast
 import math
+import re
 from pathlib import Path
 
 import nbformat
@@ -201,3 +203,20 @@ def test_papermill_by_hand_stops_before_any_work(tmp_path, name, value):
     assert not (tmp_path / "work").exists()
     run(latent=4)
     assert (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_checks_before_it_works(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert "parameters" in cells[0].metadata.get("tags", [])
+    body = [
+        node for node in ast.parse(cells[1].source).body if not isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    assert ast.unparse(body[0]).startswith("lensq.check_parameters(")
+    assert sum(re.findall(r"^import lensq$", cell.source, re.MULTILINE) != [] for cell in cells) == 1
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_number_states_its_limits(path):
+    parameters = read_parameters(path).values()
+    assert [p.name for p in parameters if p.kind in (int, float) and not p.limits] == []
