@@ -23,6 +23,7 @@ FILE = "inspected.csv"
 
 _HEADER = b"name,label,time\n"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_COMPLETE = re.compile(rb"," + _TIME.pattern.encode() + rb"\Z")  # a last line that lacks its end alone
 
 
 class LabelStore:
@@ -61,7 +62,7 @@ class LabelStore:
             self._read_to = max(self._read_to, len(header))
             file.seek(self._read_to)
             new = file.read()
-        whole = new[: new.rfind(b"\n") + 1]
+        whole = new if _COMPLETE.search(new) else new[: new.rfind(b"\n") + 1]
         self._read_to += len(whole)
         for fields in csv.reader(whole.decode(errors="replace").splitlines()):
             if len(fields) == 3 and fields[1] in (*LABELS, "") and _TIME.fullmatch(fields[2]):

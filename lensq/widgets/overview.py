@@ -25,7 +25,8 @@ def score_axis(score: np.ndarray) -> tuple[np.ndarray, dict]:
     counts, _ = np.histogram(place, _BINS, (0, 1))
     marks = np.array([0.02, 0.25, 0.5, 0.75, 0.98])
     values = middle + width * np.sinh(ends[0] + marks * span)
-    ticks = [[round(float(x), 4), f"{v:.2g}"] for x, v in zip(marks, values, strict=True)]
+    written = [f"{v:.0f}" if 99.5 <= abs(v) < 1e5 else f"{v:.2g}" for v in values]
+    ticks = [[round(float(x), 4), text] for x, text in zip(marks, written, strict=True)]
     return place, {"counts": counts.tolist(), "ticks": ticks}
 
 
