@@ -63,7 +63,7 @@ endif
 sweep: $(INSTALLED) ## train VARIANT=<name> at each point of GRID="latent=8,16 seed=0,1" and compare
 	@mkdir -p $(BUILD)
 	@$(SNAKEMAKE) $(if $(VARIANT),variant=$(VARIANT)) $(if $(GRID),grid="$(GRID)") -- sweep
-	@echo "The runs, compared: file://$(abspath $(BUILD))/sweep/"
+	@echo "The runs, compared: file://$$(realpath "$$(ls -t $(BUILD)/sweep/*/index.html | head -1)")"
 
 CLAIMS := ingest simulate training scoring million
 bench: $(INSTALLED) ## run the benchmarks, each against its baseline (and study after make book)

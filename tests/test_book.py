@@ -130,7 +130,7 @@ def test_a_variant_is_added_in_under_forty_lines(tmp_path, monkeypatch):
     for table in (MODELS, OBJECTIVES):
         for name in ("CONV5_BETATC_VAE", "CAPACITY_VAE", "capacity"):
             monkeypatch.delitem(table, name, raising=False)
-    lensq.simulate_survey(tmp_path / "_build/survey", 120, seed=3, progress=False)
+    lensq.simulate_survey(tmp_path / "_build/survey", 60, seed=3, progress=False)
     whole = lensq.fit
 
     def short(survey, variant, **options):
