@@ -285,6 +285,11 @@ def test_splits_are_chosen(model, survey):
     assert set(calibration["split"]) == {"selection", "conformal"}
     both = score(model, survey, splits=["train", "test"], progress=False)
     assert len(both) == len(survey.rows("train", "test"))
+    rows = np.array([7, 3, 90])
+    some = score(model, survey, rows=rows, progress=False)
+    assert list(some["name"]) == list(survey.names[rows])
+    with pytest.raises(ValueError, match="one or the other"):
+        score(model, survey, rows=rows, splits="test", progress=False)
     with pytest.raises(ValueError, match="has no object there"):
         score(model, rearranged(survey, survey.rows("train")), splits="test", progress=False)
 
