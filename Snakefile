@@ -23,6 +23,9 @@ VARIANTS = {file.stem[3:]: file.stem for file in sorted(NOTEBOOKS.glob("0[2-8]_*
 if OWN_SURVEY and not Path(OWN_SURVEY).is_dir():
     raise FileNotFoundError(f"{OWN_SURVEY}: SURVEY must name a folder of FITS cutouts")
 
+# The README shows the laptop's results, as `make book` has them.
+FRONT_PAGE = config.get("profile", "laptop") == "laptop" and not OWN_SURVEY and Path.cwd() == ROOT / "_build"
+
 CHOSEN = PROFILE["09_latent_chi_squared"].get("variant", "RESNET18_BETATC_VAE")
 
 
@@ -109,6 +112,7 @@ rule book:
         " && echo 'Building the book' && rm -rf _build html"
         " && (NO_COLOR=1 jupyter-book build src --path-output . -W --keep-going > {log} 2>&1 || (cat {log}; exit 1))"
         " && mv _build/html html && rm -r _build"
+        + FRONT_PAGE * " && python -m lensq.frontpage {ROOT:q}/README.md results"
 
 
 for notebook, (needs, makes) in STUDY.items():

@@ -1,5 +1,6 @@
 """What the README says of the results: a few rows of the leaderboard, from the run that measured them."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +49,10 @@ def readme_section(results: Path | str) -> str:
         cells += [f"{row['AP']:.2f} ({row['AP_low']:.2f} to {row['AP_high']:.2f})"]
         cells += ["" if np.isnan(value) else f"{value:.2f}" for value in values]
         rows.append(f"| {' | '.join(cells)} |")
-    return f"""Measured on {last["date"][:10]} with {last["cores"]} cores, on a survey simulated with seed
-{judged["seed"]} for this alone: {judged["normals"]:,} normal objects and {judged["lenses"]:,} lenses,
-weighted to {PREVALENCE:.2%} lenses; average precision (AP) with its 95% interval.
-
-{chr(10).join(rows)}
-"""
+    where = f"on {last['date'][:10]} with {last['cores']} cores, on {judged['normals']:,} normal objects"
+    what = f"{judged['lenses']:,} lenses of test seed {judged['seed']}, weighted to {PREVALENCE:.2%} lenses"
+    sentence = f"By `make book` {where} and\n{what}; average precision (AP) with its 95% interval.\n"
+    return "\n".join([sentence, *rows]) + "\n"
 
 
 def write_readme(readme: Path | str, results: Path | str) -> None:
@@ -75,3 +74,7 @@ def write_readme(readme: Path | str, results: Path | str) -> None:
     new = f"{before}{MARKS[0]}\n\n{readme_section(results)}\n{MARKS[1]}{after}"
     if new != text:
         readme.write_text(new)
+
+
+if __name__ == "__main__":
+    write_readme(*sys.argv[1:])

@@ -121,7 +121,7 @@ def test_unlabelled_objects_are_left_out(entries, tables):
 
 
 def test_objects_that_share_pixels_are_resampled_together(entries, tables):
-    """Sixteen copies of an object tell no more than one: without groups intervals come out four times narrower."""
+    """Sixteen copies tell no more than one: without groups an interval comes out four times too narrow."""
     selection, test = tables
     copies = pd.concat([test.assign(group=np.arange(len(test)))] * 16, ignore_index=True)
     one = ("BetaTC_VAE", "signal")
@@ -211,7 +211,7 @@ def test_the_readme_is_written_between_its_marks_alone(results, tmp_path):
     assert text.endswith("\n\nafter\n")
     assert "old" not in text
     assert "2026-11-23 with 2 cores" in text
-    assert "12,000 normal objects and 1,500 lenses" in text
+    assert "12,000 normal objects and\n1,500 lenses of test seed 5" in text
     assert "| BetaTC_VAE, central residual | 0 | 0.40 (0.40 to 0.40) | 0.40 | 0.40 | 0.40 |  |" in text
     write_readme(readme, results)
     assert readme.read_text() == text
