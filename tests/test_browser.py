@@ -43,7 +43,36 @@ LOOK = """() => {
     drawn: document.querySelectorAll("mjx-container").length,
     broken: [...document.querySelectorAll("[data-mjx-error], mjx-merror")].map(e => e.textContent),
     titles: document.querySelectorAll("article h1").length,
+    language: document.documentElement.lang,
+    nameless: [...document.querySelectorAll("button, a[href], input, select, summary")]
+      .filter(e => e.offsetParent && !e.innerText && !e.ariaLabel && !e.title && !e.placeholder)
+      .filter(e => !e.labels?.length && !e.querySelector("img[alt]:not([alt=''])"))
+      .map(e => e.outerHTML.slice(0, 100)),
   };
+}"""
+
+# Contrast of text after WCAG 2.1, success criterion 1.4.3.
+FAINT = """() => {
+  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+  const linear = v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const behind = e => {
+    for (; e; e = e.parentElement) {
+      const [r, g, b, opacity = 1] = numbers(getComputedStyle(e).backgroundColor);
+      if (opacity > 0.5) return [r, g, b];
+    }
+    return [255, 255, 255];
+  };
+  const faint = new Set();
+  for (const e of document.querySelectorAll("article *, nav a")) {
+    const text = [...e.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.textContent.trim());
+    if (!text || !e.offsetParent) continue;
+    const style = getComputedStyle(e), back = behind(e);
+    const [low, high] = [luminance(numbers(style.color)), luminance(back)].sort((a, b) => a - b);
+    const contrast = (high + 0.05) / (low + 0.05);
+    if (contrast < 4.5) faint.add(`${e.tagName}.${e.className}: ${style.color} on ${back}`);
+  }
+  return [...faint];
 }"""
 
 TOO_WIDE = """() => {
@@ -155,6 +184,10 @@ class TestEveryPage:
     def test_a_phone_shows_it_without_scrolling_sideways(self, visits, name):
         assert visits[name].too_wide == []
 
+    def test_its_language_is_said_and_every_control_has_a_name(self, visits, name):
+        assert visits[name].seen["language"] == "en"
+        assert visits[name].seen["nameless"] == []
+
     def test_it_has_one_title(self, visits, name):
         assert visits[name].seen["titles"] == 1
 
@@ -209,6 +242,17 @@ def test_light_turns_dark_and_stays_so(web, book):
     assert "invert" in web.locator("img.schematic").evaluate("image => getComputedStyle(image).filter")
     web.goto((book / "book/data.html").as_uri())
     assert web.locator("html").get_attribute("data-theme") == "dark"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["book/index", "book/methods", "notebooks/10_thresholding"])
+def test_text_stands_out_from_what_is_behind_it(session, book, name, theme):
+    context = session.new_context(viewport=DESKTOP, color_scheme=theme)
+    page = context.new_page()
+    page.goto((book / f"{name}.html").as_uri())
+    assert page.locator("html").get_attribute("data-theme") == theme
+    assert page.evaluate(FAINT) == []
+    context.close()
 
 
 @pytest.mark.parametrize("name", ["book/index", "notebooks/10_thresholding"])
