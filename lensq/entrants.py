@@ -149,8 +149,8 @@ def refit(results: Path | str, variant: str, sample: Survey, *, seed: int, progr
     fixed = {"variant", "network", "objective", "options", "size"}
     options = {name: value for name, value in told["config"].items() if name not in fixed}
     out = Path(results) / "seeds" / f"{variant}-{seed}"
-    how |= {"seed": seed, "out": out, "progress": progress}
-    model = fit(sample, **how, **options, **told["config"]["options"])
+    how |= {"survey": sample, "seed": seed, "out": out, "progress": progress}
+    model = fit(**how, **options, **told["config"]["options"])
     as_before = scored_as(results, variant)
     score(model, sample, out=out / "scores.parquet", splits="selection", progress=progress, **as_before)
     return model
