@@ -68,21 +68,21 @@ class Curves:
     """Means of each term of the loss over an epoch, kept on the device so that no step waits for them."""
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, ...], Tensor] = {}
+        self._sums: dict[tuple[str, ...], tuple[Tensor, int]] = {}
 
     def add(self, means: dict[str, Tensor], weight: int) -> None:
         """Add the means of a batch that counts as much as this many objects."""
         names = tuple(means)
-        values = torch.stack([value.detach().double() for value in means.values()])
-        row = torch.cat([values * weight, values.new_full((1,), weight)])
-        self._sums[names] = self._sums[names] + row if names in self._sums else row
+        values = torch.stack([value.detach().float() for value in means.values()]).double()
+        total, count = self._sums.get(names, (torch.zeros_like(values), 0))
+        self._sums[names] = total.add_(values, alpha=weight), count + weight
 
     def close(self, strategy: Strategy) -> dict[str, float]:
         """The means over all batches and processes, by name, sorted; then start anew."""
         totals: dict[str, Tensor] = {}
-        for names, row in self._sums.items():
-            for i, name in enumerate(names):
-                totals[name] = totals.get(name, 0) + row[[i, -1]]
+        for names, (total, count) in self._sums.items():
+            for name, value in zip(names, total, strict=True):
+                totals[name] = totals.get(name, 0) + torch.stack([value, torch.full_like(value, count)])
         self._sums = {}
         if not totals:
             return {}
