@@ -51,7 +51,8 @@ def write(
     """
     if not given.json:
         return
-    settings = {name: value for name, value in vars(given).items() if name != "json"}
+    places = ("json", "scratch", "child", "build")  # of this machine alone
+    settings = {name: value for name, value in vars(given).items() if name not in places}
     document = {
         "claim": claim,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
