@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from lensq.batches import Batches, keyed_generator, read_pixels
 from lensq.images import Preprocessing, noise_level
 from lensq.images import symmetries as symmetries_of
-from lensq.networks import ResNet18Encoder
+from lensq.networks import build_network
 from lensq.provenance import code_fingerprint
 from lensq.survey import Survey
 
@@ -33,9 +33,9 @@ TAUGHT = ("train", "selection")
 _SCORED_AT_ONCE = 64  # images; larger batches overflow a CPU's caches
 
 
-def _build(size: int, width: int) -> nn.Module:
+def _build(size: int, width: int, network: str = "resnet18") -> nn.Module:
     """Images (B, 1, S, S) to log odds (B, 1)."""
-    encoder = ResNet18Encoder(size, width)
+    encoder, _ = build_network(network, size, 1, width)
     return nn.Sequential(encoder, nn.Linear(encoder.features, 1)).to(memory_format=torch.channels_last)
 
 
@@ -108,10 +108,11 @@ class Supervised:
         """Read what `save` wrote."""
         held = torch.load(path, weights_only=True, map_location="cpu")
         document = json.loads(held["document"])
-        network = _build(document["settings"]["size"], document["settings"]["width"])
+        settings = document["settings"]
+        network = _build(*(settings[name] for name in ("size", "width", "network")))
         network.load_state_dict(held["state"])
         history = pd.DataFrame(document["history"])
-        return cls(network.eval(), Preprocessing(**document["preprocessing"]), history, document["settings"])
+        return cls(network.eval(), Preprocessing(**document["preprocessing"]), history, settings)
 
 
 def _balanced_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -159,6 +160,7 @@ def fit_supervised(
         if len(np.unique(labels[part])) < 2:
             raise ValueError(f"a classifier needs labelled lenses and normals in {where} of {survey.folder}")
     settings = {
+        "network": "resnet18",
         "width": width,
         "epochs": epochs,
         "learning_rate": learning_rate,

@@ -1,0 +1,105 @@
+"""The fine-tuned encoder: it finds pairs that nobody labelled, and labels of judging tiles are refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from toy import toy_survey
+
+from lensq import finetuning, fit
+from lensq.finetuning import LABELLED_ON, finetune
+from lensq.wall import LeakageError
+
+QUICK = {"steps": 60, "batch_size": 32, "progress": False}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    return toy_survey(tmp_path_factory.mktemp("toy"), n=500, size=32)
+
+
+@pytest.fixture(scope="module")
+def model(survey, tmp_path_factory):
+    out = tmp_path_factory.mktemp("model")
+    options = {"epochs": 6, "width": 4, "latent": 6, "noise_scale": 0.1, "batch_size": 32}
+    return fit(survey, "SVDD_VAE", out=out, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def painted(model, survey, tmp_path_factory):
+    return finetune(model, survey, out=tmp_path_factory.mktemp("painted"), **QUICK | {"steps": 200})
+
+
+def auroc(detector, survey, *splits):
+    rows = survey.rows(*splits)
+    return roc_auc_score(survey.labels[rows], detector.score(survey, rows, progress=False))
+
+
+def state(detector):
+    return torch.cat([value.flatten().float() for value in detector.network.state_dict().values()])
+
+
+def test_pairs_are_found_that_no_label_told_of(painted, survey):
+    assert auroc(painted, survey, "conformal", "test") > 0.75
+    assert painted.settings["labels_used"] == 0
+
+
+def test_labels_do_not_reach_a_painted_detector(painted, model, survey, tmp_path):
+    blind = replace(survey, labels=np.full_like(survey.labels, -1), graded=np.zeros(len(survey), bool))
+    again = finetune(model, blind, out=tmp_path, **QUICK | {"steps": 200})
+    assert torch.equal(state(again), state(painted))
+
+
+def test_labels_come_on_top(painted, model, survey, tmp_path):
+    labels = np.where(np.isin(survey.split, LABELLED_ON), survey.labels, -1)
+    told = finetune(model, survey, labels, out=tmp_path, start=painted, **QUICK | {"learning_rate": 1e-3})
+    assert told.settings["labels_used"] == (labels >= 0).sum()
+    assert auroc(told, survey, "conformal", "test") > max(
+        0.9, auroc(painted, survey, "conformal", "test") - 0.01
+    )
+    assert not torch.equal(state(told), state(painted))
+
+
+def test_a_label_of_a_judging_tile_is_a_leak(model, survey, tmp_path):
+    for split in ("conformal", "test"):
+        labels = np.where(np.isin(survey.split, [*LABELLED_ON, split]), survey.labels, -1)
+        with pytest.raises(LeakageError, match="conformal or test"):
+            finetune(model, survey, labels, out=tmp_path, **QUICK)
+    one_class = np.where(np.isin(survey.split, LABELLED_ON), 0, -1)
+    with pytest.raises(ValueError, match="both classes"):
+        finetune(model, survey, one_class, out=tmp_path, **QUICK)
+
+
+def test_same_seed_same_weights_and_the_model_is_left_alone(model, survey, tmp_path):
+    before = {name: value.clone() for name, value in model.vae.state_dict().items()}
+    first, second = (finetune(model, survey, out=tmp_path / name, **QUICK) for name in ("a", "b"))
+    assert torch.equal(state(first), state(second))
+    assert all(torch.equal(value, before[name]) for name, value in model.vae.state_dict().items())
+    other = finetune(model, survey, out=tmp_path / "c", seed=1, **QUICK)
+    assert not torch.equal(state(first), state(other))
+
+
+def test_a_second_call_reads_what_the_first_wrote(model, survey, tmp_path, monkeypatch):
+    first = finetune(model, survey, out=tmp_path, **QUICK)
+    monkeypatch.setattr(finetuning, "_train", lambda *_: pytest.fail("trained again"))
+    second = finetune(model, survey, out=tmp_path, **QUICK)
+    assert torch.equal(state(first), state(second))
+    assert second.settings == first.settings
+
+
+def test_a_score_is_of_one_image(painted, survey):
+    rows = survey.rows("test")
+    together = painted.score(survey, rows, progress=False)
+    alone = np.concatenate([painted.score(survey, rows[[i]], progress=False) for i in range(5)])
+    assert np.abs(together[:5] - alone).max() < 1e-4 * together.std()
+    assert len(np.unique(together)) == len(rows)
