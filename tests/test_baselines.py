@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
@@ -107,6 +108,24 @@ def test_selection_objects_are_scored_by_classifiers_that_did_not_see_them(sampl
     learnt_by_heart = in_sample.loc[selection.index, "pca_logistic"]
     assert roc_auc_score(selection["label"], learnt_by_heart) > 0.75
     assert roc_auc_score(selection["label"], selection["pca_logistic"]) < 0.65
+
+
+def test_a_seed_gives_the_same_baselines_and_no_global_generator_moves(sample, fitted, table):
+    numpy_before, torch_before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    again = fit_baselines(*sample, components=8).score(*sample)
+    assert np.array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    for column in COLUMNS:
+        assert np.allclose(again[column], table[column]), column
+    other = fit_baselines(*sample, components=8, seed=1).score(*sample)
+    assert not np.allclose(other["deep_svdd"], table["deep_svdd"])
+
+
+def test_each_baseline_says_what_it_cost(sample, fitted, table):
+    assert set(fitted.train_s) == set(table.attrs["score_per_s"]) == set(COLUMNS)
+    assert min(fitted.train_s.values()) > 0
+    assert fitted.train_s["deep_svdd"] > fitted.train_s["pca_mse"]
+    assert fitted.labels_used == (sample[2]["split"] == "selection").sum()
 
 
 def test_only_train_images_shape_what_needs_no_labels(sample, fitted):
