@@ -113,3 +113,14 @@ def test_collapse_and_missing_centre_are_clear_errors():
         objective.loss(terms, step=1, dataset_size=10)
     with pytest.raises(ValueError, match=r"nu=1\.0"):
         SVDD(3, 5, SVDDOptions(nu=1.0))
+
+
+def test_published_weight_in_nats():
+    """Sum of squares + 0.005 KL + hypersphere, divided by 0.005, is this loss at a weight of 200."""
+    distances = torch.linspace(0.2, 3, 40)
+    objective, terms, _ = objective_with(distances, svdd_weight=200.0, radius_momentum=1.0)
+    squares = torch.linspace(1, 5, 40)
+    terms = {**terms, "reconstruction": squares / (2 * 0.05**2)}
+    loss, curves = objective.loss(terms, step=1, dataset_size=40)
+    published = squares.mean() + 0.005 * curves["kl"] + curves["svdd"]
+    torch.testing.assert_close(loss, published / 0.005)

@@ -2,6 +2,12 @@
 
 Ruff et al. 2018, "Deep one-class classification", equation 3; joined with a variational autoencoder by
 Wang et al. The centre is fixed before training; the radius is the 1 - nu quantile of the distances.
+
+The published loss of an object is its sum of squares + w KL + S, with w = 0.005 and S the hypersphere term.
+Divided by w that is 200 times the sum of squares, which is this package's likelihood with a noise scale of
+sqrt(w / 2) = 0.05, + KL + S / w. So `svdd_weight` = 1 / w = 200 is the published weight, in nats. It is
+heavy: the cheapest way to a small sphere is to shrink means and spreads of all posteriors alike, which costs
+D log(1 / r) nats of KL divergence for a factor r. The default, 1, leaves the latent space its scale.
 """
 
 from dataclasses import dataclass
@@ -38,7 +44,7 @@ class SVDDOptions(ElboOptions):
 
     Attributes:
         nu: share of training objects that may lie outside the hypersphere.
-        svdd_weight: weight of the hypersphere term.
+        svdd_weight: weight of the hypersphere term, nats per squared latent unit; 200 as published.
         svdd_from_epoch: epoch, from 0, at which the hypersphere term sets in.
         radius_momentum: share of a batch's quantile in the running squared radius.
         collapse_floor: smallest standard deviation of the reference sample's distances, as a share of
