@@ -5,7 +5,8 @@ can show what the rule is worth.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -71,16 +72,28 @@ def batch_scores(
         raise ValueError(f'weighting={weighting!r} is unknown; choose "even" or "stratified"')
     mu, logvar = (torch.tensor(latent_values(scores, statistic)) for statistic in ("mu", "logvar"))
     terms = np.empty((len(scores), len(BATCH_TERMS)))
-    for number in np.unique(batches):
-        rows = np.flatnonzero(batches == number)
-        m, lv = mu[rows], logvar[rows]
-        log_weights = torch.full((1, len(rows)), -math.log(len(rows)), dtype=m.dtype)
-        if weighting == "stratified":
-            log_weights = minibatch_log_weights(len(rows), len(scores), weighting).to(m.dtype)
-        aggregate = aggregate_posterior(m, m, lv, log_weights)
-        terms[rows] = torch.stack(decompose(m, m, lv, *aggregate), dim=1)
+    with _one_thread():
+        for number in np.unique(batches):
+            rows = np.flatnonzero(batches == number)
+            m, lv = mu[rows], logvar[rows]
+            log_weights = torch.full((1, len(rows)), -math.log(len(rows)), dtype=m.dtype)
+            if weighting == "stratified":
+                log_weights = minibatch_log_weights(len(rows), len(scores), weighting).to(m.dtype)
+            aggregate = aggregate_posterior(m, m, lv, log_weights)
+            terms[rows] = torch.stack(decompose(m, m, lv, *aggregate), dim=1)
     columns = {f"batch_{name}": values for name, values in zip(BATCH_TERMS, terms.T, strict=True)}
     return scores.assign(**columns, batch_kl=terms @ np.array([1.0, beta, 1.0]))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small tensors keep torch's threads waiting for one another, on a busy machine thirty times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def shift_by_label(scores: pd.DataFrame, shift: float, *, against: str = "label") -> pd.DataFrame:

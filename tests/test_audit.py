@@ -105,6 +105,16 @@ def test_means_moved_by_the_label_and_columns_from_elsewhere_are_named(scores, m
     assert table.index[~table["same"]].tolist() == ["oracle"]
 
 
+def test_a_scoring_that_reads_labels_is_found_out(monkeypatch, model, survey):
+    def peeking(model, survey, **options):
+        table = score(model, survey, **options)
+        return table.assign(knn=table["knn"] + 0.01 * survey.labels, kl=table["kl"] + 0.01 * survey.graded)
+
+    monkeypatch.setattr(audit, "score", peeking)
+    table = audit.reproduce(peeking(model, survey, progress=False), model, survey, objects=160)
+    assert set(table.index[~table["same"]]) == {"knn", "kl"}
+
+
 def test_scores_of_a_batch_are_not_reproduced(scores, model, survey):
     within = scores["mutual_information"] - scores.groupby("label")["mutual_information"].transform("mean")
     table = audit.reproduce(scores.assign(mutual_information=within), model, survey)
