@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import cutouts
@@ -127,6 +128,19 @@ def test_only_what_is_missing_is_made_again(model, surveys, whole, client, tmp_p
     assert again == set(parts[1:4])
     assert (tmp_path / MANIFEST).read_text() == manifest
     assert_each_row_once(tmp_path, whole)
+
+
+def test_a_part_counts_only_as_the_scores_that_the_manifest_asks_for(model, surveys, client, tmp_path):
+    score_shards(model, surveys[1:], tmp_path, client=client, progress=False)
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    job, shard = shards.Job(**manifest["job"]), shards.Shard(**manifest["shards"][0])
+    part = tmp_path / shard.part
+    assert shards.is_whole(part, job, shard)
+    for change in ({"fingerprint": "another"}, {"last": shard.last + 1}, {"first": 1}):
+        assert not shards.is_whole(part, job, replace(shard, **change)), change
+    for change in ({"fingerprint": "another"}, {"symmetries": True}, {"precision": "bf16"}):
+        assert not shards.is_whole(part, replace(job, **change), shard), change
+    assert not shards.is_whole(tmp_path / "none.parquet", job, shard)
 
 
 def test_a_folder_holds_one_set_of_scores(model, surveys, client, tmp_path):
