@@ -68,6 +68,8 @@ def test_links_and_figures_lead_somewhere(page):
 
 def test_numbers_in_the_prose_are_glued_by_their_notebooks():
     for page in PROSE:
+        glued = re.findall(r"\{glue:text\}`([^`]+::[^`]+)`", page.read_text())
+        assert [entry for entry in glued if not re.search(r"::\w+:.+", entry)] == []  # MyST-NB wants a format
         for path, key in re.findall(r"\{glue:text\}`([^:]+)::(\w+)", page.read_text()):
             source = "".join("".join(cell["source"]) for cell in code_cells(page.parent / path))
             stem = re.sub(r"_(low|high)$", "", key)

@@ -110,10 +110,17 @@ def session(chromium):
         browser.close()
 
 
+def open_context(session, theme: str = "light"):
+    """A fresh browser window as wide as a desk's, patient with a machine that is busy."""
+    context = session.new_context(viewport=DESKTOP, color_scheme=theme)
+    context.set_default_timeout(120_000)
+    return context
+
+
 @pytest.fixture
 def web(session):
-    """A fresh page as wide as a desk's."""
-    context = session.new_context(viewport=DESKTOP, color_scheme="light")
+    """A fresh page."""
+    context = open_context(session)
     yield context.new_page()
     context.close()
 
@@ -126,7 +133,7 @@ def settle(page: Page) -> None:
 @pytest.fixture(scope="session")
 def visits(session, book) -> dict[str, Visit]:
     """Every page of the book, visited once."""
-    context = session.new_context(viewport=DESKTOP, color_scheme="light")
+    context = open_context(session)
     page, visits = context.new_page(), {}
     now = Visit()
     page.on("pageerror", lambda error: now.errors.append(str(error)))
@@ -247,7 +254,7 @@ def test_light_turns_dark_and_stays_so(web, book):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["book/index", "book/methods", "notebooks/10_thresholding"])
 def test_text_stands_out_from_what_is_behind_it(session, book, name, theme):
-    context = session.new_context(viewport=DESKTOP, color_scheme=theme)
+    context = open_context(session, theme)
     page = context.new_page()
     page.goto((book / f"{name}.html").as_uri())
     assert page.locator("html").get_attribute("data-theme") == theme
