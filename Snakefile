@@ -48,9 +48,11 @@ STUDY = {
         [f"results/{CHOSEN}/scores.parquet", f"results/{CHOSEN}/dimensions.parquet"],
         [f"results/{CHOSEN}/detection.json"],
     ),
+    "15_painted_lenses": (["results/SVDD_VAE/scores.parquet"], []),
     # On sky of another seed: 10 makes that test survey, and who judges after it finds it made.
     "11_leaderboard": (
-        [*(f"results/{variant}/scores.parquet" for variant in VARIANTS), f"results/{CHOSEN}/detection.json"],
+        [*(f"results/{variant}/scores.parquet" for variant in VARIANTS), f"results/{CHOSEN}/detection.json"]
+        + [executed("15_painted_lenses")],
         ["results/leaderboard.csv"],
     ),
     "12_leakage_audit": (
@@ -132,7 +134,7 @@ for notebook, (needs, makes) in STUDY.items():
         params:
             yaml=parameters(notebook),
         # Small networks gain little from a second thread: two variants side by side are faster.
-        threads: 1 if notebook in VARIANTS.values() else workflow.cores
+        threads: 1 if notebook in (*VARIANTS.values(), "15_painted_lenses") else workflow.cores
         # The log first, a copy on success: a failed job keeps its half-run notebook to read.
         shell:
             "papermill {input.nb:q} {log.nb:q} --cwd {NOTEBOOKS:q} --log-level ERROR -y {params.yaml:q}"

@@ -10,6 +10,7 @@ import pandas as pd
 
 from lensq import metrics
 from lensq.baselines import USES_LABELS, Baselines
+from lensq.finetuning import with_residual
 from lensq.judgement import judge, record_of, scored_as, variants_in
 from lensq.leaderboard import Entry, named_on_selection, objects
 from lensq.scoring import score
@@ -132,6 +133,74 @@ def supervised_entry(
     rate = len(test) / (time.monotonic() - begun)
     seconds = float(classifier.history["seconds"].sum())
     return Entry(None, test, classifier.settings["labels_used"], seconds, rate, threshold)
+
+
+def finetuned_entries(
+    results: Path | str,
+    labels: np.ndarray,
+    sample: Survey,
+    held_out: Survey,
+    *,
+    classifier: Entry | None = None,
+    into: str = "test",
+    symmetries: bool = True,
+    prevalence: float = metrics.PREVALENCE,
+    progress: bool = True,
+) -> dict[tuple[str, str], Entry]:
+    """Judge the detectors of notebook 15: painted lenses, a few labels, all labels.
+
+    Args:
+        results: folder of results; without a folder `painted` in it there are none.
+        labels: (N,) what they were told, for the threshold of the one that was told all.
+        sample: the survey that they learnt from.
+        held_out: the test survey.
+        classifier: the supervised network's entry; if given, its log odds and those of the encoder that was told
+            all are also judged together, as their mean.
+        into: see `lensq.judgement.judge`.
+        symmetries: average scores over the symmetries of the square.
+        prevalence: share of positives for which thresholds are chosen.
+        progress: show progress bars.
+
+    Returns:
+        (variant and what it was taught, score) to entry.
+    """
+    folder = Path(results) / "painted"
+    few = sorted((folder / "few").glob("*/model.pt"))
+    if not few:
+        return {}
+    none, told, everything = (
+        Supervised.load(path) for path in (folder / "none/model.pt", few[-1], folder / "all/model.pt")
+    )
+    variant = none.settings["variant"]
+    table = pd.read_parquet(Path(results) / variant / "scores.parquet")
+    train, chosen = (table[table["split"] == split] for split in ("train", "selection"))
+    judged = judge(results, variant, held_out, into=into, progress=progress)
+    how = {"symmetries": symmetries, "progress": progress}
+
+    def entry(detector: Supervised, *, residual: bool = False, threshold: float | None = None) -> Entry:
+        begun = time.monotonic()
+        test = detector.score(held_out, held_out.rows("test"), **how)
+        rate = len(test) / (time.monotonic() - begun)
+        selection = None
+        if threshold is None:
+            selection = detector.score(sample, sample.rows("selection"), **how)
+        if residual:
+            selection = with_residual(selection, chosen, train)
+            test = with_residual(test, judged, train)
+        seconds = float(detector.history["seconds"].sum())
+        return Entry(selection, test, detector.settings["labels_used"], seconds, rate, threshold)
+
+    rows = sample.rows("validation")
+    rows = rows[labels[rows] >= 0]
+    held = everything.score(sample, rows, **how)
+    threshold = metrics.best_threshold(held, labels[rows] == 1, prevalence=prevalence)
+    entries = {
+        (f"{variant} + painted lenses", "log odds"): entry(none),
+        (f"{variant} + painted lenses", "log odds and residual"): entry(none, residual=True),
+        (f"{variant} + painted lenses + labels", "log odds"): entry(told),
+        (f"{variant} + painted lenses + all labels", "log odds"): entry(everything, threshold=threshold),
+    }
+    return entries
 
 
 def refit(results: Path | str, variant: str, sample: Survey, *, seed: int, progress: bool = True) -> Model:

@@ -20,12 +20,13 @@ from tqdm.auto import trange
 
 from lensq.batches import keyed_generator, read_pixels
 from lensq.images import symmetries
-from lensq.painting import PaintOptions, extended, paint, point_sources
+from lensq.painting import PIXEL_SCALE, PaintOptions, extended, paint, point_sources
 from lensq.provenance import code_fingerprint
+from lensq.scoring import NATIVE_SIDE
 from lensq.supervised import Supervised
 from lensq.survey import Survey
 from lensq.training import Model
-from lensq.wall import LeakageError
+from lensq.wall import LeakageError, admit
 
 LABELLED_ON = ("train", "validation", "selection")
 """The splits whose labels may shape the weights."""
@@ -43,6 +44,7 @@ class _Draw:
         self.galaxies = extended(survey, self.train)
         self.templates = point_sources(model, survey, seed=seed)
         self.options = PaintOptions()
+        self.pixel_scale = PIXEL_SCALE * (NATIVE_SIDE / survey.size if survey.resized else 1)
         self.preprocessing = model.preprocessing
         self.known = None if labels is None else [np.flatnonzero(labels == k) for k in (0, 1)]
 
@@ -64,7 +66,9 @@ class _Draw:
         for what, rows in kinds:
             pixels = read_pixels(self.survey, rows)
             if what and len(rows):
-                pixels = paint(*pixels, self.templates, what, generator, self.options)
+                pixels = paint(
+                    *pixels, self.templates, what, generator, self.options, pixel_scale=self.pixel_scale
+                )
             images.append(pixels[0])
             masks.append(pixels[1])
         return images, masks, (torch.arange(2 * half) < half).float()
@@ -203,3 +207,66 @@ def _train(network: nn.Module, draw: _Draw, settings: dict, progress: bool) -> p
             history.append(row)
             losses, begun = [], time.monotonic()
     return pd.DataFrame(history)
+
+
+def with_residual(
+    log_odds: np.ndarray, scores: pd.DataFrame, train: pd.DataFrame, *, residual: str = "central_residual"
+) -> np.ndarray:
+    """What the encoder says of an image plus what the decoder leaves over, with no weight to choose.
+
+    The logarithm of the residual counts in standard deviations of the train objects, one of which weighs as
+    much as one unit of log odds.
+
+    Args:
+        log_odds: (N,) of a detector.
+        scores: Scores table of the same N objects.
+        train: Scores table, rows of the train split.
+        residual: column of the residual.
+
+    Raises:
+        LeakageError: a row of `train` is of another split.
+    """
+    admit(train, "train", purpose="the scale of the residual")
+    floor = max(float(np.quantile(train[residual], 0.01)), 1e-12)
+    scale, logarithm = (np.log(np.clip(table[residual], floor, None)) for table in (train, scores))
+    return np.asarray(log_odds) + ((logarithm - scale.mean()) / scale.std()).to_numpy()
+
+
+def label_the_top(
+    model: Model,
+    survey: Survey,
+    painted: Supervised,
+    answers: np.ndarray,
+    *,
+    out: Path | str,
+    budget: int = 100,
+    rounds: int = 2,
+    **options,
+) -> tuple[Supervised, np.ndarray]:
+    """An inspector's hour: label what the detector ranks highest among train objects, and teach it anew.
+
+    Args:
+        model: see `finetune`, likewise `survey`, and `options` for its other arguments.
+        painted: the detector that no label has touched.
+        answers: (N,) what the inspector would say, 1 or 0; -1 is never asked for. Only the answers for the
+            objects asked about are looked at.
+        out: folder; each round has one of its own in it.
+        budget: labels altogether.
+        rounds: times that the detector is taught anew, each from `painted`, on as many more labels.
+
+    Returns:
+        The detector of the last round, and (N,) the labels that it was given, -1 elsewhere.
+
+    Raises:
+        ValueError: no lens is among the objects asked about in the first round, or only lenses.
+    """
+    answers = np.asarray(answers, np.int64)
+    pool = survey.rows("train")
+    pool = pool[answers[pool] >= 0]
+    given, detector = np.full(len(survey), -1), painted
+    for number in range(rounds):
+        ranks = pool[np.argsort(-detector.score(survey, pool, progress=False), kind="stable")]
+        asked = ranks[given[ranks] < 0][: budget * (number + 1) // rounds - budget * number // rounds]
+        given[asked] = answers[asked]
+        detector = finetune(model, survey, given, out=Path(out) / str(number), start=painted, **options)
+    return detector, given

@@ -49,8 +49,8 @@ class PaintOptions:
     closest: float = 0.5
     widest: float = 4.0
     faintest_ratio: float = 0.1
-    fainter: float = -0.5
-    brighter: float = 2.0
+    fainter: float = -1.0
+    brighter: float = 3.0
     quads: float = 0.2
 
 
@@ -158,6 +158,8 @@ def paint(
     what: Literal["lens", "single"],
     generator: torch.Generator,
     options: PaintOptions | None = None,
+    *,
+    pixel_scale: float = PIXEL_SCALE,
 ) -> tuple[Tensor, Tensor]:
     """Paint a lensed quasar, or a single point source, onto each cutout.
 
@@ -173,6 +175,7 @@ def paint(
         what: "lens" or "single".
         generator: source of all random numbers.
         options: see `PaintOptions`.
+        pixel_scale: arcseconds a pixel of these images, another than HSC's where they were resized.
 
     Returns:
         Images and masks, painted and perhaps moved alike; noise is that of the cutout.
@@ -189,7 +192,7 @@ def paint(
     )
     normal = torch.randn(n, generator=generator)
     separation = options.separation * torch.exp(options.spread * normal)
-    separation = separation.clamp(options.closest, options.widest) / PIXEL_SCALE
+    separation = separation.clamp(options.closest, options.widest) / pixel_scale
     angle, ratio = uniform(0, 2 * math.pi), uniform(options.faintest_ratio, 1)
     reach = separation * uniform(0.5, 0.8)  # of the brighter image
     quad = torch.rand(n, generator=generator) < options.quads
