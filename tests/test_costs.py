@@ -130,7 +130,7 @@ def test_bars_and_panels_show_the_tables(executed):
     widths = sum(bar.get_width() for bar in axis.patches)
     assert widths == pytest.approx(times.to_numpy().sum() / 60)
     assert [label.get_text() for label in axis.get_yticklabels()] == list(times.index)
-    rows = [("time", 1.0), ("private memory, scoring", 50.0), ("private memory, survey open", 400.0)]
+    rows = [("processor time", 1.0), ("private memory, scoring", 50.0), ("private memory, survey open", 400.0)]
     document = figures()
     document["figures"] = [
         {"what": what, "objects": n, "value": value * scale}
@@ -138,7 +138,7 @@ def test_bars_and_panels_show_the_tables(executed):
         for what, value in rows
     ]
     table = growth_table(document)
-    assert table.loc[100, "time"] == 2.0
+    assert table.loc[100, "processor time"] == 2.0
     left, right = plots.growth_panels(table).axes
     assert list(left.lines[0].get_ydata()) == [1.0, 2.0]
     assert list(left.lines[1].get_ydata()) == [1.0, 10.0]

@@ -29,17 +29,17 @@ def stage_bars(times: pd.DataFrame) -> Figure:
 
 @styled
 def growth_panels(table: pd.DataFrame) -> Figure:
-    """Time, and private memory, against the number of cutouts.
+    """Processor time, and private memory, against the number of cutouts.
 
     Args:
         table: by number of cutouts, with the columns of `lensq.costs.growth_table` (seconds, MB).
     """
     figure, axes = panels(2, 2, 2.8)
-    time = table["time"]
+    time = table["processor time"]
     axes[0].loglog(time.index, time, "o-", color=CYCLE[0], label="measured")
     proportional = time.iloc[0] * time.index / time.index[0]
     axes[0].loglog(time.index, proportional, ":", color="0.4", label="in proportion to the first")
-    axes[0].set_ylabel("seconds")
+    axes[0].set_ylabel("seconds of a processor")
     names = {"private memory, scoring": "scoring", "private memory, survey open": "survey open, before"}
     for colour, (column, label) in zip(CYCLE[1:], names.items(), strict=False):
         axes[1].semilogx(table.index, table[column], "o-", color=colour, label=label)
