@@ -45,7 +45,7 @@ def rendered() -> list[str]:
 def test_the_data_page_lists_every_parameter_as_it_is():
     lines = PAGE.read_text().splitlines()
     start = lines.index(HEAD[0])
-    end = next(i for i in range(start, len(lines)) if not lines[i].startswith("|"))
+    end = next((i for i in range(start, len(lines)) if not lines[i].startswith("|")), len(lines))
     expected = rendered()
     if lines[start:end] != expected:
         wrong = sorted(set(lines[start:end]) ^ set(expected))
