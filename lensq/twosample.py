@@ -67,6 +67,7 @@ def two_sample_chi_squared(normal: np.ndarray, anomaly: np.ndarray):
     difference = np.sqrt(m / n) * normal - np.sqrt(n / m) * anomaly
     chi2 = np.divide(difference**2, both, out=np.zeros_like(both), where=both > 0).sum(axis=-1)
     dof = np.count_nonzero(both, axis=-1) - 1
+    chi2 = np.where(dof > 0, chi2, 0.0)  # rounding leaves about 1e-31
     p = np.where(dof > 0, stats.chi2.sf(chi2, np.maximum(dof, 1)), 1.0)
     return chi2, dof, p, np.sqrt(chi2 / (n + m)[..., 0])
 
