@@ -128,79 +128,88 @@ def supervised_entry(
     how = {"symmetries": symmetries, "progress": progress}
     seen = classifier.score(sample, rows, **how)
     threshold = metrics.best_threshold(seen, labels[rows] == 1, prevalence=prevalence)
+    return _timed(classifier, held_out, **how)._replace(threshold=threshold)
+
+
+def _timed(classifier: Supervised, held_out: Survey, symmetries: bool, progress: bool) -> Entry:
     begun = time.monotonic()
-    test = classifier.score(held_out, held_out.rows("test"), **how)
+    test = classifier.score(held_out, held_out.rows("test"), symmetries=symmetries, progress=progress)
     rate = len(test) / (time.monotonic() - begun)
     seconds = float(classifier.history["seconds"].sum())
-    return Entry(None, test, classifier.settings["labels_used"], seconds, rate, threshold)
+    return Entry(None, test, classifier.settings["labels_used"], seconds, rate)
 
 
-def finetuned_entries(
+def taught_entries(
     results: Path | str,
+    classifier: Supervised,
     labels: np.ndarray,
     sample: Survey,
     held_out: Survey,
     *,
-    classifier: Entry | None = None,
     into: str = "test",
     symmetries: bool = True,
     prevalence: float = metrics.PREVALENCE,
     progress: bool = True,
 ) -> dict[tuple[str, str], Entry]:
-    """Judge the detectors of notebook 15: painted lenses, a few labels, all labels.
+    """Judge what was taught: a variant's encoder, by painted lenses and labels, and the supervised network.
 
     Args:
-        results: folder of results; without a folder `painted` in it there are none.
-        labels: (N,) what they were told, for the threshold of the one that was told all.
-        sample: the survey that they learnt from.
+        results: folder of results, with the detectors of `lensq.finetuning` in its folder `painted`.
+        classifier: of `lensq.supervised.fit_supervised`.
+        labels: (N,) what both were told.
+        sample: the survey they learnt from.
         held_out: the test survey.
-        classifier: the supervised network's entry; if given, its log odds and those of the encoder that was told
-            all are also judged together, as their mean.
         into: see `lensq.judgement.judge`.
         symmetries: average scores over the symmetries of the square.
         prevalence: share of positives for which thresholds are chosen.
         progress: show progress bars.
 
     Returns:
-        (variant and what it was taught, score) to entry.
+        (variant and what it was taught, score) to entry; "both" is the mean log odds of the encoder that was
+        told all labels and of the supervised network.
     """
     folder = Path(results) / "painted"
-    few = sorted((folder / "few").glob("*/model.pt"))
-    if not few:
-        return {}
-    none, told, everything = (
-        Supervised.load(path) for path in (folder / "none/model.pt", few[-1], folder / "all/model.pt")
-    )
+    paths = folder / "none/model.pt", sorted(folder.glob("few/*/model.pt"))[-1], folder / "all/model.pt"
+    none, few, everything = map(Supervised.load, paths)
     variant = none.settings["variant"]
     table = pd.read_parquet(Path(results) / variant / "scores.parquet")
     train, chosen = (table[table["split"] == split] for split in ("train", "selection"))
     judged = judge(results, variant, held_out, into=into, progress=progress)
     how = {"symmetries": symmetries, "progress": progress}
 
-    def entry(detector: Supervised, *, residual: bool = False, threshold: float | None = None) -> Entry:
-        begun = time.monotonic()
-        test = detector.score(held_out, held_out.rows("test"), **how)
-        rate = len(test) / (time.monotonic() - begun)
-        selection = None
-        if threshold is None:
-            selection = detector.score(sample, sample.rows("selection"), **how)
-        if residual:
-            selection = with_residual(selection, chosen, train)
-            test = with_residual(test, judged, train)
-        seconds = float(detector.history["seconds"].sum())
-        return Entry(selection, test, detector.settings["labels_used"], seconds, rate, threshold)
+    def on_selection(detector: Supervised, before: float) -> Entry:
+        entry = _timed(detector, held_out, **how)
+        selection = detector.score(sample, sample.rows("selection"), **how)
+        return entry._replace(selection=selection, train_s=entry.train_s + before)
 
+    painted = on_selection(none, float(load_model(Path(results) / variant).history["seconds"].sum()))
+    beside = painted._replace(
+        selection=with_residual(painted.selection, chosen, train),
+        test=with_residual(painted.test, judged, train),
+    )
+    told = [everything, classifier]
+    encoder, network = (
+        supervised_entry(each, labels, sample, held_out, prevalence=prevalence, **how) for each in told
+    )
+    encoder = encoder._replace(train_s=encoder.train_s + painted.train_s)
     rows = sample.rows("validation")
     rows = rows[labels[rows] >= 0]
-    held = everything.score(sample, rows, **how)
-    threshold = metrics.best_threshold(held, labels[rows] == 1, prevalence=prevalence)
-    entries = {
-        (f"{variant} + painted lenses", "log odds"): entry(none),
-        (f"{variant} + painted lenses", "log odds and residual"): entry(none, residual=True),
-        (f"{variant} + painted lenses + labels", "log odds"): entry(told),
-        (f"{variant} + painted lenses + all labels", "log odds"): entry(everything, threshold=threshold),
+    seen = sum(each.score(sample, rows, **how) for each in told) / 2
+    both = network._replace(
+        test=(encoder.test + network.test) / 2,
+        train_s=encoder.train_s + network.train_s,
+        score_per_s=1 / (1 / encoder.score_per_s + 1 / network.score_per_s),
+        threshold=metrics.best_threshold(seen, labels[rows] == 1, prevalence=prevalence),
+    )
+    name = f"{variant} + painted lenses"
+    return {
+        (name, "log odds"): painted,
+        (name, "log odds and residual"): beside,
+        (f"{name} + few labels", "log odds"): on_selection(few, painted.train_s),
+        (f"{name} + all labels", "log odds"): encoder,
+        ("supervised ResNet-18", "log odds"): network,
+        (f"{name} + all labels", "mean with supervised ResNet-18"): both,
     }
-    return entries
 
 
 def refit(results: Path | str, variant: str, sample: Survey, *, seed: int, progress: bool = True) -> Model:

@@ -255,10 +255,8 @@ def label_the_top(
         rounds: times that the detector is taught anew, each from `painted`, on as many more labels.
 
     Returns:
-        The detector of the last round, and (N,) the labels that it was given, -1 elsewhere.
-
-    Raises:
-        ValueError: no lens is among the objects asked about in the first round, or only lenses.
+        The detector of the last round, and (N,) the labels that it was given, -1 elsewhere. As long as the
+        answers are all the same there is nothing to teach, and the detector is `painted`.
     """
     answers = np.asarray(answers, np.int64)
     pool = survey.rows("train")
@@ -268,5 +266,8 @@ def label_the_top(
         ranks = pool[np.argsort(-detector.score(survey, pool, progress=False), kind="stable")]
         asked = ranks[given[ranks] < 0][: budget * (number + 1) // rounds - budget * number // rounds]
         given[asked] = answers[asked]
-        detector = finetune(model, survey, given, out=Path(out) / str(number), start=painted, **options)
+        if {0, 1} <= set(given):
+            detector = finetune(model, survey, given, out=Path(out) / str(number), start=painted, **options)
+    if detector is painted:
+        painted.save(Path(out) / "0" / "model.pt")
     return detector, given

@@ -6,7 +6,16 @@ from toy import toy_survey
 
 from lensq.baselines import COLUMNS as BASELINES
 from lensq.baselines import fit_baselines
-from lensq.entrants import NAMES, baseline_entries, refit, seed_spread, supervised_entry, variant_entries
+from lensq.entrants import (
+    NAMES,
+    baseline_entries,
+    refit,
+    seed_spread,
+    supervised_entry,
+    taught_entries,
+    variant_entries,
+)
+from lensq.finetuning import finetune, label_the_top
 from lensq.judgement import judge
 from lensq.leaderboard import leaderboard, objects
 from lensq.metrics import best_threshold, measure
@@ -72,7 +81,8 @@ def test_all_entries_are_of_the_same_objects(entries, results, survey):
 
 
 def test_no_threshold_of_the_supervised_network_comes_from_what_it_learnt(survey, tmp_path):
-    network = fit_supervised(survey, survey.labels, out=tmp_path, width=2, epochs=1, progress=False)
+    how = {"width": 4, "epochs": 4, "batch_size": 32, "learning_rate": 1e-2, "progress": False}
+    network = fit_supervised(survey, survey.labels, out=tmp_path, **how)
     entry = supervised_entry(network, survey.labels, survey, survey, symmetries=False, progress=False)
     rows = survey.rows("validation")
     seen = network.score(survey, rows, symmetries=False, progress=False)
@@ -108,3 +118,27 @@ def test_the_spread_is_over_all_trainings_and_the_interval_of_the_first(results,
     alone = seed_spread(results, "BetaTC_VAE", survey, survey, [], **options).loc["kl"]
     assert alone["mean"] == values[0]
     assert np.isnan(alone["sd"])
+
+
+def test_encoders_taught_compete_beside_what_taught_them(results, survey, tmp_path):
+    model = load_model(results / "BetaTC_VAE")
+    labels = np.where(np.isin(survey.split, ["train", "selection"]), survey.labels, -1)
+    quick = {"steps": 2, "batch_size": 16, "progress": False}
+    folder = results / "painted"
+    none = finetune(model, survey, out=folder / "none", **quick)
+    label_the_top(model, survey, none, survey.labels, out=folder / "few", budget=100, **quick)
+    everything = finetune(model, survey, labels, out=folder / "all", start=none, **quick)
+    network = fit_supervised(survey, survey.labels, out=tmp_path, width=2, epochs=1, progress=False)
+    entries = taught_entries(
+        results, network, survey.labels, survey, survey, symmetries=False, progress=False
+    )
+    name = "BetaTC_VAE + painted lenses"
+    rows = survey.rows("test")
+    alone = [each.score(survey, rows, symmetries=False, progress=False) for each in (everything, network)]
+    assert np.allclose(entries[f"{name} + all labels", "mean with supervised ResNet-18"].test, sum(alone) / 2)
+    told = {key: entry.labels_used for key, entry in entries.items()}
+    assert told[name, "log odds"] == told[name, "log odds and residual"] == 0
+    assert told[f"{name} + few labels", "log odds"] == 100
+    assert told[f"{name} + all labels", "log odds"] == (labels >= 0).sum()
+    assert entries[f"{name} + all labels", "log odds"].selection is None
+    assert entries[name, "log odds"].train_s > model.history["seconds"].sum()

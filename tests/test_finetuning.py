@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 from toy import toy_survey
 
 from lensq import finetuning, fit
-from lensq.finetuning import LABELLED_ON, finetune
+from lensq.finetuning import LABELLED_ON, finetune, label_the_top, with_residual
 from lensq.wall import LeakageError
 
 QUICK = {"steps": 60, "batch_size": 32, "progress": False}
@@ -103,3 +104,35 @@ def test_a_score_is_of_one_image(painted, survey):
     alone = np.concatenate([painted.score(survey, rows[[i]], progress=False) for i in range(5)])
     assert np.abs(together[:5] - alone).max() < 1e-4 * together.std()
     assert len(np.unique(together)) == len(rows)
+
+
+def test_the_inspector_is_asked_for_the_top_of_the_train_tiles_alone(painted, model, survey, tmp_path):
+    answers = np.where(survey.split == "train", survey.labels, 7)
+    told, given = label_the_top(model, survey, painted, answers, out=tmp_path, budget=40, **QUICK)
+    asked = np.flatnonzero(given >= 0)
+    assert len(asked) == told.settings["labels_used"] == 40
+    assert set(survey.split[asked]) == {"train"}
+    assert np.array_equal(given[asked], survey.labels[asked])
+    rows = survey.rows("train")
+    top = rows[np.argsort(-painted.score(survey, rows, progress=False))[:20]]
+    assert np.isin(top, asked).all()
+
+
+def test_answers_that_are_all_the_same_teach_nothing(painted, model, survey, tmp_path):
+    told, given = label_the_top(
+        model, survey, painted, np.zeros(len(survey)), out=tmp_path, budget=10, **QUICK
+    )
+    assert told is painted
+    assert (given >= 0).sum() == 10
+
+
+def test_the_residual_counts_in_standard_deviations_of_the_train_objects():
+    rng = np.random.default_rng(0)
+    residual = np.exp(rng.normal(-5, 0.7, 4000))
+    train = pd.DataFrame({"central_residual": residual, "split": "train"})
+    other = pd.DataFrame({"central_residual": np.exp([-5.0, -5 + 0.7, -5 + 1.4])})
+    assert with_residual(np.array([1.0, 1.0, 1.0]), other, train) == pytest.approx([1, 2, 3], abs=0.06)
+    below = pd.DataFrame({"central_residual": [-1.0, residual.min()]})
+    assert np.ptp(with_residual(np.zeros(2), below, train)) == 0
+    with pytest.raises(LeakageError):
+        with_residual(np.zeros(3), other, train.assign(split="selection"))
