@@ -175,7 +175,7 @@ class Pool:
                 max_iter=60, max_leaf_nodes=6, min_samples_leaf=5, early_stopping=False
             )
         elif kind == "logistic":
-            classifier = LogisticRegression(C=strength, max_iter=2000)
+            classifier = LogisticRegression(C=strength, solver="newton-cholesky")
         else:
             raise ValueError(f'kind {kind!r}: take "logistic" or "boosting"')
         others = np.count_nonzero(~positive)

@@ -1,5 +1,7 @@
 """What labels buy."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -11,40 +13,50 @@ _DASHES = {"anomalous": "-", "uncertain": "--", "random": ":"}
 
 
 @styled
-def label_budget(summary: pd.DataFrame, *, against: str = "") -> Figure:
-    """Average precision, and lenses found on the way, against the number of labels, a line a strategy.
+def label_budget(summaries: Mapping[str, pd.DataFrame]) -> Figure:
+    """Average precision against the number of labels, a panel for each who answers, a line a strategy.
+
+    A thin line marks the score without labels. The last panel counts the positives found on the way, as the
+    first who answers sees them.
 
     Args:
-        summary: table of `lensq.budget.budget_summary`.
-        against: what average precision is measured on, named on the axis.
+        summaries: who answers to table of `lensq.budget.budget_summary`.
     """
-    figure, (precision, found) = panels(2, 2, 3.0)
-    for i, (strategy, table) in enumerate(summary.groupby("strategy", sort=False)):
-        look = {"color": CYCLE[i % len(CYCLE)], "linestyle": _DASHES.get(strategy, "-")}
-        name = _NAMES.get(strategy, strategy)
-        precision.fill_between(table["labels"], table["low"], table["high"], color=look["color"], alpha=0.15)
-        precision.plot(table["labels"], table["AP"], marker="o", markersize=3.5, label=name, **look)
-        found.plot(table["labels"], table["found"], marker="o", markersize=3.5, **look)
-    without = summary.loc[summary["labels"] == 0, "AP"]
-    if len(without):
-        precision.axhline(without.iloc[0], color="0.4", linewidth=1)
-        precision.annotate(
-            "no label",
-            (1, without.iloc[0]),
-            xycoords=("axes fraction", "data"),
-            xytext=(-2, -3),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            color="0.4",
-            fontsize=8.5,
-        )
-    for axis in (precision, found):
-        axis.set_xscale("symlog", linthresh=10)
-        axis.set_xticks(sorted(set(summary["labels"])))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-        axis.minorticks_off()
-    precision.set(xlabel="labels", ylabel=f"average precision {against}".strip())
-    found.set(xlabel="labels", ylabel="lenses among them")
-    figure.legend(*precision.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure, axes = panels(len(summaries) + 1, 3, 2.7)
+    for axis, (who, summary) in zip(axes, summaries.items(), strict=False):
+        _lines(axis, summary, "AP")
+        for without in summary.loc[summary["labels"] == 0, "AP"].head(1):
+            axis.axhline(without, color="0.4", linewidth=1)
+        axis.set(title=who, ylabel="average precision" if axis is axes[0] else "")
+        axis.set_ylim(_limits(summaries))
+    found = axes[len(summaries)]
+    _lines(found, next(iter(summaries.values())), "found")
+    found.set(title="found on the way", ylabel="positives among the labels")
+    figure.legend(*found.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
+
+
+def _lines(axis, summary: pd.DataFrame, column: str) -> None:
+    for i, (strategy, table) in enumerate(summary.groupby("strategy", sort=False)):
+        colour = CYCLE[i % len(CYCLE)]
+        if column == "AP":
+            axis.fill_between(
+                table["labels"], table["low"], table["high"], color=colour, alpha=0.15, linewidth=0
+            )
+        name, dash = _NAMES.get(strategy, strategy), _DASHES.get(strategy, "-")
+        axis.plot(table["labels"], table[column], dash, color=colour, marker="o", markersize=3.5, label=name)
+    ticks = sorted(set(summary["labels"]))
+    axis.set_xscale("symlog", linthresh=max(min([t for t in ticks if t] or [1]), 1), linscale=0.6)
+    axis.set_xlim(left=0)
+    axis.set_xticks([t for t in ticks if t not in (20, 200)])
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.minorticks_off()
+    axis.set_xlabel("labels")
+
+
+def _limits(summaries: Mapping[str, pd.DataFrame]) -> tuple[float, float]:
+    """Limits that hold every line and interval, within 0 and 1."""
+    low = min(table[["low", "AP"]].min(axis=None) for table in summaries.values())
+    high = max(table[["high", "AP"]].max(axis=None) for table in summaries.values())
+    margin = 0.05 * (high - low)
+    return max(0.0, low - margin), min(1.0, high + margin)

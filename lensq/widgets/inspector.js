@@ -94,7 +94,7 @@ function render({ model, el }) {
     const id = ++next;
     waiting.set(id, setTimeout(() => {
       alarm.hidden = false;
-      alarm.textContent = "No kernel answers: look around on this page, but labels are not kept. In JupyterLab, run the notebook.";
+      alarm.textContent = "No answer from a kernel. A busy one keeps labels later; without one, as in the book, look around, but labels are not kept.";
     }, SILENCE));
     model.send({ id, do: act, with: what });
   }
