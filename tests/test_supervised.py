@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from toy import toy_survey
 
 from lensq import supervised
-from lensq.supervised import TAUGHT, Supervised, fit_supervised
+from lensq.supervised import Supervised, fit_supervised
 
 OPTIONS = {"width": 4, "epochs": 6, "batch_size": 32, "learning_rate": 1e-2, "progress": False}
 
@@ -46,7 +46,7 @@ def weights(model):
 
 
 def test_labels_outside_train_and_selection_shape_nothing(model, survey, tmp_path):
-    flipped = np.where(np.isin(survey.split, TAUGHT), survey.labels, 1 - survey.labels)
+    flipped = np.where(np.isin(survey.split, ["train", "selection"]), survey.labels, 1 - survey.labels)
     again = fit_supervised(survey, flipped, out=tmp_path, **OPTIONS)
     assert torch.equal(weights(again), weights(model))
     one = survey.labels.copy()
