@@ -1,0 +1,75 @@
+"""How the study's detectors do on surveys of another simulator: train on one folder, judge on another, once.
+
+    python benchmarks/yardstick.py TRAIN TEST --json benchmarks/results/yardstick.json
+
+TRAIN and TEST are survey folders in the usual layout whose labels are the truth. A variant is trained on
+TRAIN's train tiles, its encoder taught by painted lenses, by a hundred labels of train objects and by all
+labels of the train and selection tiles, as in notebook 15; the baselines and the supervised network are those
+of notebook 11, and so is the table. Every object of TEST is judged. Minutes on a core: about ten.
+"""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from report import machine, options, write
+
+import lensq
+from lensq.baselines import fit_baselines
+from lensq.entrants import baseline_entries, taught_entries, variant_entries
+from lensq.finetuning import finetune, label_the_top
+from lensq.leaderboard import COLUMNS, lead, leaderboard, objects
+from lensq.supervised import fit_supervised
+
+
+def run(given) -> None:
+    began = machine()
+    sample = lensq.read_survey(given.train)
+    held_out = lensq.read_survey(given.test)
+    held_out = replace(held_out, split=np.full(len(held_out), "test", dtype=sample.split.dtype))
+    if shared := len(np.intersect1d(sample.names, held_out.names)):
+        raise SystemExit(f"{shared} objects are in both folders; a survey cannot judge what it taught")
+    with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
+        results = Path(scratch)
+        out = results / given.variant
+        model = lensq.fit(sample, given.variant, out=out, epochs=given.epochs, latent=16, width=16)
+        lensq.score(model, sample, out=out / "scores.parquet")
+        painted = results / "painted"
+        none = finetune(model, sample, out=painted / "none", steps=given.painted_steps)
+        few = {"steps": 300, "learning_rate": 1e-3, "share_told": 0.25}
+        label_the_top(model, sample, none, sample.labels, out=painted / "few", budget=given.asked, **few)
+        known = np.where(np.isin(sample.split, ["train", "selection"]), sample.labels, -1)
+        finetune(model, sample, known, out=painted / "all", start=none, steps=1200)
+        network = fit_supervised(sample, sample.labels, out=results / "supervised", width=16)
+        baselines = fit_baselines(sample.images, sample.mask, objects(sample))
+        entries = variant_entries(results, sample, held_out)
+        entries |= baseline_entries(baselines, sample, held_out)
+        entries |= taught_entries(results, network, sample.labels, sample, held_out)
+    selection, test = objects(sample, "selection"), objects(held_out, "test")
+    table = leaderboard(entries, selection, test, groups="group")
+    print(table[list(COLUMNS)].round(3).to_string(index=False))
+    pca = "PCA(16)", "pca_residual"
+    figures, ratios = table[list(COLUMNS)].to_dict("records"), {}
+    for key in entries:
+        if "painted" in key[0] or key[0] == given.variant:
+            row = lead(entries, key, pca, test, groups="group").loc["AP"]
+            ratios[f"AP of {key[0]}, {key[1]}, less PCA(16)"] = row[["difference", "low", "high"]].tolist()
+    print(pd.Series(ratios).to_string())
+    counts = {"objects": len(held_out), "lenses": int((held_out.labels == 1).sum())}
+    figures.append({"what": "test survey", **counts})
+    given.train, given.test = given.train.name, given.test.name  # not the places of this machine
+    write(given, "Detectors on surveys of another simulator, labels as truth", figures, ratios, began)
+
+
+if __name__ == "__main__":
+    parser = options(__doc__)
+    parser.add_argument("train", type=Path)
+    parser.add_argument("test", type=Path)
+    parser.add_argument("--variant", default="SVDD_VAE")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--painted-steps", type=int, default=3000)
+    parser.add_argument("--asked", type=int, default=100, help="labels that the inspector is asked for")
+    parser.add_argument("--scratch", help="folder for the models")
+    run(parser.parse_args())
