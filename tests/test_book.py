@@ -84,7 +84,7 @@ def test_figures_on_other_pages_exist_in_their_notebooks():
             cells = code_cells(page.parent / path)
             names = [c["metadata"].get("mystnb", {}).get("figure", {}).get("name") for c in cells]
             assert name in names, f"{path} has no figure {name}"
-    assert found == 3
+    assert found >= 3
 
 
 def test_every_figure_has_alternative_text():
