@@ -111,9 +111,9 @@ def main() -> None:
             )
     ratios = {}
     if len(found) == 2:
-        ratios = {WHAT[key]: found["ray"][key] / found["dask"][key] for key in UNITS}
+        ratios = {f"ray to dask, {WHAT[key]}": found["ray"][key] / found["dask"][key] for key in UNITS}
         for what, ratio in ratios.items():
-            print(f"ratio, ray to dask, {what}: {ratio:.1f}")
+            print(f"ratio, {what}: {ratio:.1f}")
     write(given, "starting two workers of an engine and handing them tasks", figures, ratios, began)
 
 

@@ -14,7 +14,7 @@ def stage_bars(times: pd.DataFrame) -> Figure:
     Args:
         times: seconds, one row a notebook, one column a stage.
     """
-    figure, axes = panels(1, 1, 0.5 + 0.24 * len(times))
+    figure, axes = panels(1, 1, 0.8 + 0.24 * len(times))
     axis = axes[0]
     minutes, left = times / 60, np.zeros(len(times))
     for colour, (stage, values) in zip(CYCLE, minutes.items(), strict=False):
@@ -23,7 +23,7 @@ def stage_bars(times: pd.DataFrame) -> Figure:
     axis.invert_yaxis()
     axis.grid(False, axis="y")
     axis.set_xlabel("minutes")
-    axis.legend(loc="lower right")
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=times.shape[1])
     return figure
 
 
