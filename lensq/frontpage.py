@@ -17,15 +17,14 @@ MARKS = ("<!-- results: make book writes what follows -->", "<!-- end of results
 def headlines(table: pd.DataFrame) -> pd.DataFrame:
     """The few rows of a leaderboard for a front page, in its order.
 
-    The best row with labels that is no variant and the best that is, the best two variants without labels,
-    and the best two other detectors without.
+    Of the variants the best two with labels and the best two without, of the other detectors one each.
 
     Args:
         table: columns of `COLUMNS`, sorted.
     """
     variant = table["model"].map(is_variant)
     labels = table["labels_used"] > 0
-    kinds = [(~variant & labels, 1), (variant & labels, 1), (variant & ~labels, 2), (~variant & ~labels, 2)]
+    kinds = [(variant & labels, 2), (variant & ~labels, 2), (~variant & labels, 1), (~variant & ~labels, 1)]
     chosen = [table[kind].drop_duplicates("model").head(n) for kind, n in kinds]
     return table.loc[sorted(pd.concat(chosen).index)]
 

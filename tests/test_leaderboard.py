@@ -172,6 +172,7 @@ def test_pages_show_every_row(entries, tables):
 ROWS = [
     ("supervised ResNet-18", "log odds", 9000, 0.87),
     ("SEMISUP_GMVAE", "anomaly_logit", 900, 0.5),
+    ("SVDD_VAE + painted lenses + few labels", "log odds", 100, 0.48),
     ("RESNET18_BETATC_VAE", "central_residual", 0, 0.45),
     ("BetaTC_VAE", "central_residual", 0, 0.4),
     ("BetaTC_VAE", "kl", 0, 0.35),
@@ -199,7 +200,7 @@ def results(tmp_path):
 
 def test_the_front_page_has_a_row_for_each_kind(results):
     rows = headlines(pd.read_csv(results / "leaderboard.csv"))
-    assert rows["model"].tolist() == [ROWS[i][0] for i in (0, 1, 2, 3, 5, 7)]
+    assert rows["model"].tolist() == [ROWS[i][0] for i in (0, 1, 2, 3, 4, 6)]
 
 
 def test_the_readme_is_written_between_its_marks_alone(results, tmp_path):
