@@ -229,15 +229,20 @@ def lead(
     return metrics.paired_difference(*pair, lens, groups=units, **options)
 
 
+def _with_interval(table: pd.DataFrame) -> list[str]:
+    return [f"{row.AP:.3f} ({row.AP_low:.3f} to {row.AP_high:.3f})" for row in table.itertuples()]
+
+
 def shown(table: pd.DataFrame) -> Styler:
-    """A leaderboard as it is read on a page: the columns of `COLUMNS`, rounded, empty where nothing is known.
+    """A leaderboard as it is read on a page: AP with its interval in one column, the rest rounded.
 
     Args:
         table: of `leaderboard`.
     """
-    whole = {"labels_used": "{:,.0f}", "train_s": "{:,.0f}", "score_per_s": "{:,.0f}"}
-    form = {name: whole.get(name, "{:.3f}") for name in COLUMNS if name not in ("model", "score")}
-    return table[list(COLUMNS)].style.hide().format(form, na_rep="")
+    page = table[list(COLUMNS)].drop(columns=["AP_low", "AP_high"]).assign(AP=_with_interval(table))
+    whole = dict.fromkeys(("labels_used", "train_s", "score_per_s"), "{:,.0f}")
+    form = {name: "{:.3f}" for name in page if name not in ("model", "score", "AP")} | whole
+    return page.style.hide().format(form, na_rep="")
 
 
 def side_by_side(tables: Mapping[str, pd.DataFrame]) -> Styler:
@@ -250,6 +255,5 @@ def side_by_side(tables: Mapping[str, pd.DataFrame]) -> Styler:
     order = pd.MultiIndex.from_frame(first[["model", "score"]])
     columns = {}
     for name, table in tables.items():
-        rows = table.set_index(["model", "score"]).loc[order]
-        columns[name] = [f"{r.AP:.3f} ({r.AP_low:.3f} to {r.AP_high:.3f})" for r in rows.itertuples()]
+        columns[name] = _with_interval(table.set_index(["model", "score"]).loc[order])
     return pd.DataFrame(columns, index=order).reset_index().style.hide()
