@@ -183,7 +183,7 @@ class Pool:
         total = (len(rows) + _ORDINARY_WEIGHT) / 2  # of each class
         weights = np.where(positive, total / positive.sum(), total / (others + _ORDINARY_WEIGHT))
         spread = np.full(
-            len(ordinary), total * _ORDINARY_WEIGHT / (others + _ORDINARY_WEIGHT) / len(ordinary)
+            len(ordinary), total * _ORDINARY_WEIGHT / (others + _ORDINARY_WEIGHT) / max(len(ordinary), 1)
         )
         classifier.fit(
             self._x[np.r_[rows, ordinary]],

@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import QuantileTransformer
 from tables import scores_table
 
 from lensq.active import LABELLED_ON, Pool, light_columns, next_to_label
@@ -115,6 +117,20 @@ def test_boosted_trees_learn_what_no_line_can(scores):
     assert auroc(straight, positive) < 0.7
 
 
+def test_an_object_with_a_label_stands_for_no_ordinary_one(scores):
+    """With a label on every object of the pool none is left, and it is a plain weighted regression."""
+    table = scores.head(200)
+    ready = Pool(table, COLUMNS, start="signal")
+    head = ready.fit(table[["name", "label"]])
+    positive = table["label"].to_numpy() == 1
+    weights = np.where(positive, 125 / positive.sum(), 125 / ((~positive).sum() + 50))
+    x = QuantileTransformer(n_quantiles=200, output_distribution="normal").fit_transform(
+        table[COLUMNS].to_numpy()
+    )
+    plain = LogisticRegression(C=0.1).fit(x, positive, sample_weight=weights)
+    np.testing.assert_allclose(head.probability(table), plain.predict_proba(x)[:, 1], atol=1e-3)
+
+
 def test_light_columns_are_means_and_scores_without_labels(scores):
     table = scores.assign(central_residual=0.0, kl=0.0, elbo=0.0, anomaly_logit=0.0)
     assert light_columns(table) == [*(f"mu_{d}" for d in range(6)), "kl", "central_residual"]
@@ -171,6 +187,11 @@ class TestBudget:
         )
         expected = budget[(budget["strategy"] == "random") & (budget["seed"] == 2)]
         pd.testing.assert_frame_equal(again, expected.reset_index(drop=True))
+
+    def test_repetitions_draw_anew_also_from_the_whole_pool(self, sides):
+        study = {"start": "signal", "columns": COLUMNS, "budgets": (40,), "strategies": ("random",)}
+        table = label_budget(*sides, share=1.0, batch=40, seeds=3, **study)
+        assert table["AP"].nunique() == 3
 
     def test_a_wrong_answer_is_learnt(self, sides):
         """Who answers need not be who judges: with answers dealt at random, labels buy nothing."""
