@@ -114,6 +114,14 @@ class Supervised:
         history = pd.DataFrame(document["history"])
         return cls(network.eval(), Preprocessing(**document["preprocessing"]), history, settings)
 
+    @classmethod
+    def load_made_with(cls, path: Path, settings: dict[str, Any]) -> "Supervised | None":
+        """Read a classifier, unless the file is not there or, by older code perhaps, was made otherwise."""
+        if not path.is_file():
+            return None
+        document = json.loads(torch.load(path, weights_only=True, map_location="cpu")["document"])
+        return cls.load(path) if document["settings"] == settings else None
+
 
 def _balanced_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of logits (B,) in nats, the two classes weighing the same."""
@@ -174,7 +182,7 @@ def fit_supervised(
         "code": code_fingerprint("supervised"),
     }
     path = Path(out) / "model.pt"
-    if path.is_file() and (held := Supervised.load(path)).settings == settings:
+    if held := Supervised.load_made_with(path, settings):
         return held
     sample = rows[:: max(1, len(rows) // 1024)]
     preprocessing = Preprocessing("asinh", noise=float(noise_level(*read_pixels(survey, sample)).nanmedian()))

@@ -73,6 +73,8 @@ def test_a_second_call_reads_what_the_first_wrote(survey, tmp_path, monkeypatch)
         first.score(survey, rows, progress=False), second.score(survey, rows, progress=False)
     )
     assert second.history.equals(first.history)
+    older = {name: value for name, value in second.settings.items() if name != "width"}
+    Supervised(second.network, second.preprocessing, second.history, older).save(tmp_path / "model.pt")
     other = fit_supervised(survey, survey.labels, out=tmp_path, **quick | {"seed": 1})
     assert not torch.equal(weights(other), weights(first))
     assert Supervised.load(tmp_path / "model.pt").settings["seed"] == 1
