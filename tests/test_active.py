@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import QuantileTransformer
 from tables import scores_table
 
+from lensq import plots
 from lensq.active import LABELLED_ON, Pool, light_columns, next_to_label
 from lensq.budget import budget_summary, label_budget
 from lensq.wall import LeakageError
@@ -201,6 +202,19 @@ class TestBudget:
         told = label_budget(pool.assign(told=lots), held_out, answers="told", **study)
         right = label_budget(pool, held_out, **study)
         assert right[right["labels"] == 300]["AP"].min() > told[told["labels"] == 300]["AP"].max() + 0.2
+
+    def test_the_figure_shows_the_summary(self, budget):
+        summary = budget_summary(budget)
+        figure = plots.label_budget({"somebody": summary, "somebody else": summary.assign(AP=0.9)})
+        precision, other, found = figure.axes
+        for axis, column in ((precision, "AP"), (found, "found")):
+            for line, (_, table) in zip(
+                axis.get_lines(), summary.groupby("strategy", sort=False), strict=False
+            ):
+                np.testing.assert_array_equal(line.get_xydata(), table[["labels", column]])
+        assert precision.get_ylim() == other.get_ylim()
+        assert precision.get_ylim()[1] > 0.9
+        assert precision.get_title() == "somebody"
 
     def test_intervals_are_students(self):
         table = pd.DataFrame(

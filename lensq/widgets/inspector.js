@@ -57,7 +57,7 @@ function render({ model, el }) {
     name, canvas: make("canvas", { role: "img" }), caption: make("figcaption", {}, name), bar: make("i", { class: "bar" }),
   }));
   const buttons = Object.entries(LABELS).map(([label, [key, text]]) =>
-    make("button", { type: "button", class: `give ${label}`, "aria-pressed": "false", "aria-keyshortcuts": key, onclick: () => give(label) },
+    make("button", { type: "button", class: `give ${label}`, "aria-pressed": "false", "aria-keyshortcuts": key, onclick: () => soon(() => give(label)) },
       text, make("kbd", {}, key)));
   const undo = make("button", { type: "button", "aria-keyshortcuts": "z", onclick: () => ask("undo") }, "Undo", make("kbd", {}, "z"));
   const learn = make("button", { type: "button", "aria-keyshortcuts": "r", title: "Train a head on the labels and rank anew", onclick: relearn },
@@ -90,18 +90,30 @@ function render({ model, el }) {
 
   // Asking the kernel, and noticing that it does not answer.
 
+  // Until the answer to a move is there, keys wait: the next label is meant for the object that comes.
+  const later = [];
+  const moving = () => [...waiting.values()].some((each) => each.moves);
+  const soon = (act) => (moving() ? later.push(act) : act());
+  function answered() {
+    while (later.length && !moving()) later.shift()();
+  }
+
   function ask(act, ...what) {
     const id = ++next;
-    waiting.set(id, setTimeout(() => {
+    const timer = setTimeout(() => {
       alarm.hidden = false;
       alarm.textContent = "No answer from a kernel. A busy one keeps labels later; without one, as in the book, look around, but labels are not kept.";
-    }, SILENCE));
+      waiting.get(id).moves = false;
+      answered();
+    }, SILENCE);
+    waiting.set(id, { timer, moves: !["label", "hello"].includes(act) });
     model.send({ id, do: act, with: what });
   }
   model.on("msg:custom", (message) => {
-    clearTimeout(waiting.get(message.done));
+    clearTimeout(waiting.get(message.done)?.timer);
     waiting.delete(message.done);
     if (!waiting.size) alarm.hidden = true;
+    answered();
   });
 
   function give(label) {
@@ -161,7 +173,7 @@ function render({ model, el }) {
     }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!act) return;
     event.preventDefault();
-    act();
+    soon(act);
   }
 
   // Drawing.
@@ -264,7 +276,7 @@ function render({ model, el }) {
   ask("hello");
   return () => {
     resized.disconnect();
-    waiting.forEach(clearTimeout);
+    waiting.forEach(({ timer }) => clearTimeout(timer));
     model.off("change:page", newPage);
     model.off("change:progress", newProgress);
   };
