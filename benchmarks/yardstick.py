@@ -1,6 +1,6 @@
 """How the study's detectors do on surveys of another simulator: train on one folder, judge on another, once.
 
-    python benchmarks/yardstick.py TRAIN TEST --json benchmarks/results/yardstick.json
+    python benchmarks/yardstick.py TRAIN TEST --json results/yardstick.json --csv ../book/yardstick.csv
 
 TRAIN and TEST are survey folders in the usual layout whose labels are the truth. A variant is trained on
 TRAIN's train tiles, its encoder taught by painted lenses, by a hundred labels of train objects and by all
@@ -22,6 +22,21 @@ from lensq.entrants import baseline_entries, taught_entries, variant_entries
 from lensq.finetuning import finetune, label_the_top
 from lensq.leaderboard import COLUMNS, lead, leaderboard, objects
 from lensq.supervised import fit_supervised
+
+
+def for_the_book(table: pd.DataFrame, leads: dict[str, list[float]]) -> pd.DataFrame:
+    """The best row of each detector as text: AP with its interval, its paired lead, and what else decides."""
+    best = table.sort_values("AP", ascending=False).drop_duplicates("model")
+    interval = [f"{row.AP:.2f} ({row.AP_low:.2f} to {row.AP_high:.2f})" for row in best.itertuples()]
+    paired = {key.split(" of ")[1].removesuffix(", less PCA(16)"): value for key, value in leads.items()}
+    paired = [paired.get(f"{row.model}, {row.score}") for row in best.itertuples()]
+    paired = [p and f"{p[0]:+.2f} ({p[1]:+.2f} to {p[2]:+.2f})" for p in paired]
+    names = best["model"] + ": " + best["score"].str.replace("_", " ")
+    columns = {"detector": names, "labels": best["labels_used"].astype(int), "AP": interval}
+    columns["AP less PCA(16)"] = paired
+    rest = {"F1": "F1", "recall_fpr_1e-2": "recall at FPR 1e-2", "AUROC": "AUROC"}
+    columns |= {name: best[key].map("{:.2f}".format, na_action="ignore") for key, name in rest.items()}
+    return pd.DataFrame(columns)
 
 
 def run(given) -> None:
@@ -57,9 +72,11 @@ def run(given) -> None:
             row = lead(entries, key, pca, test, groups="group").loc["AP"]
             ratios[f"AP of {key[0]}, {key[1]}, less PCA(16)"] = row[["difference", "low", "high"]].tolist()
     print(pd.Series(ratios).to_string())
+    if given.csv:
+        for_the_book(table, ratios).to_csv(given.csv, index=False)
     counts = {"objects": len(held_out), "lenses": int((held_out.labels == 1).sum())}
     figures.append({"what": "test survey", **counts})
-    given.train, given.test = given.train.name, given.test.name  # not the places of this machine
+    given.train, given.test, given.csv = given.train.name, given.test.name, None  # no place of this machine
     write(given, "Detectors on surveys of another simulator, labels as truth", figures, ratios, began)
 
 
@@ -71,5 +88,6 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--painted-steps", type=int, default=3000)
     parser.add_argument("--asked", type=int, default=100, help="labels that the inspector is asked for")
+    parser.add_argument("--csv", type=Path, help="file for the book's table")
     parser.add_argument("--scratch", help="folder for the models")
     run(parser.parse_args())
