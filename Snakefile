@@ -70,7 +70,7 @@ STUDY = {
     ),
 }
 # Reads how long all the others took.
-STUDY["15_what_it_costs"] = ([executed(name) for name in STUDY], [])
+STUDY["16_what_it_costs"] = ([executed(name) for name in STUDY], [])
 
 
 def parameters(notebook):
