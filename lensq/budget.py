@@ -30,10 +30,10 @@ def label_budget(
 ) -> pd.DataFrame:
     """How many labels buy how much average precision, on objects that were neither labelled nor chosen from.
 
-    Somebody who gives the answers in a column labels objects of the pool, a batch at a time, in the order that
-    a strategy asks for; after each batch a head is trained and asks anew. Until a lens has been met, objects
-    are ranked by the score `start`. Each repetition sees another random share of the pool, the same one for
-    every strategy.
+    Somebody who gives the answers in a column labels objects of the pool, a batch at a time, in the order
+    that a strategy asks for; after each batch a head is trained and asks anew. Until a lens has been met,
+    objects are ranked by the score `start`. Each repetition sees another random share of the pool, the same
+    one for every strategy.
 
     Args:
         pool: Scores table, rows of train and calibration objects only.
