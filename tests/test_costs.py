@@ -130,7 +130,11 @@ def test_bars_and_panels_show_the_tables(executed):
     widths = sum(bar.get_width() for bar in axis.patches)
     assert widths == pytest.approx(times.to_numpy().sum() / 60)
     assert [label.get_text() for label in axis.get_yticklabels()] == list(times.index)
-    rows = [("processor time", 1.0), ("private memory, scoring", 50.0), ("private memory, survey open", 400.0)]
+    rows = [
+        ("processor time", 1.0),
+        ("private memory, scoring", 50.0),
+        ("private memory, survey open", 400.0),
+    ]
     document = figures()
     document["figures"] = [
         {"what": what, "objects": n, "value": value * scale}
