@@ -169,7 +169,7 @@ def finetune(
         "code": code_fingerprint("finetuning"),
     }
     path = Path(out) / "model.pt"
-    if path.is_file() and (held := Supervised.load(path)).settings == settings:
+    if held := Supervised.load_made_with(path, settings):
         return held
     if start:
         network = copy.deepcopy(start.network)

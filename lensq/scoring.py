@@ -8,7 +8,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -175,7 +175,10 @@ class _Scorer:
         x, mask = self.preprocessing(images, mask), mask[:, None]
         views = zip(symmetries_of(x), symmetries_of(mask), strict=True) if self.symmetries else [(x, mask)]
         total: dict[str, Tensor] = {}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+        # TF32, cuDNN's default, would round like bf16 and make scores depend on the batch.
+        on_gpu = self.device.type == "cuda"
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else nullcontext()
+        with exact, torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             for view in views:
                 scores = _view_scores(self.vae, *view, self.density, self.radius)
                 total = {name: total[name] + value if total else value for name, value in scores.items()}

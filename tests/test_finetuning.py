@@ -16,7 +16,7 @@ from lensq.wall import LeakageError
 QUICK = {"steps": 60, "batch_size": 32, "progress": False}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

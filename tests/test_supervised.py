@@ -14,7 +14,7 @@ from lensq.supervised import Supervised, fit_supervised
 OPTIONS = {"width": 4, "epochs": 6, "batch_size": 32, "learning_rate": 1e-2, "progress": False}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
