@@ -52,13 +52,16 @@ def stage_times(notebooks: Path | str, leave_out: str = "") -> pd.DataFrame:
 def read_benchmarks(folder: Path | str) -> dict[str, dict]:
     """The files that the benchmarks wrote, by name: "claim", "machine", "settings", "figures", "ratios".
 
+    What else lies there, without ratios, is of other kinds and passed over.
+
     Raises:
         FileNotFoundError: there is none.
     """
     files = sorted(Path(folder).glob("*.json"))
     if not files:
         raise FileNotFoundError(f"{folder} holds no figures of benchmarks: make bench")
-    return {file.stem: json.loads(file.read_text()) for file in files}
+    documents = {file.stem: json.loads(file.read_text()) for file in files}
+    return {name: document for name, document in documents.items() if "ratios" in document}
 
 
 def ratio_table(benchmarks: Mapping[str, dict]) -> pd.DataFrame:
