@@ -52,7 +52,8 @@ def stage_times(notebooks: Path | str, leave_out: str = "") -> pd.DataFrame:
 def read_benchmarks(folder: Path | str) -> dict[str, dict]:
     """The files that the benchmarks wrote, by name: "claim", "machine", "settings", "figures", "ratios".
 
-    What else lies there, without ratios, is of other kinds and passed over.
+    Files whose figures are not of the form "what", "value", "unit" tell of other things than costs and are
+    passed over.
 
     Raises:
         FileNotFoundError: there is none.
@@ -61,7 +62,11 @@ def read_benchmarks(folder: Path | str) -> dict[str, dict]:
     if not files:
         raise FileNotFoundError(f"{folder} holds no figures of benchmarks: make bench")
     documents = {file.stem: json.loads(file.read_text()) for file in files}
-    return {name: document for name, document in documents.items() if "ratios" in document}
+    return {
+        name: document
+        for name, document in documents.items()
+        if all({"what", "value", "unit"} <= set(row) for row in document["figures"])
+    }
 
 
 def ratio_table(benchmarks: Mapping[str, dict]) -> pd.DataFrame:
