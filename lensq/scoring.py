@@ -175,10 +175,7 @@ class _Scorer:
         x, mask = self.preprocessing(images, mask), mask[:, None]
         views = zip(symmetries_of(x), symmetries_of(mask), strict=True) if self.symmetries else [(x, mask)]
         total: dict[str, Tensor] = {}
-        # TF32, cuDNN's default, would round like bf16 and make scores depend on the batch.
-        on_gpu = self.device.type == "cuda"
-        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else nullcontext()
-        with exact, torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             for view in views:
                 scores = _view_scores(self.vae, *view, self.density, self.radius)
                 total = {name: total[name] + value if total else value for name, value in scores.items()}
@@ -269,7 +266,10 @@ def _batches(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
 def _tables(scorer: _Scorer, rows: np.ndarray, batch_size: int, progress: bool) -> Iterator[pa.Table]:
     bar = tqdm(total=len(rows), unit=" objects", desc="score", disable=not progress)
     parts, first, end = [], 0, 0
-    with bar, _workers(scorer.device) as run:
+    # TF32, cuDNN's default, would round nearly like bf16 and make scores depend on the batch.
+    on_gpu = scorer.device.type == "cuda"
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else nullcontext()
+    with bar, exact, _workers(scorer.device) as run:
         for part in run(scorer, _batches(rows, batch_size)):
             parts.append(part)
             end += len(part["kl"])
