@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
 
@@ -23,8 +23,6 @@ CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 REPOSITORY = CONFIG["repository"]["url"].removeprefix("https://github.com/")
 BINDER = f"https://mybinder.org/v2/gh/{REPOSITORY}/{CONFIG['repository']['branch']}?urlpath=lab/tree/"
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-FLAGS += ["--disable-background-networking", "--disable-component-update"]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 # Of the theme's own scripts: a constant that it declares twice, and MathJax 2's name where there are widgets.
@@ -99,15 +97,6 @@ class Visit:
 def book(study) -> Path:
     """The folder of the built book."""
     return study / "html"
-
-
-@pytest.fixture(scope="session")
-def session(chromium):
-    """One browser for all tests of the book."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def open_context(session, theme: str = "light"):

@@ -18,8 +18,7 @@ import pandas as pd
 import psutil
 import pytest
 from conftest import ROOT, environment
-from playwright.sync_api import Page, expect, sync_playwright
-from test_browser import FLAGS
+from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.study, pytest.mark.timeout(1200)]
 
@@ -92,7 +91,7 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory, chromium):
+def lab(tmp_path_factory, session):
     """JupyterLab with settings of its own, on a free port."""
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("lab")
     quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
@@ -127,10 +126,7 @@ def lab(tmp_path_factory, chromium):
             except OSError:
                 assert server.poll() is None, (home / "log").read_text()
                 time.sleep(0.2)
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-            yield Lab(address, folder, server, browser)
-            browser.close()
+        yield Lab(address, folder, server, session)
     finally:
         server.terminate()
         server.wait(30)
