@@ -133,8 +133,10 @@ for notebook, (needs, makes) in STUDY.items():
             nb=f"logs/{notebook}.ipynb",
         params:
             yaml=parameters(notebook),
-        # Small networks gain little from a second thread: two variants side by side are faster.
-        threads: 1 if notebook in (*VARIANTS.values(), "15_painted_lenses") else workflow.cores
+        # Small networks gain little from a second thread: two notebooks side by side are faster. What others
+        # wait for goes first.
+        threads: workflow.cores if notebook in ("00_start_here", "11_leaderboard") else 1
+        priority: {"15_painted_lenses": 2, "02_SVDD_VAE": 1}.get(notebook, 0)
         # The log first, a copy on success: a failed job keeps its half-run notebook to read.
         shell:
             "papermill {input.nb:q} {log.nb:q} --cwd {NOTEBOOKS:q} --log-level ERROR -y {params.yaml:q}"
