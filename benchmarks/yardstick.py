@@ -34,7 +34,9 @@ def for_the_book(table: pd.DataFrame, leads: dict[str, list[float]]) -> pd.DataF
     names = best["model"] + ": " + best["score"].str.replace("_", " ")
     columns = {"detector": names, "labels": best["labels_used"].astype(int), "AP": interval}
     columns["AP less PCA(16)"] = paired
-    rest = {"F1": "F1", "recall_fpr_1e-2": "recall at FPR 1e-2", "AUROC": "AUROC"}
+    rest = {"F1": "F1", "recall_fpr_1e-2": "recall at FPR 1e-2"}
+    rest |= {"recall_fpr_1e-3": "at 1e-3"} if best["recall_fpr_1e-3"].notna().any() else {}
+    rest |= {"AUROC": "AUROC"}
     columns |= {name: best[key].map("{:.2f}".format, na_action="ignore") for key, name in rest.items()}
     return pd.DataFrame(columns)
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 STAGES = {
     "simulating": r"simulate_survey|make_test_survey",
-    "training": r"lensq\.fit\(",
-    "scoring": r"lensq\.score\(|judgement\.judge\(",
+    "training": r"lensq\.fit\(|\bfinetune\(|label_the_top|fit_supervised",
+    "scoring": r"lensq\.score\(|judgement\.judge\(|\bcompete\(|each\.score\(",
 }
 """What a cell's time counts as, by what it calls; a cell that calls none of these counts as analysis."""
 
