@@ -21,7 +21,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lensq.images import Preprocessing, noise_level
-from lensq.scoring import CENTRAL_RADIUS, central_residual
+from lensq.residual import CENTRAL_RADIUS, central_residual
 from lensq.wall import labelled
 
 COLUMNS = {

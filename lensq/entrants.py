@@ -10,11 +10,11 @@ import pandas as pd
 
 from lensq import metrics
 from lensq.baselines import USES_LABELS, Baselines
+from lensq.classifier import Classifier
 from lensq.finetuning import with_residual
 from lensq.judgement import judge, record_of, scored_as, variants_in
 from lensq.leaderboard import Entry, named_on_selection, objects
 from lensq.scoring import score
-from lensq.supervised import Supervised
 from lensq.survey import Survey
 from lensq.training import Model, fit, load_model
 from lensq.wall import labelled
@@ -103,7 +103,7 @@ def baseline_entries(fitted: Baselines, sample: Survey, held_out: Survey) -> dic
 
 
 def supervised_entry(
-    classifier: Supervised,
+    classifier: Classifier,
     labels: np.ndarray,
     sample: Survey,
     held_out: Survey,
@@ -131,7 +131,7 @@ def supervised_entry(
     return _timed(classifier, held_out, **how)._replace(threshold=threshold)
 
 
-def _timed(classifier: Supervised, held_out: Survey, symmetries: bool, progress: bool) -> Entry:
+def _timed(classifier: Classifier, held_out: Survey, symmetries: bool, progress: bool) -> Entry:
     begun = time.monotonic()
     test = classifier.score(held_out, held_out.rows("test"), symmetries=symmetries, progress=progress)
     rate = len(test) / (time.monotonic() - begun)
@@ -141,7 +141,7 @@ def _timed(classifier: Supervised, held_out: Survey, symmetries: bool, progress:
 
 def taught_entries(
     results: Path | str,
-    classifier: Supervised,
+    classifier: Classifier,
     labels: np.ndarray,
     sample: Survey,
     held_out: Survey,
@@ -170,14 +170,14 @@ def taught_entries(
     """
     folder = Path(results) / "painted"
     paths = folder / "none/model.pt", sorted(folder.glob("few/*/model.pt"))[-1], folder / "all/model.pt"
-    none, few, everything = map(Supervised.load, paths)
+    none, few, everything = map(Classifier.load, paths)
     variant = none.settings["variant"]
     table = pd.read_parquet(Path(results) / variant / "scores.parquet")
     train, chosen = (table[table["split"] == split] for split in ("train", "selection"))
     judged = judge(results, variant, held_out, into=into, progress=progress)
     how = {"symmetries": symmetries, "progress": progress}
 
-    def on_selection(detector: Supervised, before: float) -> Entry:
+    def on_selection(detector: Classifier, before: float) -> Entry:
         entry = _timed(detector, held_out, **how)
         selection = detector.score(sample, sample.rows("selection"), **how)
         return entry._replace(selection=selection, train_s=entry.train_s + before)

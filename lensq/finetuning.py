@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from tqdm.auto import trange
 
 from lensq.batches import keyed_generator, read_pixels
-from lensq.images import symmetries
-from lensq.painting import PIXEL_SCALE, PaintOptions, extended, paint, point_sources
+from lensq.classifier import Classifier
+from lensq.images import PIXEL_SCALE, symmetries
+from lensq.painting import PaintOptions, extended, paint, point_sources
 from lensq.provenance import code_fingerprint
-from lensq.scoring import NATIVE_SIDE
-from lensq.supervised import Supervised
+from lensq.residual import NATIVE_SIDE
 from lensq.survey import Survey
 from lensq.training import Model
 from lensq.wall import LeakageError, admit
@@ -103,14 +103,14 @@ def finetune(
     labels: np.ndarray | None = None,
     *,
     out: Path | str,
-    start: Supervised | None = None,
+    start: Classifier | None = None,
     steps: int = 400,
     batch_size: int = 128,
     learning_rate: float = 2e-3,
     share_told: float = 1.0,
     seed: int = 0,
     progress: bool = True,
-) -> Supervised:
+) -> Classifier:
     """Turn a trained variant's encoder into a detector of point sources seen more than once.
 
     The learning rate rises and falls to nothing once (Smith and Topin 2019). Called again with the same
@@ -169,7 +169,7 @@ def finetune(
         "code": code_fingerprint("finetuning"),
     }
     path = Path(out) / "model.pt"
-    if held := Supervised.load_made_with(path, settings):
+    if held := Classifier.load_made_with(path, settings):
         return held
     if start:
         network = copy.deepcopy(start.network)
@@ -180,7 +180,7 @@ def finetune(
             network = nn.Sequential(encoder, nn.Linear(encoder.features, 1))
         network = network.to(memory_format=torch.channels_last)
     history = _train(network, _Draw(model, survey, labels, seed), settings, progress)
-    detector = Supervised(network.cpu().eval(), model.preprocessing, history, settings)
+    detector = Classifier(network.cpu().eval(), model.preprocessing, history, settings)
     detector.save(path)
     return detector
 
@@ -235,14 +235,14 @@ def with_residual(
 def label_the_top(
     model: Model,
     survey: Survey,
-    painted: Supervised,
+    painted: Classifier,
     answers: np.ndarray,
     *,
     out: Path | str,
     budget: int = 100,
     rounds: int = 2,
     **options,
-) -> tuple[Supervised, np.ndarray]:
+) -> tuple[Classifier, np.ndarray]:
     """An inspector's hour: label what the detector ranks highest among train objects, and teach it anew.
 
     Args:

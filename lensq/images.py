@@ -27,6 +27,9 @@ BORDER = 0.3
 MINIMUM_BORDER = 64
 """Fewest real border pixels to measure noise on; with fewer, all real pixels are used."""
 
+PIXEL_SCALE = 0.168
+"""Arcseconds a pixel of HSC's coadds."""
+
 SATURATION_IN_NOISE = 1000.0
 """Flux, in units of the survey's noise, that the asinh stretch maps to one."""
 

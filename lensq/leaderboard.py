@@ -242,7 +242,8 @@ def shown(table: pd.DataFrame) -> Styler:
     page = table[list(COLUMNS)].drop(columns=["AP_low", "AP_high"]).assign(AP=_with_interval(table))
     whole = dict.fromkeys(("labels_used", "train_s", "score_per_s"), "{:,.0f}")
     form = {name: "{:.3f}" for name in page if name not in ("model", "score", "AP")} | whole
-    return page.style.hide().format(form, na_rep="")
+    style = page.style.hide().format(form, na_rep="")
+    return style.set_properties(subset=["AP"], **{"white-space": "nowrap"})
 
 
 def side_by_side(tables: Mapping[str, pd.DataFrame]) -> Styler:

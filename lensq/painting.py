@@ -20,11 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lensq.batches import keyed_generator, read_pixels
+from lensq.images import PIXEL_SCALE
 from lensq.survey import Survey
 from lensq.training import Model
-
-PIXEL_SCALE = 0.168
-"""Arcseconds a pixel (HSC)."""
 
 _CORE, _APERTURE = 2.5, 12.0  # pixels
 _TEMPLATE_INSIDE, _TEMPLATE_OUTSIDE = 6.0, 11.0  # pixels, between which a template fades

@@ -213,7 +213,7 @@ _MADE_BY = {
     "detection.json": "10_thresholding",
     "detectors.csv": "10_thresholding",
     "leaderboard.csv": "11_leaderboard",
-    "record.json": "11_leaderboard",
+    "record.json": "10_thresholding",
     "candidates.csv": "13_candidates",
 }
 
@@ -223,6 +223,8 @@ def _remedy(path: Path, values: Mapping[str, object]) -> tuple[str, str | None]:
     missing, maker = f"{path} is not there", _MADE_BY.get(path.name)
     if path == Path(str(values.get("survey", ""))):
         missing, maker = f"there is no survey in {path}", "00_start_here"
+    elif path.parent.parent.name == "painted":
+        maker = "15_painted_lenses"
     elif path.name in ("scores.parquet", "model.pt"):
         variants = {file.stem[3:]: file.stem for file in sorted(Path.cwd().glob("0[2-8]_*.ipynb"))}
         if path.parent.name not in variants:

@@ -6,121 +6,25 @@ are equally likely in a batch.
 """
 
 import hashlib
-import json
-import os
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from lensq.batches import Batches, keyed_generator, read_pixels
+from lensq.classifier import Classifier, build_classifier
 from lensq.images import Preprocessing, noise_level
 from lensq.images import symmetries as symmetries_of
-from lensq.networks import build_network
 from lensq.provenance import code_fingerprint
 from lensq.survey import Survey
 
 TAUGHT = ("train", "selection")
 """The splits whose labels shape the weights."""
-
-_SCORED_AT_ONCE = 64  # images; larger batches overflow a CPU's caches
-
-
-def _build(size: int, width: int, network: str = "resnet18") -> nn.Module:
-    """Images (B, 1, S, S) to log odds (B, 1)."""
-    encoder, _ = build_network(network, size, 1, width)
-    return nn.Sequential(encoder, nn.Linear(encoder.features, 1)).to(memory_format=torch.channels_last)
-
-
-@dataclass(eq=False)
-class Supervised:
-    """A trained classifier.
-
-    Attributes:
-        network: images (B, 1, S, S) to log odds (B, 1), in evaluation mode, on the CPU.
-        preprocessing: turns flux into what the network sees.
-        history: one row an epoch: `epoch`, `seconds`, `train_loss`, `validation_loss` (cross-entropy, nats,
-            both classes weighing the same).
-        settings: what it was trained with; `settings["labels_used"]` is the number of labels that
-            shaped the weights.
-    """
-
-    network: nn.Module
-    preprocessing: Preprocessing
-    history: pd.DataFrame
-    settings: dict[str, Any]
-
-    @torch.inference_mode()
-    def score(
-        self, survey: Survey, rows: np.ndarray, *, symmetries: bool = True, progress: bool = True
-    ) -> np.ndarray:
-        """Log odds of being a lens (up to the share of lenses), a function of each image alone.
-
-        Args:
-            survey: a survey read at the size that the network takes.
-            rows: (n,) row numbers.
-            symmetries: average over the eight symmetries of the square, at eight times the cost.
-            progress: show a progress bar.
-
-        Returns:
-            (n,) float32, higher is more anomalous.
-
-        Raises:
-            ValueError: the survey was read at another size.
-        """
-        trained = self.settings["size"], self.settings["resized"]
-        if trained != (survey.size, survey.resized):
-            raise ValueError(
-                f"{survey.folder} was read with size={survey.size}, resize={survey.resized}; the classifier "
-                f"takes size={trained[0]}, resize={trained[1]}: read it again with these"
-            )
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        network, scores = self.network.to(device), []
-        step = _SCORED_AT_ONCE if device == "cpu" else 16 * _SCORED_AT_ONCE
-        for start in tqdm(range(0, len(rows), step), desc="score", disable=not progress):
-            x = self.preprocessing(*read_pixels(survey, rows[start : start + step], device))
-            views = symmetries_of(x) if symmetries else x[None]
-            scores.append(torch.stack([network(view)[:, 0] for view in views]).mean(0).cpu())
-        self.network.cpu()
-        return torch.cat(scores).numpy()
-
-    def save(self, path: Path) -> None:
-        """Write the classifier to one file, whole or not at all."""
-        document = {
-            "preprocessing": asdict(self.preprocessing),
-            "history": self.history.to_dict("list"),
-            "settings": self.settings,
-        }
-        partial = path.with_name(path.name + ".partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"document": json.dumps(document), "state": self.network.state_dict()}, partial)
-        os.replace(partial, path)
-
-    @classmethod
-    def load(cls, path: Path) -> "Supervised":
-        """Read what `save` wrote."""
-        held = torch.load(path, weights_only=True, map_location="cpu")
-        document = json.loads(held["document"])
-        settings = document["settings"]
-        network = _build(*(settings[name] for name in ("size", "width", "network")))
-        network.load_state_dict(held["state"])
-        history = pd.DataFrame(document["history"])
-        return cls(network.eval(), Preprocessing(**document["preprocessing"]), history, settings)
-
-    @classmethod
-    def load_made_with(cls, path: Path, settings: dict[str, Any]) -> "Supervised | None":
-        """Read a classifier, unless the file is not there or, by older code perhaps, was made otherwise."""
-        if not path.is_file():
-            return None
-        document = json.loads(torch.load(path, weights_only=True, map_location="cpu")["document"])
-        return cls.load(path) if document["settings"] == settings else None
 
 
 def _balanced_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -140,7 +44,7 @@ def fit_supervised(
     batch_size: int = 64,
     seed: int = 0,
     progress: bool = True,
-) -> Supervised:
+) -> Classifier:
     """Train the classifier on all labels of the train and selection tiles.
 
     The learning rate rises and falls to nothing once over the training (Smith and Topin 2019), so that the
@@ -182,21 +86,21 @@ def fit_supervised(
         "code": code_fingerprint("supervised"),
     }
     path = Path(out) / "model.pt"
-    if held := Supervised.load_made_with(path, settings):
+    if held := Classifier.load_made_with(path, settings):
         return held
     sample = rows[:: max(1, len(rows) // 1024)]
     preprocessing = Preprocessing("asinh", noise=float(noise_level(*read_pixels(survey, sample)).nanmedian()))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = _build(survey.size, width)
-    model = Supervised(network, preprocessing, pd.DataFrame(), settings)
+        network = build_classifier(survey.size, width)
+    model = Classifier(network, preprocessing, pd.DataFrame(), settings)
     model.history = _train(model, survey, labels, rows, validation, progress)
     model.save(path)
     return model
 
 
 def _train(
-    model: Supervised,
+    model: Classifier,
     survey: Survey,
     labels: np.ndarray,
     rows: np.ndarray,

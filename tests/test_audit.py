@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from scipy import stats
 from tables import scores_table
 from toy import toy_survey
@@ -16,15 +15,9 @@ from lensq.scoring import score
 from lensq.training import fit
 from lensq.wall import LeakageError, admit
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = {"width": 4, "latent": 4, "reference_size": 64, "batch_size": 16, "epochs": 1, "progress": False}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

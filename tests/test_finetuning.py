@@ -13,15 +13,9 @@ from lensq import finetuning, fit
 from lensq.finetuning import LABELLED_ON, finetune, label_the_top, with_residual
 from lensq.wall import LeakageError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUICK = {"steps": 60, "batch_size": 32, "progress": False}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import torch
 from toy import toy_survey
 
 from lensq import fit
-from lensq.painting import PIXEL_SCALE, PaintOptions, concentration, extended, paint, point_sources
+from lensq.images import PIXEL_SCALE
+from lensq.painting import PaintOptions, concentration, extended, paint, point_sources
 
 SIZE = 48
 Y, X = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2

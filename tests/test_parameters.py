@@ -166,6 +166,7 @@ PLACES = 'survey: str = "s"  # a folder\nresults: str = "r"  # a folder\nvariant
         ),
         ("r/A/scores.parquet", r'Notebook 03_A makes it[\s\S]*-p survey "s" -p results "r"\n'),
         ("r/A/dimensions.parquet", r'Notebook 09_latent_chi_squared makes it[\s\S]*-p variant "A"\n'),
+        ("r/painted/all/model.pt", r"Notebook 15_painted_lenses makes it"),
         ("r/B/scores.parquet", r"B is no variant; there are A"),
         ("r/else.csv", "look at the path"),
     ],

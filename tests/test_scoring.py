@@ -19,8 +19,11 @@ from lensq import scoring
 from lensq.density import LatentDensity
 from lensq.images import Preprocessing, noise_level, symmetries
 from lensq.models import MODELS
-from lensq.scoring import COLUMNS, central_residual, label_free, reconstruct, score
+from lensq.residual import central_residual
+from lensq.scoring import COLUMNS, label_free, reconstruct, score
 from lensq.training import fit, load_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 OPTIONS = {
     "width": 4,
@@ -31,14 +34,6 @@ OPTIONS = {
     "progress": False,
 }
 ABOUT = ["name", "ra", "dec", "split", "label", "graded"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

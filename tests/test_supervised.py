@@ -8,18 +8,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 from toy import toy_survey
 
-from lensq import supervised
-from lensq.supervised import Supervised, fit_supervised
+from lensq import classifier, supervised
+from lensq.classifier import Classifier
+from lensq.supervised import fit_supervised
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 OPTIONS = {"width": 4, "epochs": 6, "batch_size": 32, "learning_rate": 1e-2, "progress": False}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -74,17 +69,17 @@ def test_a_second_call_reads_what_the_first_wrote(survey, tmp_path, monkeypatch)
     )
     assert second.history.equals(first.history)
     older = {name: value for name, value in second.settings.items() if name != "width"}
-    Supervised(second.network, second.preprocessing, second.history, older).save(tmp_path / "model.pt")
+    Classifier(second.network, second.preprocessing, second.history, older).save(tmp_path / "model.pt")
     other = fit_supervised(survey, survey.labels, out=tmp_path, **quick | {"seed": 1})
     assert not torch.equal(weights(other), weights(first))
-    assert Supervised.load(tmp_path / "model.pt").settings["seed"] == 1
+    assert Classifier.load(tmp_path / "model.pt").settings["seed"] == 1
 
 
 def test_a_score_is_of_one_image_whatever_is_scored_with_it(model, survey, monkeypatch):
     rows = survey.rows("test")
     together = model.score(survey, rows, progress=False)
     order = np.random.default_rng(0).permutation(len(rows))
-    monkeypatch.setattr(supervised, "_SCORED_AT_ONCE", 7)
+    monkeypatch.setattr(classifier, "_SCORED_AT_ONCE", 7)
     apart = model.score(survey, rows[order], progress=False)
     assert np.abs(apart - together[order]).max() < 1e-4 * together.std()
 

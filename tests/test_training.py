@@ -20,6 +20,8 @@ from lensq.loop import Recipe, best_epoch, is_over, learning_rate_factor
 from lensq.models import MODELS
 from lensq.training import bf16_pays, fit, load_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OPTIONS = {
     "variant": "RESNET18_BETATC_VAE",
     "width": 2,
@@ -69,14 +71,6 @@ def fit_elsewhere(folder: Path, out: Path, how: str, **options) -> int:
     return run.returncode
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory):
     return toy_survey(tmp_path_factory.mktemp("toy"))
@@ -85,7 +79,6 @@ def survey(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(survey, tmp_path_factory):
     """An uninterrupted fit, and the folder that it wrote."""
-    torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("whole")
     return fit(survey, out=out, **OPTIONS), out
 

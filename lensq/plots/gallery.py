@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lensq.plots.style import COLOURS, LENS, NORMAL, PIXEL_SCALE, WIDTH, panels, readable, styled
+from lensq.images import PIXEL_SCALE
+from lensq.plots.style import COLOURS, LENS, NORMAL, WIDTH, panels, readable, styled
 
 _FONT_FIT = 105.0  # points of font size that fit one letter to an inch of caption
 _SOFTENING = 3.0  # in units of the sky noise

@@ -37,7 +37,6 @@ _WRITTEN = {
     "pca": "PCA",
     "svdd": "SVDD",
 }
-PIXEL_SCALE = 0.168  # arcsec, HSC
 WIDTH = 8.0  # inches, the text width of the book
 
 _STYLE = {

@@ -11,7 +11,9 @@ import pandas as pd
 import traitlets
 from astropy.coordinates import SkyCoord
 
-from lensq.scoring import NATIVE_SIDE, reconstruct
+from lensq.images import PIXEL_SCALE
+from lensq.residual import NATIVE_SIDE
+from lensq.scoring import reconstruct
 from lensq.wall import LeakageError
 from lensq.widgets.labels import FILE, LabelStore
 from lensq.widgets.overview import latent_plane, sample, score_axis, sky_plane
@@ -56,7 +58,7 @@ class Inspector(anywidget.AnyWidget):
         columns: Sequence[str] | None = None,
         known: pd.DataFrame | None = None,
         per_page: int = 24,
-        pixel_scale: float = 0.168,
+        pixel_scale: float = PIXEL_SCALE,
     ) -> None:
         """Open a ranked survey.
 
