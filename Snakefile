@@ -134,9 +134,9 @@ for notebook, (needs, makes) in STUDY.items():
         params:
             yaml=parameters(notebook),
         # Small networks gain little from a second thread: two notebooks side by side are faster. What others
-        # wait for goes first.
+        # wait for goes first, and the longest.
         threads: workflow.cores if notebook in ("00_start_here", "11_leaderboard") else 1
-        priority: {"15_painted_lenses": 2, "02_SVDD_VAE": 1}.get(notebook, 0)
+        priority: {"02_SVDD_VAE": 3, "06_RESNET18_BETATC_VAE": 2, "15_painted_lenses": 2}.get(notebook, 0)
         # The log first, a copy on success: a failed job keeps its half-run notebook to read.
         shell:
             "papermill {input.nb:q} {log.nb:q} --cwd {NOTEBOOKS:q} --log-level ERROR -y {params.yaml:q}"

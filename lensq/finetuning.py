@@ -21,6 +21,7 @@ from tqdm.auto import trange
 from lensq.batches import keyed_generator, read_pixels
 from lensq.classifier import Classifier
 from lensq.images import PIXEL_SCALE, symmetries
+from lensq.memory import keep_freed_memory
 from lensq.painting import PaintOptions, extended, paint, point_sources
 from lensq.provenance import code_fingerprint
 from lensq.residual import NATIVE_SIDE
@@ -185,6 +186,7 @@ def finetune(
     return detector
 
 
+@keep_freed_memory()
 def _train(network: nn.Module, draw: _Draw, settings: dict, progress: bool) -> pd.DataFrame:
     """Train in place; the history has one row for every tenth part of the training."""
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -21,6 +21,7 @@ from pytorch_lightning.strategies import Strategy
 from torch import Tensor
 
 from .batches import Batch, Batches, keyed_generator
+from .memory import keep_freed_memory
 from .models import VAE
 
 # Validation takes the objective at its final weights, so that epochs before and after annealing compare.
@@ -263,6 +264,7 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
+@keep_freed_memory()
 def train(task: Task, out: Path, *, progress: bool) -> bool:
     """Train from the start, or from `out/last.ckpt`, and leave the best weights in `task.vae`.
 

@@ -20,6 +20,7 @@ from lensq.batches import Batches, keyed_generator, read_pixels
 from lensq.classifier import Classifier, build_classifier
 from lensq.images import Preprocessing, noise_level
 from lensq.images import symmetries as symmetries_of
+from lensq.memory import keep_freed_memory
 from lensq.provenance import code_fingerprint
 from lensq.survey import Survey
 
@@ -99,6 +100,7 @@ def fit_supervised(
     return model
 
 
+@keep_freed_memory()
 def _train(
     model: Classifier,
     survey: Survey,

@@ -254,5 +254,24 @@ def test_a_fresh_clone_is_told_what_is_missing_and_offered_it(lab):
     page.context.close()
 
 
+def test_the_button_makes_what_is_missing(lab):
+    build = lab.folder / "pressed"
+    notebook = at_work(
+        "01_data_exploration",
+        lab.folder,
+        until="needs=",
+        survey=str(build / "survey"),
+        results=str(build / "results"),
+    )
+    page = lab.open(notebook)
+    lab.run_all(page)
+    page.get_by_role("button", name="Make it now").click()
+    expect(page.get_by_text("It is there.")).to_be_visible(timeout=300_000)
+    assert pd.read_parquet(build / "survey" / "truth.parquet").shape[0] == 600  # that of the smoke profile
+    lab.run_all(page)
+    expect(page.get_by_text("there is no survey in")).to_have_count(0)
+    page.context.close()
+
+
 def test_nothing_is_fetched_from_outside(lab, seen):
     assert lab.outside == []
