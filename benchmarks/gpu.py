@@ -20,6 +20,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -145,7 +146,7 @@ def bench_scoring(given, folder: Path) -> tuple[list[dict], dict[str, float]]:
         latent=given.latent,
     )
     few = items(blobs, np.arange(min(len(blobs), given.plain)))
-    plain_vae = make_plain(VAE(model.vae.config), enlarge_first=True)
+    plain_vae = make_plain(deepcopy(model.vae), enlarge_first=True)
     plain = timed(lambda: score_plainly(plain_vae, few, given.device), len(few), 2)
     say(figures, "plain", plain, "cutouts/s", precision="fp32", batch=64)
 

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 import lensq
 from lensq.batches import Batch
+from lensq.density import LatentDensity
 from lensq.models import VAE
 from lensq.networks import ResidualBlock
+from lensq.residual import central_residual
 
 if TYPE_CHECKING:
     from lensq.survey import Survey
@@ -127,15 +129,22 @@ def train_plainly(vae: VAE, items: Items, epochs: int, device: str = "cpu") -> l
 
 
 def score_plainly(vae: VAE, items: Items, device: str = "cpu") -> pd.DataFrame:
-    """Name, reconstruction, KL and the latent vectors, concatenated batch by batch."""
+    """The scores and latent vectors that `lensq.score` has too, concatenated batch by batch."""
     table = pd.DataFrame()
     vae = vae.to(device).eval()
+    density = LatentDensity(vae.reference[0])
     with torch.no_grad():
         for x, names in torch.utils.data.DataLoader(items, batch_size=64):
             x = x.to(device)
             terms = vae(x, torch.ones_like(x, dtype=torch.bool))
-            part = pd.DataFrame({"name": names, "reconstruction": terms["reconstruction"].cpu().numpy()})
-            part["kl_sum"] = terms["kl"].sum(1).cpu().numpy()
+            scores = {name: terms[name] for name in ("reconstruction", *vae.extras)}
+            scores["kl"] = terms["kl"].sum(1)
+            scores["central_residual"] = central_residual(
+                x - terms["mean"], torch.ones_like(x, dtype=torch.bool)
+            )
+            scores["mahalanobis"], scores["knn"] = density(terms["mu"])
+            part = pd.DataFrame({name: values.cpu().numpy() for name, values in scores.items()})
+            part.insert(0, "name", names)
             columns = {
                 f"{name}_{d}": terms[name][:, d].cpu().numpy()
                 for name in ("mu", "logvar", "kl")

@@ -1,19 +1,21 @@
 """How much faster is scoring than in the plain way, for the data path alone and for the whole?
 
-    python benchmarks/scoring.py --objects 4000 --variant SVDD_VAE --json scoring.json
+    python benchmarks/scoring.py --objects 4000 --variants SVDD_VAE --json scoring.json
 
 The same network scores the same objects, 64 x 64 pixels. lensq: `lensq.score`, all its columns, to Parquet.
 Plain: a FITS file opened an item with astropy, min-max, bilinear resize, batches of 64, fp32 in PyTorch's
-default memory layout, the terms of the ELBO alone, and a DataFrame that grows by concatenation with each
-batch. The data path, on one thread, is from file or store to preprocessed batches. All are timed in turns
-within one run and the best round is taken. A ResNet decoder that enlarges before it convolves, as published,
-has the same layers and weights and costs more.
+default memory layout, the same scores, and a DataFrame that grows by concatenation with each batch. The data
+path, on one thread, is from file or store to preprocessed batches. All are timed in turns within one run and
+the best round is taken. A ResNet decoder that enlarges before it convolves, as published, has the same layers
+and weights and costs more.
 """
 
 import os
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ import lensq
 from lensq.batches import Batches
 from lensq.images import Preprocessing
 from lensq.models import MODELS, VAE
+from lensq.survey import Survey
 from lensq.training import Model
 
 
@@ -34,17 +37,12 @@ def plain_data(items: Items) -> list[torch.Tensor]:
     return [x.mean() for x, _ in torch.utils.data.DataLoader(items, batch_size=64)]
 
 
-def rate(run: Callable[[], object], objects: int, threads: int) -> float:
-    torch.set_num_threads(threads)
-    start = time.perf_counter()
-    run()
-    return objects / (time.perf_counter() - start)
-
-
 def main() -> None:
     options = make_options(__doc__)
-    options.add_argument("--variant", default="RESNET18_BETATC_VAE", choices=list(MODELS))
-    options.add_argument("--objects", type=int, default=800)
+    options.add_argument(
+        "--variants", nargs="+", default=["RESNET18_BETATC_VAE", "SVDD_VAE"], choices=list(MODELS)
+    )
+    options.add_argument("--objects", type=int, default=2000)
     options.add_argument("--width", type=int, default=16)
     options.add_argument("--latent", type=int, default=32)
     options.add_argument("--size", type=int, default=64)
@@ -53,60 +51,72 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--threads", type=int, default=os.cpu_count())
     options = options.parse_args()
-    began = machine()
-    torch.set_num_threads(options.threads)
+    began, figures, ratios = machine(), [], {}
     with tempfile.TemporaryDirectory() as folder:
         survey = simulated(Path(folder) / "survey", options.objects, options.size)
-        n = len(survey)
-        items = fits_items(survey, np.arange(n))
-        config = MODELS[options.variant].config(size=options.size, width=options.width, latent=options.latent)
-        vae = VAE(config)
-        batches = Batches(survey, np.arange(n), Preprocessing(), options.batch)
-        vae.prepare((x, mask) for x, mask, _ in batches)
-        vae.finish((x, mask) for x, mask, _ in batches)
-        model = Model(vae.eval(), Preprocessing(), pd.DataFrame(), {"resized": True}, survey.fingerprint)
-        same, published = (make_plain(VAE(config), enlarge_first=first).eval() for first in (False, True))
-
-        def scored(symmetries: bool = False) -> None:
-            lensq.score(
-                model,
-                survey,
-                out=Path(folder) / "scores.parquet",
-                symmetries=symmetries,
-                batch_size=options.batch,
-                precision=options.precision,
-                progress=False,
+        items = fits_items(survey, np.arange(len(survey)))
+        batches = Batches(survey, np.arange(len(survey)), Preprocessing(), options.batch)
+        shape = f"width {options.width}, latent {options.latent}, {options.size} px"
+        way = f"batches of {options.batch}, {options.precision}, {options.threads} threads"
+        print(f"{len(survey)} objects, {shape}, {way}; objects a second:")
+        paths = {"plain": lambda: plain_data(items), "lensq": lambda: [x.mean() for x, _, _ in batches]}
+        best = fastest(paths, len(survey), options.rounds, 1)
+        report("data path", best, figures)
+        ratios["data path"] = best["lensq"] / best["plain"]
+        for variant in options.variants:
+            best, written = whole(variant, survey, items, batches, Path(folder), options)
+            report(variant, best, figures)
+            a_core = best["lensq"] / options.threads
+            figures.append({"what": f"{variant}: lensq, a core", "value": a_core, "unit": "cutouts/s"})
+            figures.append(
+                {"what": f"{variant}: Parquet", "value": round(written, 1), "unit": "bytes/cutout"}
             )
-
-        runs = {
-            "plain data path": lambda: plain_data(items),
-            "lensq data path": lambda: [x.mean() for x, _, _ in batches],
-            "plain, same network": lambda: score_plainly(same, items),
-            "plain, published decoder": lambda: score_plainly(published, items),
-            "lensq": scored,
-            "lensq, eight symmetries": lambda: scored(True),
-        }
-        best = dict.fromkeys(runs, 0.0)
-        for _ in range(options.rounds):
-            for name, run in runs.items():
-                best[name] = max(best[name], rate(run, n, 1 if "data" in name else options.threads))
-        written = (Path(folder) / "scores.parquet").stat().st_size / n
-    shape = f"width {options.width}, latent {options.latent}, {options.size} px"
-    way = f"batches of {options.batch}, {options.precision}, {options.threads} threads"
-    print(f"{options.variant}, {shape}, {n} objects, {way}; objects a second:")
-    for name, value in best.items():
-        print(f"  {name}: {value:.0f}")
-    ratios = {
-        "data path": best["lensq data path"] / best["plain data path"],
-        "whole, same network": best["lensq"] / best["plain, same network"],
-        "whole, published decoder": best["lensq"] / best["plain, published decoder"],
-    }
+            for baseline in ("same network", "published decoder"):
+                ratios[f"{variant}, {baseline}"] = best["lensq"] / best[f"plain, {baseline}"]
     for name, ratio in ratios.items():
         print(f"ratio, {name}: {ratio:.1f}")
-    figures = [{"what": name, "value": round(value, 1), "unit": "cutouts/s"} for name, value in best.items()]
-    figures.append({"what": "lensq, a core", "value": best["lensq"] / options.threads, "unit": "cutouts/s"})
-    figures.append({"what": "Parquet", "value": round(written, 1), "unit": "bytes/cutout"})
-    write(options, f"scoring with {options.variant} against the plain way", figures, ratios, began)
+    write(options, "scoring against the plain way", figures, ratios, began)
+
+
+def whole(
+    variant: str, survey: Survey, items: Items, batches: Batches, folder: Path, options: Namespace
+) -> tuple[dict[str, float], float]:
+    """Objects a second from file or store to table, by way; bytes of Parquet an object."""
+    torch.set_num_threads(options.threads)
+    vae = VAE(MODELS[variant].config(size=options.size, width=options.width, latent=options.latent))
+    vae.prepare((x, mask) for x, mask, _ in batches)
+    vae.finish((x, mask) for x, mask, _ in batches)
+    model = Model(vae.eval(), Preprocessing(), pd.DataFrame(), {"resized": True}, survey.fingerprint)
+    same, published = (make_plain(deepcopy(vae), enlarge_first=first) for first in (False, True))
+    out = folder / "scores.parquet"
+    how = {"batch_size": options.batch, "precision": options.precision, "progress": False}
+    ways = {
+        "plain, same network": lambda: score_plainly(same, items),
+        "plain, published decoder": lambda: score_plainly(published, items),
+        "lensq": lambda: lensq.score(model, survey, out=out, **how),
+        "lensq, eight symmetries": lambda: lensq.score(model, survey, out=out, symmetries=True, **how),
+    }
+    return fastest(ways, len(survey), options.rounds, options.threads), out.stat().st_size / len(survey)
+
+
+def fastest(
+    ways: dict[str, Callable[[], object]], objects: int, rounds: int, threads: int
+) -> dict[str, float]:
+    """Objects a second of each way in its best round; the ways take turns."""
+    torch.set_num_threads(threads)
+    best = dict.fromkeys(ways, 0.0)
+    for _ in range(rounds):
+        for name, run in ways.items():
+            start = time.perf_counter()
+            run()
+            best[name] = max(best[name], objects / (time.perf_counter() - start))
+    return best
+
+
+def report(what: str, best: dict[str, float], figures: list[dict]) -> None:
+    for name, value in best.items():
+        print(f"  {what}: {name}: {value:.0f}", flush=True)
+        figures.append({"what": f"{what}: {name}", "value": round(value, 1), "unit": "cutouts/s"})
 
 
 if __name__ == "__main__":

@@ -94,9 +94,9 @@ def growth_table(document: dict) -> pd.DataFrame:
 _CONSTANTS = (
     ("FITS file", "ingest", "FITS file", "bytes"),
     ("packed store", "ingest", "packed store", "bytes"),
-    ("row of scores", "scoring", "Parquet", "bytes"),
+    ("row of scores", "scoring", "RESNET18_BETATC_VAE: Parquet", "bytes"),
     ("ingest, a core", "ingest", "read_survey, a core", "cutouts/s"),
-    ("scoring, a core", "scoring", "lensq, a core", "cutouts/s"),
+    ("scoring, a core", "scoring", "RESNET18_BETATC_VAE: lensq, a core", "cutouts/s"),
     ("scoring, a GPU", "gpu_scoring", "lensq", "cutouts/s"),
     ("row of scores, 128 latent dimensions", "gpu_scoring", "Parquet", "bytes"),
 )

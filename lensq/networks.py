@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 SMALLEST = 16
 
@@ -203,6 +204,21 @@ class ResNet18Decoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Latent vectors (N, D) to images (N, 1, S, S), before the output activation."""
         return self.stages(self.start(z))
+
+
+def fold_normalisation(module: nn.Module) -> nn.Module:
+    """Merge each batch normalisation into the convolution registered before it: fewer passes over memory.
+
+    Args:
+        module: in evaluation mode; changed in place.
+    """
+    for part in list(module.modules()):
+        for (name, first), (after, second) in pairwise(list(part.named_children())):
+            if isinstance(first, nn.Conv2d | nn.ConvTranspose2d) and isinstance(second, nn.BatchNorm2d):
+                transposed = isinstance(first, nn.ConvTranspose2d)
+                setattr(part, name, fuse_conv_bn_eval(first, second, transposed))
+                setattr(part, after, nn.Identity())
+    return module
 
 
 def _conv_pair(factors: Sequence[int], kernel: int) -> Callable[[int, int, int], tuple[nn.Module, nn.Module]]:

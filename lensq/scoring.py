@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,8 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from .batches import read_pixels
@@ -28,6 +26,7 @@ from .density import NEIGHBOURS, LatentDensity
 from .images import symmetries as symmetries_of
 from .memory import keep_freed_memory
 from .models import VAE
+from .networks import fold_normalisation
 from .provenance import code_fingerprint
 from .residual import CENTRAL_RADIUS, NATIVE_SIDE, central_residual
 from .training import Model
@@ -105,17 +104,6 @@ def _view_scores(
     return scores | ({"cluster": terms["cluster"]} if "cluster" in terms else {})
 
 
-def _fold_normalisation(vae: VAE) -> VAE:
-    """Merge, in place, each batch normalisation into the convolution before it: fewer passes over memory."""
-    for sequence in [module for module in vae.modules() if isinstance(module, nn.Sequential)]:
-        for (name, first), (after, second) in pairwise(list(sequence.named_children())):
-            if isinstance(first, nn.Conv2d | nn.ConvTranspose2d) and isinstance(second, nn.BatchNorm2d):
-                transposed = isinstance(first, nn.ConvTranspose2d)
-                setattr(sequence, name, fuse_conv_bn_eval(first, second, transposed))
-                setattr(sequence, after, nn.Identity())
-    return vae
-
-
 class _Scorer:
     """A private copy of a model on a device, so that scoring leaves the model as it was."""
 
@@ -130,7 +118,7 @@ class _Scorer:
                 "the model has no reference sample of train objects: fit it to the end, or call vae.finish"
             )
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.vae = _fold_normalisation(copy.deepcopy(model.vae).to(self.device).eval())
+        self.vae = fold_normalisation(copy.deepcopy(model.vae).to(self.device).eval())
         self.preprocessing, self.survey, self.symmetries = model.preprocessing, survey, symmetries
         self.half = precision == "bf16"
         self.density = LatentDensity(self.vae.reference[0])

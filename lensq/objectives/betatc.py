@@ -68,6 +68,12 @@ def minibatch_log_weights(
     return weights.fill_diagonal_(1 / dataset_size).log()
 
 
+def _logsumexp(values: Tensor) -> Tensor:
+    """Over dimension 1; exponentials below e^-80 of the largest, slow as denormal numbers, count as that."""
+    floor = values.detach().amax(1, keepdim=True) - 80
+    return torch.logsumexp(torch.maximum(values, floor), 1)
+
+
 def aggregate_posterior(z: Tensor, mu: Tensor, logvar: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
     """Log density of latent vectors under a weighted mixture of Gaussians, jointly and per dimension.
 
@@ -87,8 +93,8 @@ def aggregate_posterior(z: Tensor, mu: Tensor, logvar: Tensor, log_weights: Tens
         part = slice(start, start + block)
         pairs = log_normal(z.unsqueeze(1), mu[part], logvar[part])  # (B, m, D)
         weights = log_weights[:, part]
-        joint.append(torch.logsumexp(pairs.sum(2) + weights, dim=1))
-        single.append(torch.logsumexp(pairs + weights.unsqueeze(2), dim=1))
+        joint.append(_logsumexp(pairs.sum(2) + weights))
+        single.append(_logsumexp(pairs + weights.unsqueeze(2)))
     return torch.logsumexp(torch.stack(joint), 0), torch.logsumexp(torch.stack(single), 0)
 
 

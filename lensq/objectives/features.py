@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import VGG19_BN_Weights, vgg19_bn
 
+from lensq.networks import fold_normalisation
+
 # expansion, channels, blocks, stride, kernel (Tan & Le 2019, table 1; lite: without squeeze and excitation)
 _LITE0_STAGES = (
     (1, 16, 1, 1, 3),
@@ -30,8 +32,10 @@ class SamePadConv(nn.Conv2d):
         """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
         stride, kernel = self.stride[0], self.kernel_size[0]
         down, right = (max(kernel - (n % stride or stride), 0) for n in x.shape[2:])
-        x = F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
-        return F.conv2d(x, self.weight, None, self.stride, 0, 1, self.groups)
+        even = (down // 2, right // 2)  # the convolution pads this by itself, without a copy
+        if down % 2 or right % 2:
+            x, even = F.pad(x, (even[1], right - even[1], even[0], down - even[0])), 0
+        return F.conv2d(x, self.weight, self.bias, self.stride, even, 1, self.groups)
 
 
 class InvertedResidual(nn.Module):
@@ -196,7 +200,7 @@ class FeatureNetwork(nn.Module):
         self.variances = {layer: variances[layer] for layer in layers}
         self.register_buffer("mean", torch.tensor(network.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(network.std).view(3, 1, 1), persistent=False)
-        self.network = _frozen(network)
+        self.network = _frozen(fold_normalisation(network.eval()))
         self.train(False)
 
     def train(self, mode: bool = True) -> "FeatureNetwork":
