@@ -70,6 +70,19 @@ def test_layer_variances_are_those_of_photographs():
                 assert 0.1 < features.var((0, 2, 3)).mean().item() / variances[name] < 10
 
 
+def test_merged_normalisations_change_no_feature(network):
+    plain = EfficientNetLite0().eval()
+    plain.load_state_dict(plain.read(""))
+    mean, std = torch.tensor(plain.mean), torch.tensor(plain.std)
+    pixels = (images(3).expand(-1, 3, -1, -1) - mean[:, None, None]) / std[:, None, None]
+    with torch.no_grad():
+        expected = dict(plain.layers(pixels))
+        found = network.maps(images(3))
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in network.modules())
+    for name, features in found.items():
+        torch.testing.assert_close(features, expected[name], rtol=1e-4, atol=1e-4)
+
+
 def test_identical_images_have_no_feature_loss_and_different_ones_have(network):
     one, other = images(3), images(3, seed=1)
     assert (network(one, one) == 0).all()
