@@ -10,6 +10,7 @@ _INSIDE = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_MAX: 0}
 _USUAL = {_TRIM_THRESHOLD: 2**17, _MMAP_MAX: 2**16}
 
 
+# For training: scoring gained nothing by it, and is to stay small.
 @contextmanager
 def keep_freed_memory() -> Iterator[None]:
     """Inside the block, memory that is freed stays with the process; at its end it goes back to the system.

@@ -24,7 +24,6 @@ from tqdm.auto import tqdm
 from .batches import read_pixels
 from .density import NEIGHBOURS, LatentDensity
 from .images import symmetries as symmetries_of
-from .memory import keep_freed_memory
 from .models import VAE
 from .networks import fold_normalisation
 from .provenance import code_fingerprint
@@ -225,7 +224,7 @@ def _tables(scorer: _Scorer, rows: np.ndarray, batch_size: int, progress: bool) 
     # TF32, cuDNN's default, would round nearly like bf16 and make scores depend on the batch.
     on_gpu = scorer.device.type == "cuda"
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else nullcontext()
-    with bar, exact, keep_freed_memory(), _workers(scorer.device) as run:
+    with bar, exact, _workers(scorer.device) as run:
         for part in run(scorer, _batches(rows, batch_size)):
             parts.append(part)
             end += len(part["kl"])
