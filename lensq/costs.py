@@ -83,7 +83,7 @@ def machine_of(document: dict) -> str:
     """The machine of a benchmark in words."""
     machine = document["machine"]
     gpu = f"{machine['gpu']}, " if machine.get("gpu") else ""
-    return f"{gpu}{machine['cores']} cores, {machine['memory_gb']} GB, load {machine['load']:g} at the start"
+    return f"{gpu}{machine['cores']} cores, {machine['memory_gb']} GB, load {machine['load']:g}"
 
 
 def growth_table(document: dict) -> pd.DataFrame:

@@ -82,7 +82,7 @@ def test_constants_take_the_best_setting_and_leave_out_what_was_not_run():
         }
     )
     assert measured["value"].to_dict() == {"FITS file": 14400.0, "scoring, a GPU": 12000.0}
-    assert measured.loc["scoring, a GPU", "machine"] == "2 cores, 25 GB, load 0.4 at the start"
+    assert measured.loc["scoring, a GPU", "machine"] == "2 cores, 25 GB, load 0.4"
     assert constants({}).empty
 
 
@@ -118,7 +118,7 @@ def test_ratios_stand_with_their_machine():
             "benchmark": "scoring",
             "ratio of": "whole",
             "ratio": 4.2,
-            "machine": "some GPU, 2 cores, 25 GB, load 0.4 at the start",
+            "machine": "some GPU, 2 cores, 25 GB, load 0.4",
         }
     ]
 
