@@ -243,6 +243,7 @@ def shown(table: pd.DataFrame) -> Styler:
     whole = dict.fromkeys(("labels_used", "train_s", "score_per_s"), "{:,.0f}")
     form = {name: "{:.3f}" for name in page if name not in ("model", "score", "AP")} | whole
     style = page.style.hide().format(form, na_rep="")
+    style.format_index(lambda name: name.replace("_", " "), axis=1)
     style.set_table_styles([{"selector": "th, td", "props": "padding: 0.3em 0.35em; font-size: 0.75rem"}])
     return style.set_properties(subset=["AP"], **{"white-space": "nowrap"})
 
