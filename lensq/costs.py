@@ -79,6 +79,35 @@ def ratio_table(benchmarks: Mapping[str, dict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["benchmark", "ratio of", "ratio", "machine"])
 
 
+_BOUNDED = (
+    ("training", "{}, lensq", "{}, plain", "{}, "),
+    ("scoring", "{}: lensq", "{}: plain, same network", "{}: lensq, "),
+)
+
+
+def bound_table(benchmarks: Mapping[str, dict]) -> pd.DataFrame:
+    """What training and scoring gain, and what they would gain if only the network took time.
+
+    Args:
+        benchmarks: what `read_benchmarks` returned, "training" and "scoring" among it.
+
+    Returns:
+        One row a benchmark and variant, with the columns `benchmark`, `variant`, `ratio` against the plain
+        way, then that of `network alone` and `convolutions alone`.
+    """
+    rows = []
+    for name, ours, plain, alone in _BOUNDED:
+        speeds = {row["what"]: row["value"] for row in benchmarks[name]["figures"]}
+        for variant in benchmarks[name]["settings"]["variants"]:
+            bounds = {bound: alone + bound for bound in ("network alone", "convolutions alone")}
+            ratios = {
+                column: speeds[what.format(variant)] / speeds[plain.format(variant)]
+                for column, what in {"ratio": ours, **bounds}.items()
+            }
+            rows.append({"benchmark": name, "variant": variant, **ratios})
+    return pd.DataFrame(rows)
+
+
 def machine_of(document: dict) -> str:
     """The machine of a benchmark in words."""
     machine = document["machine"]

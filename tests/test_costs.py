@@ -11,6 +11,7 @@ from lensq import plots
 from lensq.costs import (
     OTHER,
     START,
+    bound_table,
     constants,
     cost_model,
     growth_table,
@@ -72,6 +73,30 @@ def test_missing_runs_are_named(tmp_path):
 def figures(*rows: tuple[str, float]) -> dict:
     rows = [{"what": what, "value": value, "unit": ""} for what, value in rows]
     return {"machine": MACHINE, "figures": rows, "ratios": {}}
+
+
+def test_bounds_are_relative_to_the_plain_way_of_the_same_variant():
+    training = figures(
+        ("A, lensq", 30.0), ("A, plain", 10.0), ("A, network alone", 40.0), ("A, convolutions alone", 50.0)
+    )
+    scoring = figures(
+        ("B: plain, same network", 20.0),
+        ("B: plain, published decoder", 1.0),
+        ("B: lensq", 50.0),
+        ("B: lensq, eight symmetries", 7.0),
+        ("B: lensq, network alone", 60.0),
+        ("B: lensq, convolutions alone", 80.0),
+    )
+    settings = {"training": {"variants": ["A"]}, "scoring": {"variants": ["B"]}}
+    both = {"training": training, "scoring": scoring}
+    table = bound_table({name: both[name] | {"settings": settings[name]} for name in both})
+    assert table.to_dict("list") == {
+        "benchmark": ["training", "scoring"],
+        "variant": ["A", "B"],
+        "ratio": [3.0, 2.5],
+        "network alone": [4.0, 3.0],
+        "convolutions alone": [5.0, 4.0],
+    }
 
 
 def test_constants_take_the_best_setting_and_leave_out_what_was_not_run():
