@@ -8,8 +8,13 @@ SURVEY ?=
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
+ifneq ($(word 2,$(SURVEY)),)
+$(error SURVEY="$(SURVEY)" holds a blank, which make cannot take: give a link to it, ln -s "$(SURVEY)" my_survey)
+endif
+
 # The laptop profile lives in _build; other sizes and other surveys beside it, so that none displaces another.
-VARIATION := $(filter-out laptop,$(PROFILE))$(if $(SURVEY),-$(notdir $(abspath $(SURVEY))))
+OWN := $(if $(SURVEY),-$(notdir $(abspath $(SURVEY)))-$(shell printf %s '$(abspath $(SURVEY))' | cksum | cut -c 1-6))
+VARIATION := $(filter-out laptop,$(PROFILE))$(OWN)
 BUILD ?= _build$(if $(VARIATION),/$(VARIATION:-%=%))
 
 TRAINED = _build$(if $(filter-out laptop,$(PROFILE)),/$(PROFILE))/results

@@ -57,6 +57,7 @@ class Blobs:
     mask: np.ndarray
     labels: np.ndarray
     resized: bool = False
+    native_pixels: float = 1.0
     fingerprint: str = "blobs"
     split: np.ndarray = field(init=False)
 

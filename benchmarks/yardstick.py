@@ -21,6 +21,7 @@ from lensq.baselines import fit_baselines
 from lensq.entrants import baseline_entries, taught_entries, variant_entries
 from lensq.finetuning import finetune, label_the_top
 from lensq.leaderboard import COLUMNS, lead, leaderboard, objects
+from lensq.residual import CENTRAL_RADIUS
 from lensq.supervised import fit_supervised
 
 
@@ -60,7 +61,9 @@ def run(given) -> None:
         known = np.where(np.isin(sample.split, ["train", "selection"]), sample.labels, -1)
         finetune(model, sample, known, out=painted / "all", start=none, steps=1200)
         network = fit_supervised(sample, sample.labels, out=results / "supervised", width=16)
-        baselines = fit_baselines(sample.images, sample.mask, objects(sample))
+        baselines = fit_baselines(
+            sample.images, sample.mask, objects(sample), radius=CENTRAL_RADIUS / sample.native_pixels
+        )
         entries = variant_entries(results, sample, held_out)
         entries |= baseline_entries(baselines, sample, held_out)
         entries |= taught_entries(results, network, sample.labels, sample, held_out)

@@ -25,7 +25,8 @@ from lensq.residual import CENTRAL_RADIUS, central_residual
 from lensq.wall import labelled
 
 COLUMNS = {
-    "pca_residual": "mean squared residual from the components within 7 px, less the noise of the border",
+    "pca_residual": "mean squared residual from the components in the central disc, less the noise of the "
+    "border",
     "pca_mse": "mean squared residual from the principal components over all real pixels",
     "pca_knn": "mean distance to the 10 nearest train objects in whitened principal components",
     "deep_svdd": "distance from the centre of a hypersphere that a small network maps whitened components to "
@@ -197,6 +198,7 @@ class Baselines:
         svdd: PyOD's Deep SVDD on whitened components.
         forest: isolation forest on `simple_features`.
         train_features: `simple_features` of train objects.
+        radius: of the disc of `pca_residual` in pixels of the images.
         classifier: standardisation and logistic regression on components.
         out_of_fold: name to `pca_logistic` of the labelled selection objects by classifiers that did not see
             them.
@@ -211,6 +213,7 @@ class Baselines:
     svdd: Any
     forest: IsolationForest
     train_features: np.ndarray
+    radius: float
     classifier: Pipeline
     out_of_fold: pd.Series
     labels_used: int
@@ -240,7 +243,7 @@ class Baselines:
             with clock.spent_on("pca_residual"):
                 square = torch.from_numpy(residual.reshape(real.shape).astype(np.float32))[:, None]
                 inside = torch.from_numpy(real)[:, None]
-                part["pca_residual"] = central_residual(square, inside, CENTRAL_RADIUS).numpy()
+                part["pca_residual"] = central_residual(square, inside, self.radius).numpy()
             with clock.spent_on("pca_mse"):
                 part["pca_mse"] = (residual**2).sum(axis=1) / np.maximum(real.sum(axis=(1, 2)), 1)
             with clock.spent_on("pca_knn"):
@@ -279,6 +282,7 @@ def fit_baselines(
     preprocessing: Preprocessing | None = None,
     against: str = "label",
     max_train: int = 10_000,
+    radius: float = CENTRAL_RADIUS,
     seed: int = 0,
 ) -> Baselines:
     """Fit all baselines: on train images without labels, the classifier on labels of the selection split.
@@ -291,6 +295,7 @@ def fit_baselines(
         preprocessing: per-image min-max by default.
         against: the column that the classifier learns.
         max_train: train on at most so many objects, drawn at random.
+        radius: of the disc of `pca_residual` in pixels of the images; `CENTRAL_RADIUS` is in native ones.
         seed: seed of the draw, the forest and the folds.
 
     Raises:
@@ -335,6 +340,7 @@ def fit_baselines(
         svdd=svdd,
         forest=forest,
         train_features=features,
+        radius=radius,
         classifier=classifier,
         out_of_fold=pd.Series(held_out, index=known["name"].to_numpy()),
         labels_used=len(known),

@@ -256,24 +256,41 @@ def least_complete(tables: dict[str, pd.DataFrame], below: float = 0.1) -> pd.Da
     return table[["property", *table.columns.drop("property")]]
 
 
-def blind_spots(curves: Mapping[str, Mapping[str, pd.DataFrame]], name: str, below: float = 0.1) -> str:
-    """Where one group of `by_property` has a completeness below a bar, as a phrase; neighbouring bins joined.
+def blind_spots(
+    curves: Mapping[str, Mapping[str, pd.DataFrame]], whole: pd.DataFrame, name: str, below: float = 0.1
+) -> str:
+    """Where an operating point finds less than a share of the lenses, as a phrase; neighbouring bins joined.
 
     Args:
-        curves: from `by_property`.
-        name: of the group.
-        below: the bar, see `least_complete`.
+        curves: from `by_property`, of operating points.
+        whole: from `overall`, of the same.
+        name: of the operating point.
+        below: the share, see `least_complete`.
 
     Returns:
-        For instance "separation 0.50 to 0.85 arcsec; flux ratio 0.10 to 0.17"; "nowhere" if there is no such
-        bin, "unknown" if there are no curves.
+        For instance "separation 0.50 to 0.85 arcsec; flux ratio 0.10 to 0.17", or "nowhere". If it holds of
+        all lenses together, "on the whole" and the bins in which, with the same confidence, it does not.
+        "unknown" if there are no curves.
     """
     if not curves:
         return "unknown"
+    tables = {label: groups[name] for label, groups in curves.items()}
+    everything = whole[(whole["operating_point"] == name) & (whole["images"] == "all")]
+    if everything["high"].item() >= below:
+        return _ranges(least_complete(tables, below)) or "nowhere"
+    parts = [table[table["low"] > below].assign(property=label) for label, table in tables.items()]
+    more = _ranges(pd.concat(parts, ignore_index=True))
+    return (
+        f"on the whole; more, for certain, at {more} only"
+        if more
+        else "on the whole; for certain more nowhere"
+    )
+
+
+def _ranges(bins: pd.DataFrame) -> str:
+    """Bins of `completeness`, with the column `property`, in words."""
     ranges: list[list] = []
-    for row in least_complete({label: groups[name] for label, groups in curves.items()}, below).to_dict(
-        "records"
-    ):
+    for row in bins.to_dict("records"):
         if ranges and ranges[-1][0] == row["property"] and ranges[-1][2] == row["lower"]:
             ranges[-1][2] = row["upper"]
         else:
@@ -282,4 +299,4 @@ def blind_spots(curves: Mapping[str, Mapping[str, pd.DataFrame]], name: str, bel
     for label, low, high in ranges:
         noun, _, unit = label.removesuffix(")").partition(" (")
         phrases.append(f"{noun} {low:.2f} to {high:.2f} {unit}".strip())
-    return "; ".join(phrases) or "nowhere"
+    return "; ".join(phrases)

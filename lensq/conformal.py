@@ -113,6 +113,8 @@ def fdr_study(
 
     Each resample deals the normals anew, without replacement, to a calibration set and to a test set, and
     fills both up with anomalies: the test set to the prevalence, the calibration set to the contamination.
+    As in `candidate_list`, only rejected normals (label 0) calibrate; normals that were flagged are dealt to
+    the test sets alone, in their share of all normals.
 
     Args:
         detector: chosen on the selection split.
@@ -138,15 +140,18 @@ def fdr_study(
     """
     admit(scores, "conformal", "test", purpose="fdr_study")
     rows, positive = labelled(scores, against)
-    score = detector.score(rows)
-    normals, anomalies = score[~positive], score[positive]
+    score, rejected = detector.score(rows), rows["label"].to_numpy() == 0
+    normals, flagged, anomalies = score[~positive & rejected], score[~positive & ~rejected], score[positive]
+    flagged_share = len(flagged) / max(len(normals) + len(flagged), 1)
     n_calibration = n_calibration or 2 * len(normals) // 3
     n_objects = n_objects or int((len(normals) - n_calibration) / (1 - prevalence))
     n_positive = round(prevalence * n_objects)
-    if n_calibration + n_objects - n_positive > len(normals) or not 0 < n_positive <= len(anomalies):
+    n_flagged = round(flagged_share * (n_objects - n_positive))
+    n_judged = n_objects - n_positive - n_flagged
+    if n_calibration + n_judged > len(normals) or not 0 < n_positive <= len(anomalies):
         raise ValueError(
             f"{n_calibration} calibration normals and {n_objects} objects with {n_positive} anomalies cannot "
-            f"be drawn from {len(normals)} normals and {len(anomalies)} anomalies; lower the sizes"
+            f"be drawn from {len(normals)} rejected normals and {len(anomalies)} anomalies; lower the sizes"
         )
     tables = []
     for contamination in contaminations:
@@ -159,7 +164,8 @@ def fdr_study(
             background, signal = rng.permutation(normals), rng.permutation(anomalies)
             unseen = signal[n_positive : n_positive + hidden]
             calibration = np.r_[background[: n_calibration - hidden], unseen]
-            judged = background[n_calibration : n_calibration + n_objects - n_positive]
+            judged = background[n_calibration : n_calibration + n_judged]
+            judged = np.r_[judged, rng.permutation(flagged)[:n_flagged]]
             p[r] = conformal_p_values(calibration, np.r_[signal[:n_positive], judged])
         tables.append(_discoveries(p, n_positive, fdrs).assign(contamination=contamination))
     table = pd.concat(tables, ignore_index=True)

@@ -65,8 +65,7 @@ def variant_entries(
         selection = sample.add_truth(table[table["split"] == "selection"])
         model = load_model(Path(results) / variant)
         told = model.settings["labels_told"] if model.settings["uses_labels"] else 0
-        last = [was for was in record_of(results, into)["scored"] if was["variant"] == variant][-1]
-        costs = told, float(model.history["seconds"].sum()), last["objects"] / last["seconds"]
+        costs = told, float(model.history["seconds"].sum()), _rate(results, variant, into)
         named = named_on_selection(selection, against=against, prevalence=prevalence)
         own = [name for name in ("anomaly_logit",) if name in table]
         for column in dict.fromkeys([named, *scores, *own]):
@@ -131,6 +130,17 @@ def supervised_entry(
     return _timed(classifier, held_out, **how)._replace(threshold=threshold)
 
 
+def _rate(results: Path | str, variant: str, into: str) -> float:
+    """Objects a second when a variant was last judged."""
+    last = [was for was in record_of(results, into)["scored"] if was["variant"] == variant][-1]
+    return last["objects"] / last["seconds"]
+
+
+def _in_turn(*rates: float) -> float:
+    """Objects a second through several detectors, one after the other."""
+    return 1 / sum(1 / rate for rate in rates)
+
+
 def _timed(classifier: Classifier, held_out: Survey, symmetries: bool, progress: bool) -> Entry:
     begun = time.monotonic()
     test = classifier.score(held_out, held_out.rows("test"), symmetries=symmetries, progress=progress)
@@ -165,12 +175,12 @@ def taught_entries(
         progress: show progress bars.
 
     Returns:
-        (variant and what it was taught, score) to entry; "both" is the mean log odds of the encoder that was
-        told all labels and of the supervised network.
+        (variant and what it was taught, score) to entry; the last is the mean log odds of the encoder that
+        was told all labels and of the supervised network.
     """
     folder = Path(results) / "painted"
-    paths = folder / "none/model.pt", sorted(folder.glob("few/*/model.pt"))[-1], folder / "all/model.pt"
-    none, few, everything = map(Classifier.load, paths)
+    none, everything = (Classifier.load(folder / name / "model.pt") for name in ("none", "all"))
+    *rounds, few = map(Classifier.load, sorted(folder.glob("few/*/model.pt")))
     variant = none.settings["variant"]
     table = pd.read_parquet(Path(results) / variant / "scores.parquet")
     train, chosen = (table[table["split"] == split] for split in ("train", "selection"))
@@ -186,7 +196,9 @@ def taught_entries(
     beside = painted._replace(
         selection=with_residual(painted.selection, chosen, train),
         test=with_residual(painted.test, judged, train),
+        score_per_s=_in_turn(painted.score_per_s, _rate(results, variant, into)),
     )
+    asked = sum(float(each.history["seconds"].sum()) for each in rounds)
     told = [everything, classifier]
     encoder, network = (
         supervised_entry(each, labels, sample, held_out, prevalence=prevalence, **how) for each in told
@@ -198,17 +210,17 @@ def taught_entries(
     both = network._replace(
         test=(encoder.test + network.test) / 2,
         train_s=encoder.train_s + network.train_s,
-        score_per_s=1 / (1 / encoder.score_per_s + 1 / network.score_per_s),
+        score_per_s=_in_turn(encoder.score_per_s, network.score_per_s),
         threshold=metrics.best_threshold(seen, labels[rows] == 1, prevalence=prevalence),
     )
     name = f"{variant} + painted lenses"
     return {
         (name, "log odds"): painted,
         (name, "log odds and residual"): beside,
-        (f"{name} + few labels", "log odds"): on_selection(few, painted.train_s),
+        (f"{name} + few labels", "log odds"): on_selection(few, painted.train_s + asked),
         (f"{name} + all labels", "log odds"): encoder,
         ("supervised ResNet-18", "log odds"): network,
-        (f"{name} + all labels", "mean with supervised ResNet-18"): both,
+        (f"{name} + all labels + ResNet-18", "mean log odds"): both,
     }
 
 

@@ -24,7 +24,6 @@ from lensq.images import PIXEL_SCALE, symmetries
 from lensq.memory import keep_freed_memory
 from lensq.painting import PaintOptions, extended, paint, point_sources
 from lensq.provenance import code_fingerprint
-from lensq.residual import NATIVE_SIDE
 from lensq.survey import Survey
 from lensq.training import Model
 from lensq.wall import LeakageError, admit
@@ -45,7 +44,7 @@ class _Draw:
         self.galaxies = extended(survey, self.train)
         self.templates = point_sources(model, survey, seed=seed)
         self.options = PaintOptions()
-        self.pixel_scale = PIXEL_SCALE * (NATIVE_SIDE / survey.size if survey.resized else 1)
+        self.pixel_scale = PIXEL_SCALE * survey.native_pixels
         self.preprocessing = model.preprocessing
         self.known = None if labels is None else [np.flatnonzero(labels == k) for k in (0, 1)]
 

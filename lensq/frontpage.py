@@ -7,26 +7,33 @@ import numpy as np
 import pandas as pd
 
 from lensq.judgement import record_of
-from lensq.leaderboard import is_variant
+from lensq.leaderboard import is_variant, named
 from lensq.metrics import PREVALENCE
+from lensq.models import MODELS
 
 MARKS = ("<!-- results: make book writes what follows -->", "<!-- end of results -->")
 """Lines of the README between which `write_readme` puts the results."""
 
 
 def headlines(table: pd.DataFrame) -> pd.DataFrame:
-    """The few rows of a leaderboard for a front page, in its order.
+    """The few rows of a leaderboard for a front page, in its order; none is chosen by what it shows.
 
-    Of the variants the best two with labels and the best two without, of the other detectors one each.
+    Every variant with something on top of it; the variant as it is, without labels, and the other detector
+    without labels that did best on the selection tiles; the other detector that had most labels.
 
     Args:
         table: columns of `COLUMNS`, sorted.
     """
-    variant = table["model"].map(is_variant)
-    labels = table["labels_used"] > 0
-    kinds = [(variant & labels, 2), (variant & ~labels, 2), (~variant & labels, 1), (~variant & ~labels, 1)]
-    chosen = [table[kind].drop_duplicates("model").head(n) for kind, n in kinds]
-    return table.loc[sorted(pd.concat(chosen).index)]
+    table = named(table)
+    variant, plain = table["model"].map(is_variant), table["model"].isin(list(MODELS))
+    free = table["labels_used"] == 0
+    chosen = [
+        table[variant & ~plain],
+        table[plain & free].nlargest(1, "AP_selection"),
+        table[~variant & free].nlargest(1, "AP_selection"),
+        table[~variant & ~free].nlargest(1, "labels_used"),
+    ]
+    return table.loc[table.index.isin(pd.concat(chosen).index)]
 
 
 def readme_section(results: Path | str) -> str:

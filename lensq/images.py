@@ -46,7 +46,8 @@ def fit_to_size(image: np.ndarray, size: int, resize: bool = False) -> tuple[np.
     keeps its middle; odd in even moves it up by half a pixel, even in odd down.
 
     Args:
-        image: (height, width) numbers; NaN and infinities mark pixels without data.
+        image: (height, width) numbers; NaN and infinities mark pixels without data. So do rows and columns
+            at its edges in which every pixel has the same value, as fill values leave them.
         size: side of the result in pixels.
         resize: False keeps the native pixel scale, crops about the centre pixel and pads what is too
             small; True crops the image to a square and interpolates it bilinearly to the new size
@@ -69,8 +70,7 @@ def fit_to_size(image: np.ndarray, size: int, resize: bool = False) -> tuple[np.
     pixels = np.zeros((size, size), np.float32)
     mask = np.zeros((size, size), bool)
     place, part = _overlap(image.shape, size)
-    cut = _single_precision(image[part])
-    real = _is_flux(cut)
+    cut, real = _taken(image, part)
     np.copyto(pixels[place], cut, where=real)
     mask[place] = real
     return pixels, mask
@@ -95,14 +95,33 @@ def _overlap(shape: tuple[int, int], size: int) -> tuple[tuple[slice, slice], tu
     return tuple(place), tuple(part)
 
 
-def _is_flux(pixels: np.ndarray) -> np.ndarray:
-    return np.abs(pixels) < NO_FLUX
+def _taken(image: np.ndarray, part: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
+    """A part of an image in single precision, and where it holds data."""
+    cut = _single_precision(image[part])
+    real = np.abs(cut) < NO_FLUX
+    edges = image[0], image[-1], image[:, 0], image[:, -1]
+    if any((edge[:1] == edge[1:2]).any() for edge in edges):  # hardly ever, so the rest may be slow
+        real &= _inside_fill(image)[part]
+    return cut, real
+
+
+def _inside_fill(image: np.ndarray) -> np.ndarray:
+    """False in rows and columns at the edges that hold one value alone; True all over in a constant image."""
+    inside = np.ones(image.shape, bool)
+    flux = image[np.abs(image) < NO_FLUX]
+    if not flux.size or flux.min() == flux.max():
+        return inside
+    for turns in range(4):  # rot90 gives views
+        for line, kept in zip(np.rot90(image, turns), np.rot90(inside, turns), strict=True):
+            if (line != line[0]).any():
+                break
+            kept[:] = False
+    return inside
 
 
 def _resized(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     side = min(image.shape)
-    cut = _single_precision(image[_overlap(image.shape, side)[1]])
-    real = _is_flux(cut)
+    cut, real = _taken(image, _overlap(image.shape, side)[1])
     weights = _bilinear_weights(side, size)
     pixels = weights @ np.where(real, cut, 0.0) @ weights.T
     draws_on = (weights > 0).astype(np.float32)

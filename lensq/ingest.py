@@ -45,11 +45,13 @@ RECORD = {
     "detail": "str",
     "ra": "float64",
     "dec": "float64",
+    "side": "int64",
     "digest": "int64",
     "row": "int64",
 }
 """What is recorded of a file, and its types: file, bytes, time of last change (ns), reason and detail
-("" when usable), position from its WCS (degrees, where wanted), digest and row of its image."""
+("" when usable), position from its WCS (degrees, where wanted), shorter side of its image in pixels (0 in
+quarantine), digest and row of its image."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def read_part(task: Task) -> int:
         for file, length, time, wanted in task.files:
             reason = detail = ""
             ra = dec = math.nan
-            digest, row = 0, -1
+            side, digest, row = 0, 0, -1
             try:
                 image = read_image(os.path.join(task.folder, file))
                 pixels, mask = fit_to_size(image.pixels, task.size, task.resize)
@@ -131,11 +133,12 @@ def read_part(task: Task) -> int:
             else:
                 if wanted:
                     ra, dec = image.position()
+                side = min(image.pixels.shape)
                 digest = zlib.crc32(mask, zlib.crc32(pixels))
                 images.write(pixels)
                 masks.write(mask)
                 row, rows = rows, rows + 1
-            records.append((file, length, time, reason, detail, ra, dec, digest, row))
+            records.append((file, length, time, reason, detail, ra, dec, side, digest, row))
     _write_record(task, records)
     return len(records)
 
@@ -260,6 +263,6 @@ def _bury(reader: _Reader, tasks: deque[Task]) -> int:
         return 0
     [(file, length, time, _)] = reader.task.files
     detail = f"reading it kills the process ({death})"
-    record = (file, length, time, "unreadable", detail, math.nan, math.nan, 0, -1)
+    record = (file, length, time, "unreadable", detail, math.nan, math.nan, 0, 0, -1)
     _write_record(reader.task, [record])
     return 1

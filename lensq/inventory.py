@@ -5,14 +5,18 @@ Every line of every list and every FITS file has one fate: usable, or one reason
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 
 import pandas as pd
+
+_log = logging.getLogger(__name__)
 
 LISTS = {
     "raw": "candidates_list_raw.txt",
@@ -37,8 +41,11 @@ REASONS = (
     "unreadable",
     "listed but absent",
     "present but unlisted",
+    "second file",
     "listed twice",
 )
+
+_NOT_READ = ("present but unlisted", "second file")
 
 _EXTENSION = re.compile(r"\.(fits|fit|fts)(\.(gz|fz|bz2|z))?$", re.IGNORECASE)
 
@@ -66,8 +73,8 @@ def take_inventory(folder: Path) -> Inventory:
     """Read the lists of a survey and look for its files, without opening them.
 
     Args:
-        folder: the survey's folder. The files are in its `fits_data` or, where that is missing or has
-            none, in the folder itself.
+        folder: the survey's folder. The files are in its `fits_data`, or in folders within, or, where there
+            are none, in the survey's folder itself.
 
     Raises:
         FileNotFoundError: the folder does not exist or has no FITS file.
@@ -76,14 +83,16 @@ def take_inventory(folder: Path) -> Inventory:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder; give that of a survey")
     lists = {which: _read_list(folder / file, which) for which, file in LISTS.items()}
-    for place in (folder / FITS_FOLDER, folder):
-        table = _scan(place)
-        if len(table):
-            break
-    else:
+    place = folder / FITS_FOLDER
+    table = _scan(place, deep=True)
+    if table.empty:
+        place, table = folder, _scan(folder)
+    if table.empty:
+        deeper = sorted({Path(file).parent for file in _scan(folder, deep=True)["file"]})
         raise FileNotFoundError(
-            f"{folder}: no FITS file in it or in its {FITS_FOLDER}; "
-            f"put the cutouts there as <name>{FILE_ENDING}.fits"
+            f"{folder}: no FITS file in it or in its {FITS_FOLDER}"
+            + (f", but in {deeper[0]}" if deeper else "")
+            + f"; put the cutouts into {FITS_FOLDER} as <name>{FILE_ENDING}.fits"
         )
     names = table["name"].to_list()
     members = frozenset(names if lists["raw"] is None else lists["raw"])
@@ -94,33 +103,54 @@ def take_inventory(folder: Path) -> Inventory:
             f"{folder}: {LISTS['raw']} names none of the {len(table)} FITS files in {place}, such as "
             f"{table['file'][0]}; the file of an object is <name>{FILE_ENDING}.fits"
         )
+    for which in ("selected", "graded"):
+        if lists[which] and members.isdisjoint(lists[which]):
+            _log.warning(
+                "%s: %s names no object of the survey, such as %s", folder, LISTS[which], lists[which][0]
+            )
     return Inventory(place, lists, members, table)
 
 
 def _read_list(path: Path, which: str) -> list[str] | None:
-    """The names in a list, one a line; what follows a comma or a # is not part of a name."""
+    """The names in a list, one a line, without what follows a comma or a # and what ends a file's name."""
     try:
         text = path.read_text(encoding="utf-8-sig", errors="backslashreplace")
     except FileNotFoundError:
         return None
     if "," not in text and "#" not in text:
-        return [name for line in text.splitlines() if (name := line.strip())]
+        return [_object(name) for line in text.splitlines() if (name := line.strip())]
     names = []
     for number, line in enumerate(text.splitlines(), 1):
         name, *rest = line.partition("#")[0].split(",")
         if which != "raw" and rest and rest[0].strip() == "0":
             raise ValueError(f"{path}, line {number}: {line!r} gives the label 0 to a {which} object")
         if name := name.strip():
-            names.append(name)
+            names.append(_object(name))
     return names
 
 
-def _scan(folder: Path) -> pd.DataFrame:
+def _object(name: str) -> str:
+    """The name of an object, perhaps from that of its file."""
+    return _EXTENSION.sub("", name).removesuffix(FILE_ENDING)
+
+
+def _files(folder: Path, deep: bool) -> Iterator[str]:
+    """Paths of the files in a folder, seen from it; with `deep` in its folders too, but for hidden ones."""
+    if not deep:
+        yield from sorted(os.listdir(folder)) if folder.is_dir() else ()
+        return
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        within = os.path.relpath(place, folder)
+        yield from (file if within == "." else os.path.join(within, file) for file in sorted(files))
+
+
+def _scan(folder: Path, *, deep: bool = False) -> pd.DataFrame:
     """Name of the object, file, bytes and time of last change of each FITS file, sorted."""
     names, files, lengths, times = [], [], [], []
     place = f"{folder}{os.sep}"
     usual = f"{FILE_ENDING}.fits"
-    for file in sorted(os.listdir(folder)) if folder.is_dir() else ():
+    for file in _files(folder, deep):
         if file.endswith(usual):
             extension = ".fits"
         elif match := _EXTENSION.search(file):
@@ -139,7 +169,7 @@ def _scan(folder: Path) -> pd.DataFrame:
         if not file.isascii():  # and perhaps no text at all
             file = os.fsencode(file).decode(errors="backslashreplace")
         files.append(file)
-        names.append(file.removesuffix(extension).removesuffix(FILE_ENDING))
+        names.append(os.path.basename(file).removesuffix(extension).removesuffix(FILE_ENDING))
     table = pd.DataFrame({"name": names, "file": files, "bytes": lengths, "time": times})
     if names != sorted(names):
         table = table.sort_values("name", kind="stable", ignore_index=True)
@@ -167,15 +197,18 @@ def settle(inventory: Inventory, read: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
     detail = {name: f"named only in {' and '.join(files)}" for name, files in strays.items()}
     left = inventory.files[~inventory.files["chosen"]]
     for name, file in zip(left["name"], left["file"], strict=True):
-        second = "another file of this object is used" if name in inventory.members else ""
-        rows.append((name, file, "present but unlisted", detail.get(name, second)))
-        fate.setdefault(name, "present but unlisted")
+        if name in inventory.members:
+            tried = f"was tried: {fate[name]}" if fate[name] else "is used"
+            rows.append((name, file, "second file", f"another file of this object {tried}"))
+        else:
+            rows.append((name, file, "present but unlisted", detail.get(name, "")))
+            fate[name] = "present but unlisted"
     for name in {*inventory.members, *strays} - fate.keys():
         rows.append((name, "", "listed but absent", detail.get(name, "")))
         fate[name] = "listed but absent"
 
     counts = {"files": Counter(read["reason"].to_list())}
-    counts["files"]["present but unlisted"] = len(left)
+    counts["files"] += Counter(row[2] for row in rows if row[1] and row[2] in _NOT_READ)
     for which, names in inventory.lists.items():
         once = set(names or ())
         counts[which] = Counter(map(fate.__getitem__, once))

@@ -1,4 +1,4 @@
-"""The fresh test survey: sky that no step of the study has seen, scored once.
+"""The fresh test survey: sky on which no step of the study trains or chooses.
 
 While a study is developed its own test tiles are looked at again and again, if only to see whether the page
 comes out. The numbers it publishes therefore come from another survey: the same simulator, another seed,

@@ -17,6 +17,8 @@ COLUMNS = {
     "model": "name of the variant or of the detector",
     "score": "which of its scores",
     "labels_used": "labels that shaped the score; those that set its threshold are not counted",
+    "AP_selection": "average precision on the selection tiles, which names one score of each detector; empty "
+    "where it learnt from them",
     "AP": "average precision at the prevalence",
     "AP_low": "lower end of its 95% bootstrap interval",
     "AP_high": "upper end",
@@ -92,7 +94,7 @@ def leaderboard(
     admit(selection, "selection", purpose="the choice of thresholds")
     admit(test, "test", purpose="the leaderboard")
     (chosen, positive), (judged, lens) = _class_of(selection, against), _class_of(test, against)
-    scores, thresholds = {}, {}
+    scores, thresholds, seen_precision = {}, {}, {}
     for name, entry in zip(map(": ".join, entries), entries.values(), strict=True):
         for part, table in (("selection", selection), ("test", test)):
             values = getattr(entry, part)
@@ -102,10 +104,12 @@ def leaderboard(
                 )
         scores[name] = np.asarray(entry.test, np.float64)[judged]
         thresholds[name] = entry.threshold
-        if entry.threshold is None:
-            if entry.selection is None:
-                raise ValueError(f"{name}: give its scores of the selection objects, or a threshold")
+        if entry.selection is None and entry.threshold is None:
+            raise ValueError(f"{name}: give its scores of the selection objects, or a threshold")
+        if entry.selection is not None:
             seen = np.asarray(entry.selection, np.float64)[chosen]
+            seen_precision[name] = _average_precision(seen, positive, prevalence)
+        if entry.threshold is None:
             thresholds[name] = metrics.best_threshold(seen, positive, prevalence=prevalence)
     table = metrics.compare(
         scores,
@@ -120,6 +124,7 @@ def leaderboard(
     keys = [keys[name] for name in table.index]
     own = [entries[key]._asdict() | {"model": key[0], "score": key[1]} for key in keys]
     own = pd.DataFrame(own)[["model", "score", "labels_used", "train_s", "score_per_s"]]
+    own["AP_selection"] = table.index.map(seen_precision).astype(float)
     table = own.join(table.reset_index(drop=True))
     others = [c for c in table if c.endswith(("_low", "_high")) and c not in COLUMNS]
     return table[[*COLUMNS, *others]]
@@ -170,35 +175,32 @@ def is_variant(name: str) -> bool:
     return name.split()[0] in MODELS
 
 
-def leading_variant(
-    entries: Mapping[tuple[str, str], Entry],
-    selection: pd.DataFrame,
-    *,
-    against: str = "label",
-    prevalence: float = metrics.PREVALENCE,
-) -> tuple[str, str]:
-    """The variant's score without labels that has the highest average precision on selection.
+def named(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a detector, in the table's order: of its scores the one that did best on the selection tiles.
 
     Args:
-        entries: see `leaderboard`, likewise `selection`, `against` and `prevalence`.
-        selection: rows of the selection split.
-        against: the column that tells positives.
-        prevalence: share of positives.
+        table: of `leaderboard`.
+    """
+    first = table.sort_values("AP_selection", ascending=False, kind="stable").drop_duplicates("model")
+    return table.loc[table.index.isin(first.index)]
+
+
+def leading(table: pd.DataFrame, *, taught: bool = False) -> tuple[str, str]:
+    """The variant without labels, and its score, that did best on the selection tiles.
+
+    Args:
+        table: of `leaderboard`.
+        taught: of the variants with something on top of them, in place of the variants as they are.
 
     Raises:
-        LeakageError: a row is of another split.
-        ValueError: there is no such score.
+        ValueError: there is none.
     """
-    admit(selection, "selection", purpose="the choice of a score")
-    known, positive = _class_of(selection, against)
-    precision = {
-        key: _average_precision(entry.selection[known], positive, prevalence)
-        for key, entry in entries.items()
-        if is_variant(key[0]) and not entry.labels_used
-    }
-    if not precision:
+    kind = table["model"].map(is_variant) & (table["model"].isin(list(MODELS)) != taught)
+    free = table[kind & (table["labels_used"] == 0) & table["AP_selection"].notna()]
+    if free.empty:
         raise ValueError("no variant here was trained without labels")
-    return max(precision, key=precision.get)
+    best = free.loc[free["AP_selection"].idxmax()]
+    return best["model"], best["score"]
 
 
 def lead(
@@ -239,7 +241,8 @@ def shown(table: pd.DataFrame) -> Styler:
     Args:
         table: of `leaderboard`.
     """
-    page = table[list(COLUMNS)].drop(columns=["AP_low", "AP_high"]).assign(AP=_with_interval(table))
+    page = table[list(COLUMNS)].drop(columns=["AP_low", "AP_high", "AP_selection"])
+    page = page.assign(AP=_with_interval(table))
     whole = dict.fromkeys(("labels_used", "train_s", "score_per_s"), "{:,.0f}")
     form = {name: "{:.3f}" for name in page if name not in ("model", "score", "AP")} | whole
     style = page.style.hide().format(form, na_rep="")

@@ -6,9 +6,6 @@ from torch import Tensor
 CENTRAL_RADIUS = 10.0
 """Radius of the disc of `central_residual` in native pixels: 1.7 arcsec at HSC's 0.168 arcsec a pixel."""
 
-NATIVE_SIDE = 47
-"""Side of an HSC cutout in native pixels, to which the radius is scaled where images were resized."""
-
 
 def central_residual(residual: Tensor, mask: Tensor, radius: float = CENTRAL_RADIUS) -> Tensor:
     """Mean squared residual in the centre, less what sky noise alone would give.

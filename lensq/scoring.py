@@ -27,7 +27,7 @@ from .images import symmetries as symmetries_of
 from .models import VAE
 from .networks import fold_normalisation
 from .provenance import code_fingerprint
-from .residual import CENTRAL_RADIUS, NATIVE_SIDE, central_residual
+from .residual import CENTRAL_RADIUS, central_residual
 from .training import Model
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class _Scorer:
         self.preprocessing, self.survey, self.symmetries = model.preprocessing, survey, symmetries
         self.half = precision == "bf16"
         self.density = LatentDensity(self.vae.reference[0])
-        self.radius = CENTRAL_RADIUS * (survey.size / NATIVE_SIDE if survey.resized else 1.0)
+        self.radius = CENTRAL_RADIUS / survey.native_pixels
 
     @torch.inference_mode()
     def __call__(self, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -34,7 +34,7 @@ from astropy.coordinates import SkyCoord
 from lensq.ingest import RECORD, Task, read_files
 from lensq.split import coordinates_from_names, friends_of_friends
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever the same files would be packed differently."""
 
 KEY = ["file", "bytes", "time"]
@@ -49,7 +49,8 @@ class Store:
 
     Attributes:
         index: one row a file, sorted by name: name, file, bytes, time (ns), reason and detail ("" when
-            usable), ra, dec (degrees), digest of the packed image, group (-1 in quarantine).
+            usable), ra, dec (degrees), side (pixels, of the image in the file), digest of the packed image,
+            group (-1 in quarantine).
         images: (N, size, size) float32 of the usable files, in the order of the index.
         mask: (N, size, size) bool.
         fingerprint: sha256 of names and packed images, in hexadecimal digits.
@@ -284,7 +285,7 @@ def _copy(rows: np.ndarray, target: BinaryIO) -> None:
 
 def _write_index(store: Path, packed: pd.DataFrame, named: SkyCoord, settings: dict, key: str) -> None:
     """Write the index of what was packed; `named` are the positions in the names of its files."""
-    index = packed[["name", *KEY, "reason", "detail", "ra", "dec", "digest"]].copy()
+    index = packed[["name", *KEY, "reason", "detail", "ra", "dec", "side", "digest"]].copy()
     known = np.isfinite(named.ra.deg)
     index["ra"] = np.where(known, named.ra.deg, index["ra"].to_numpy(float))
     index["dec"] = np.where(known, named.dec.deg, index["dec"].to_numpy(float))
@@ -292,7 +293,7 @@ def _write_index(store: Path, packed: pd.DataFrame, named: SkyCoord, settings: d
     where = index.loc[usable, ["ra", "dec"]].to_numpy() * u.deg
     index["group"] = np.int64(-1)
     index.loc[usable, "group"] = friends_of_friends(SkyCoord(where))
-    index["digest"] = index["digest"].astype(np.int64)
+    index[["side", "digest"]] = index[["side", "digest"]].astype(np.int64)
 
     content = hashlib.sha256(json.dumps(settings).encode())
     content.update("\n".join(index.loc[usable, "name"]).encode())

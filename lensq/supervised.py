@@ -1,8 +1,8 @@
-"""The upper bound: a ResNet-18 that is told every label of the train and selection tiles.
+"""The supervised reference: a ResNet-18 that is told every label of the train and selection tiles.
 
-What a network reaches that sees labels says how much there is to find in these pixels. The images are
-normalised by asinh with one noise scale for the survey, turned and mirrored at random, and lenses and normals
-are equally likely in a batch.
+What a network reaches that sees labels says how much there is to find in these pixels at least. The images
+are normalised by asinh with one noise scale for the survey, turned and mirrored at random, and lenses and
+normals are equally likely in a batch.
 """
 
 import hashlib

@@ -12,6 +12,9 @@ quarantine with a reason; the counts add up to the lists and to the files on dis
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,6 +30,8 @@ from astropy.table import Table
 from lensq.inventory import settle, take_inventory
 from lensq.split import FRACTIONS, assign_splits, close_pairs, groups_table
 from lensq.store import open_store
+
+_log = logging.getLogger(__name__)
 
 CALIBRATION = ("selection", "conformal")
 
@@ -50,6 +55,7 @@ class Survey:
         truth: what a simulation knows, one row an object; None for a real survey.
         size: side of the images in pixels.
         resized: whether images were interpolated to the size, rather than cropped or padded.
+        native_side: median side of the images in their files, in pixels.
         fingerprint: sha256 of names and images, in hexadecimal digits.
         fates: what `counts` returns.
     """
@@ -67,6 +73,7 @@ class Survey:
     truth: pd.DataFrame | None
     size: int
     resized: bool
+    native_side: float
     fingerprint: str
     fates: pd.DataFrame = field(default_factory=pd.DataFrame)
 
@@ -80,6 +87,11 @@ class Survey:
             f"{(self.labels == 1).sum()} selected, {(self.labels == 0).sum()} rejected; "
             f"{len(self.quarantine)} in quarantine)"
         )
+
+    @property
+    def native_pixels(self) -> float:
+        """Side of a pixel of the images in native pixels, those of the files; 1 unless they were resized."""
+        return self.native_side / self.size if self.resized else 1.0
 
     def rows(self, *splits: str) -> np.ndarray:
         """Rows of the objects in some splits.
@@ -146,7 +158,7 @@ def read_survey(
         resize: False crops and pads at the native pixel scale, True interpolates to the size; see
             `lensq.images.fit_to_size`.
         store: where the packed images go, a folder of this survey alone; by default `packed` in the
-            survey's folder.
+            survey's folder or, where that cannot be written to, a folder in the user's cache.
         workers: number of processes that read files; by default as many as are worth it.
         split_seed: seed of the split; see `lensq.split.assign_splits`.
         progress: whether to show progress bars.
@@ -157,21 +169,23 @@ def read_survey(
     Raises:
         FileNotFoundError: the folder does not exist or holds no FITS file.
         ValueError: a list is wrong, or no file can be used.
-        PermissionError: the packed images cannot be written; give `store`.
+        PermissionError: the packed images cannot be written to `store`.
     """
     if size < 1:
         raise ValueError(f"size: expected a positive number of pixels, got {size}")
     folder = Path(folder)
     inventory = take_inventory(folder)
-    packed = open_store(
-        Path(store or folder / "packed") / f"{size}-{'resize' if resize else 'crop'}",
-        inventory.folder,
-        inventory.files[inventory.files["chosen"]].reset_index(drop=True),
-        size=size,
-        resize=resize,
-        workers=workers,
-        progress=progress,
-    )
+    kind = f"{size}-{'resize' if resize else 'crop'}"
+    files = inventory.files[inventory.files["chosen"]].reset_index(drop=True)
+    how = {"size": size, "resize": resize, "workers": workers, "progress": progress}
+    try:
+        packed = open_store(Path(store or folder / "packed") / kind, inventory.folder, files, **how)
+    except PermissionError as error:
+        if store:
+            raise
+        instead = _cache(folder) / kind
+        _log.warning("%s; they go to %s", str(error).partition(": ")[0], instead)
+        packed = open_store(instead, inventory.folder, files, **how)
     counts, quarantine = settle(inventory, packed.index)
     usable = packed.index[packed.index["reason"] == ""]
     if usable.empty:
@@ -202,11 +216,18 @@ def read_survey(
         truth=_read_truth(folder / "truth.parquet", names),
         size=size,
         resized=resize,
+        native_side=float(usable["side"].median()),
         fingerprint=packed.fingerprint,
         fates=counts,
     )
     pa.default_memory_pool().release_unused()  # what reading the index took, which Arrow would keep
     return survey
+
+
+def _cache(folder: Path) -> Path:
+    """A folder for one survey where the user's programs keep what they can make again."""
+    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return place / "lensq" / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
 
 
 def _among(names: np.ndarray, listed: list[str] | None) -> np.ndarray:
@@ -250,6 +271,12 @@ def match_catalogue(
     columns = [_position_column(catalogue, which) for which in ("ra", "dec")]
     ra, dec = (catalogue[column].to_numpy() for column in columns)
     text = not np.issubdtype(ra.dtype, np.number)
+    known = ~(pd.isna(ra) | pd.isna(dec))
+    if not known.all():
+        _log.warning(
+            "catalogue: %d of %d entries have no position and match nothing", (~known).sum(), len(ra)
+        )
+        catalogue, ra, dec = catalogue[known], ra[known], dec[known]
     theirs = SkyCoord(ra, dec, unit=(u.hourangle if text else u.deg, u.deg))
     ours = np.flatnonzero(np.isfinite(survey.coordinates.ra.deg))
     entry, found, separation, _ = survey.coordinates[ours].search_around_sky(theirs, radius_arcsec * u.arcsec)

@@ -184,7 +184,7 @@ def test_a_survey_without_truth_has_no_lenses_to_ask_about():
     assert table["n"].tolist() == [0, 0, 0]
     assert table["share"].isna().all()
     assert by_property({"loose": (none, DETECTOR.flags(none))}, 4) == {}
-    assert blind_spots({}, "loose") == "unknown"
+    assert blind_spots({}, table, "loose") == "unknown"
 
 
 def test_blind_spots_join_neighbouring_bins():
@@ -195,6 +195,12 @@ def test_blind_spots_join_neighbouring_bins():
         "separation (arcsec)": {"a": completeness(lenses, found, "separation", edges)},
         "flux ratio": {"a": completeness(lenses, found, "flux_ratio", [0, 1])},
     }
-    assert blind_spots(curves, "a") == "separation 0.50 to 1.50 arcsec; separation 2.00 to 2.50 arcsec"
-    assert blind_spots(curves, "a", 0.5).endswith("; flux ratio 0.00 to 1.00")
-    assert blind_spots({"flux ratio": curves["flux ratio"]}, "a") == "nowhere"
+    whole = pd.DataFrame({"operating_point": ["a", "a"], "images": ["all", "quads"], "high": [0.3, 0.05]})
+    assert blind_spots(curves, whole, "a") == "separation 0.50 to 1.50 arcsec; separation 2.00 to 2.50 arcsec"
+    assert blind_spots(curves, whole, "a", 0.29).endswith("; flux ratio 0.00 to 1.00")
+    assert blind_spots({"flux ratio": curves["flux ratio"]}, whole, "a") == "nowhere"
+    # A quarter of all is found: below a half on the whole, though not where the separation is 1.5 to 2.
+    words = "on the whole; more, for certain, at separation 1.50 to 2.00 arcsec only"
+    assert blind_spots(curves, whole, "a", 0.5) == words
+    part = {"flux ratio": curves["flux ratio"]}
+    assert blind_spots(part, whole, "a", 0.5) == "on the whole; for certain more nowhere"

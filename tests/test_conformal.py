@@ -87,6 +87,21 @@ def test_false_discoveries_stay_below_the_target(large):
     assert (table["n_anomalies"] == round(0.1 * table["n_objects"].iloc[0])).all()
 
 
+def test_flagged_normals_are_judged_and_do_not_calibrate(large):
+    """They look like lenses: lists get falser than a calibration set that held them would say."""
+    normal = large["label"] == 0
+    decoy = normal & (np.random.default_rng(0).random(len(large)) < 0.05)
+    signal = large["signal"].where(~decoy, large["signal"].max())
+    truth = large.assign(is_lens=~normal, signal=signal)
+    told = {"against": "is_lens", "fdrs": (0.1, 0.2), "prevalence": 0.1, "resamples": 100}
+    seen = fdr_study(DETECTOR, truth, **told)
+    flagged = fdr_study(DETECTOR, truth.assign(label=truth["label"].mask(decoy, 1)), **told)
+    assert (seen["empirical"] <= seen["nominal"]).all()
+    # 5% of the normals lead every list, against 10% lenses in all.
+    assert (flagged["empirical"] > 0.045 / (0.045 + 0.1)).all()
+    assert (flagged["empirical"] > flagged["nominal"]).all()
+
+
 def test_without_anything_to_find_a_list_is_rarely_begun(large):
     blind = Detector("noise", "noise")
     table = fdr_study(blind, large, fdrs=(0.1,), prevalence=0.05, resamples=300)
@@ -106,7 +121,9 @@ def test_hidden_lenses_make_lists_shorter_not_falser(large):
 
 
 def test_a_study_that_the_sample_cannot_feed_says_so(large):
-    with pytest.raises(ValueError, match=r"5990 calibration normals .* 6000 normals and 900 anomalies"):
+    with pytest.raises(
+        ValueError, match=r"5990 calibration normals .* 6000 rejected normals and 900 anomalies"
+    ):
         fdr_study(DETECTOR, large, n_calibration=5990, n_objects=400)
     with pytest.raises(ValueError, match=r"contamination of 0\.3 needs 900 more anomalies"):
         fdr_study(DETECTOR, large, n_calibration=3000, contaminations=(0.3,))

@@ -6,6 +6,7 @@ from toy import toy_survey
 
 from lensq.baselines import COLUMNS as BASELINES
 from lensq.baselines import fit_baselines
+from lensq.classifier import Classifier
 from lensq.entrants import (
     NAMES,
     baseline_entries,
@@ -16,7 +17,7 @@ from lensq.entrants import (
     variant_entries,
 )
 from lensq.finetuning import finetune, label_the_top
-from lensq.judgement import judge
+from lensq.judgement import judge, record_of
 from lensq.leaderboard import leaderboard, objects
 from lensq.metrics import best_threshold, measure
 from lensq.scoring import score
@@ -126,7 +127,7 @@ def test_encoders_taught_compete_beside_what_taught_them(results, survey, tmp_pa
     quick = {"steps": 2, "batch_size": 16, "progress": False}
     folder = results / "painted"
     none = finetune(model, survey, out=folder / "none", **quick)
-    label_the_top(model, survey, none, survey.labels, out=folder / "few", budget=100, **quick)
+    few, _ = label_the_top(model, survey, none, survey.labels, out=folder / "few", budget=100, **quick)
     everything = finetune(model, survey, labels, out=folder / "all", start=none, **quick)
     network = fit_supervised(survey, survey.labels, out=tmp_path, width=2, epochs=1, progress=False)
     entries = taught_entries(
@@ -135,10 +136,17 @@ def test_encoders_taught_compete_beside_what_taught_them(results, survey, tmp_pa
     name = "BetaTC_VAE + painted lenses"
     rows = survey.rows("test")
     alone = [each.score(survey, rows, symmetries=False, progress=False) for each in (everything, network)]
-    assert np.allclose(entries[f"{name} + all labels", "mean with supervised ResNet-18"].test, sum(alone) / 2)
+    assert np.allclose(entries[f"{name} + all labels + ResNet-18", "mean log odds"].test, sum(alone) / 2)
     told = {key: entry.labels_used for key, entry in entries.items()}
     assert told[name, "log odds"] == told[name, "log odds and residual"] == 0
     assert told[f"{name} + few labels", "log odds"] == 100
     assert told[f"{name} + all labels", "log odds"] == (labels >= 0).sum()
     assert entries[f"{name} + all labels", "log odds"].selection is None
     assert entries[name, "log odds"].train_s > model.history["seconds"].sum()
+    first = Classifier.load(folder / "few/0/model.pt").history["seconds"].sum()
+    taught = entries[name, "log odds"].train_s + first + few.history["seconds"].sum()
+    assert entries[f"{name} + few labels", "log odds"].train_s == pytest.approx(taught)
+    # The residual needs the variant's own scores as well: both rates, one after the other.
+    last = [was for was in record_of(results)["scored"] if was["variant"] == "BetaTC_VAE"][-1]
+    seconds = 1 / entries[name, "log odds"].score_per_s + last["seconds"] / last["objects"]
+    assert entries[name, "log odds and residual"].score_per_s == pytest.approx(1 / seconds)

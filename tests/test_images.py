@@ -88,6 +88,26 @@ def test_missing_pixels_do_not_bleed_when_resizing(side, size):
     np.testing.assert_array_equal(touched, ~mask)
 
 
+@pytest.mark.parametrize("resize", [False, True])
+@pytest.mark.parametrize("value", [0.0, -999.0])
+def test_fill_at_the_edges_is_no_data(value, resize):
+    image = np.random.default_rng(4).normal(size=(48, 48)).astype(np.float32)
+    filled = image.copy()
+    filled[:7], filled[:, -3:] = value, value
+    nothing = image.copy()
+    nothing[:7], nothing[:, -3:] = np.nan, np.nan
+    for one, other in zip(fit_to_size(filled, 48, resize), fit_to_size(nothing, 48, resize), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_one_value_elsewhere_is_data():
+    image = np.random.default_rng(4).normal(size=(48, 48)).astype(np.float32)
+    image[20:24] = 0.0  # not at an edge
+    image[:3, :20] = 0.0  # not all of a row
+    assert fit_to_size(image, 48)[1].all()
+    assert fit_to_size(np.full((48, 48), 3.0), 48)[1].all()
+
+
 def test_fit_to_size_refuses_what_is_no_image():
     with pytest.raises(ValueError, match="two dimensions"):
         fit_to_size(np.zeros((3, 40, 40)), 48)

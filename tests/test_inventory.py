@@ -114,8 +114,53 @@ def test_of_two_files_of_one_object_one_is_read_and_the_other_reported(tmp_path)
     assert len(survey) == 1
     [row] = survey.quarantine.to_dict("records")
     assert row["file"] == name + ENDING + ".gz"
-    assert row["reason"] == "present but unlisted"
-    assert "another file" in row["detail"]
+    assert row["reason"] == "second file"
+    assert row["detail"] == "another file of this object is used"
+
+
+def test_a_second_file_says_what_became_of_the_first(tmp_path):
+    damaged, other = names(2)
+    for name in (damaged, other):
+        plain = cutouts.write(tmp_path / "fits_data" / (name + ENDING), cutouts.pixels(40)).read_bytes()
+    (tmp_path / "fits_data" / (damaged + ENDING + ".gz")).write_bytes(gzip.compress(plain))
+    (tmp_path / "fits_data" / (damaged + ENDING)).write_bytes(plain[:4000])
+    survey = read(tmp_path)
+    assert survey.names.tolist() == [other]
+    rows = survey.quarantine.set_index("file")
+    assert rows.loc[damaged + ENDING, "reason"] == "truncated"
+    assert rows.loc[damaged + ENDING + ".gz", "detail"] == "another file of this object was tried: truncated"
+    assert (survey.counts().loc["total"] == survey.counts().loc["found"]).all()
+
+
+def test_files_may_lie_in_folders_within(tmp_path):
+    a, b, c = names(3)
+    for name, folder in ((a, "."), (b, "tract0"), (c, "tract1/patch"), (b, "tract1"), (c, ".hidden")):
+        (tmp_path / "fits_data" / folder).mkdir(parents=True, exist_ok=True)
+        cutouts.write(tmp_path / "fits_data" / folder / (name + ENDING), cutouts.pixels(40))
+    survey = read(tmp_path)
+    assert survey.names.tolist() == [a, b, c]
+    assert survey.counts().loc[["usable", "second file", "found"], "files"].tolist() == [3, 1, 4]
+    assert survey.quarantine["file"].tolist() == [f"tract1/{b}{ENDING}"]
+
+
+def test_a_folder_of_folders_is_named(tmp_path):
+    [name] = names(1)
+    (tmp_path / "tract0").mkdir()
+    cutouts.write(tmp_path / "tract0" / (name + ENDING), cutouts.pixels(40))
+    with pytest.raises(FileNotFoundError, match="but in tract0; put the cutouts into fits_data"):
+        read(tmp_path)
+
+
+def test_lists_may_name_files(tmp_path):
+    a, b = names(2)
+    survey = read(write_survey(tmp_path, [a, b], raw=[a + ENDING, b], selected=[a + ENDING + ".gz"]))
+    assert survey.labels.tolist() == [1, 0]
+
+
+def test_a_list_of_flags_that_flags_nothing_is_heard(tmp_path, caplog):
+    a, b, stray = names(3)
+    read(write_survey(tmp_path, [a, b], selected=[stray]))
+    assert f"candidates_list_selected.txt names no object of the survey, such as {stray}" in caplog.text
 
 
 def test_labels_of_unknown_objects_are_reported(tmp_path):
@@ -189,6 +234,8 @@ def spoil(path, fault, rng):
             path.symlink_to("nowhere")
         case "listed but absent":
             path.unlink()
+        case "second file":
+            path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
         case "present but unlisted":
             shutil.copy(path, path.with_name(f"J200000.00-{rng.integers(100000, 900000)}.00{ENDING}"))
         case "listed twice":
@@ -201,7 +248,7 @@ def test_counts_add_up_for_any_mixture_of_faults(tmp_path, seed):
     members = names(80)
     write_survey(tmp_path, members)
     fates = dict(
-        zip(members, rng.choice(["usable", *REASONS], len(members), p=[0.45, *[0.05] * 11]), strict=True)
+        zip(members, rng.choice(["usable", *REASONS], len(members), p=[0.4, *[0.05] * 12]), strict=True)
     )
     for name, fate in fates.items():
         if fate != "usable":
@@ -215,7 +262,9 @@ def test_counts_add_up_for_any_mixture_of_faults(tmp_path, seed):
     survey = read(tmp_path)
 
     good = [
-        name for name, fate in fates.items() if fate in ("usable", "present but unlisted", "listed twice")
+        name
+        for name, fate in fates.items()
+        if fate in ("usable", "present but unlisted", "second file", "listed twice")
     ]
     assert survey.names.tolist() == good
     counts = survey.counts()
@@ -224,9 +273,10 @@ def test_counts_add_up_for_any_mixture_of_faults(tmp_path, seed):
     assert counts.loc["found", "selected"] == 20
     assert counts.loc["found", "files"] == len(list((tmp_path / "fits_data").iterdir()))
     expected = pd.Series(fates).value_counts()
-    for reason in set(REASONS) - {"listed twice", "present but unlisted"}:
+    for reason in set(REASONS) - {"listed twice", "present but unlisted", "second file"}:
         assert counts.loc[reason, "raw"] == expected.get(reason, 0)
-    assert counts.loc["present but unlisted", "files"] == expected.get("present but unlisted", 0)
+    for reason in ("present but unlisted", "second file"):
+        assert counts.loc[reason, "files"] == expected.get(reason, 0)
     assert counts.loc["listed twice", "raw"] == len(raw) - len(members)
     assert counts.loc["usable", "selected"] == survey.labels.sum() == len(set(selected) & set(good))
 
@@ -241,7 +291,8 @@ def test_counts_add_up_for_any_mixture_of_faults(tmp_path, seed):
 def test_the_reasons_are_those_that_the_reader_gives():
     assert set(REASONS) == {
         *("not FITS", "truncated", "no image", "wrong dimensions", "no finite pixel", "constant"),
-        *("under 32 px", "unreadable", "listed but absent", "present but unlisted", "listed twice"),
+        *("under 32 px", "unreadable", "listed but absent", "present but unlisted", "second file"),
+        "listed twice",
     }
     for reason in REASONS[:8]:
         assert f'"{reason}"' in UnusableError.__doc__

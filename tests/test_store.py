@@ -325,7 +325,7 @@ def test_who_waits_says_for_whom(folder):
     assert waiting.returncode == 0
 
 
-def test_a_folder_that_cannot_be_written_asks_for_another(folder, tmp_path, monkeypatch):
+def test_a_survey_that_cannot_be_written_to_is_packed_elsewhere(folder, tmp_path, monkeypatch, caplog):
     mkdir = Path.mkdir
 
     def read_only(path, *arguments, **options):
@@ -334,8 +334,13 @@ def test_a_folder_that_cannot_be_written_asks_for_another(folder, tmp_path, monk
         return mkdir(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "mkdir", read_only)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(PermissionError, match=r"store="):
-        read(folder)
+        read(folder, store=folder / "other")
+    assert not (tmp_path / "cache").exists()
+    assert len(read(folder)) == N
+    [packed] = (tmp_path / "cache/lensq").iterdir()
+    assert f"they go to {packed}" in caplog.text
     assert len(read(folder, store=tmp_path / "elsewhere")) == N
     assert not (folder / "packed").exists()
 

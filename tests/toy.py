@@ -42,5 +42,6 @@ def toy_survey(folder: Path, n: int = 160, size: int = 20, seed: int = 0) -> Sur
         truth=None,
         size=size,
         resized=False,
+        native_side=size,
         fingerprint=hashlib.sha256(images.tobytes() + mask.tobytes()).hexdigest(),
     )

@@ -12,7 +12,6 @@ import traitlets
 from astropy.coordinates import SkyCoord
 
 from lensq.images import PIXEL_SCALE
-from lensq.residual import NATIVE_SIDE
 from lensq.scoring import reconstruct
 from lensq.wall import LeakageError
 from lensq.widgets.labels import FILE, LabelStore
@@ -74,12 +73,14 @@ class Inspector(anywidget.AnyWidget):
             pixel_scale: arcsec per pixel.
 
         Raises:
-            LeakageError: `ranked` holds test objects of the survey that the model was trained on.
+            LeakageError: `ranked` holds test objects of the survey that the model was trained on, and
+                there are labels to judge them by.
             ValueError: An object is not in the survey.
         """
         if (
             model is not None
             and model.survey_fingerprint == survey.fingerprint
+            and (survey.labels >= 0).any()
             and (ranked["split"] == "test").any()
         ):
             raise LeakageError(
@@ -100,7 +101,7 @@ class Inspector(anywidget.AnyWidget):
         if places.isna().any():
             raise ValueError(f"{places.index[places.isna()][0]} is not in the survey {survey.folder}")
         self._places = places.to_numpy(int)
-        self._arcsec = pixel_scale * (NATIVE_SIDE / survey.size if survey.resized else 1.0)
+        self._arcsec = pixel_scale * survey.native_pixels
         self._on_axis, histogram = score_axis(table[score].to_numpy(float))
         self._latent = latent_plane(table)
         self._sky, ends = sky_plane(table["ra"].to_numpy(float), table["dec"].to_numpy(float))
