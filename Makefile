@@ -55,7 +55,7 @@ candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder> with the trained
 	@test -n "$(SURVEY)" || { echo "Name the folder: make candidates SURVEY=<folder>"; exit 2; }
 	@mkdir -p $(BUILD)/results
 ifdef TRAIN
-	@$(SNAKEMAKE) src/notebooks/13_candidates.ipynb
+	@$(SNAKEMAKE) -- src/notebooks/13_candidates.ipynb
 	@cp $(BUILD)/src/notebooks/13_candidates.ipynb $(BUILD)/candidates.ipynb
 else
 	@test -f $(TRAINED)/survey.json || { echo "Train a model first: make book PROFILE=$(PROFILE)"; exit 2; }
@@ -68,7 +68,7 @@ endif
 sweep: $(INSTALLED) ## train VARIANT=<name> at each point of GRID="latent=8,16 seed=0,1" and compare
 	@mkdir -p $(BUILD)
 	@$(SNAKEMAKE) $(if $(VARIANT),variant=$(VARIANT)) $(if $(GRID),grid="$(GRID)") -- sweep
-	@echo "The runs, compared: file://$$(realpath "$$(ls -t $(BUILD)/sweep/*/index.html | head -1)")"
+	@echo "The runs, compared: file://$$(realpath "$$(ls -t $(BUILD)/sweep/$(or $(VARIANT),*)/index.html | head -1)")"
 
 CLAIMS := ingest simulate training scoring million
 bench: $(INSTALLED) ## run the benchmarks, each against its baseline (and study after make book)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from lensq.inventory import state_of
 from lensq.parameters import read_parameters
 from lensq.study import read_profile, rooms_of
 
@@ -22,6 +23,8 @@ VARIANTS = {file.stem[3:]: file.stem for file in sorted(NOTEBOOKS.glob("0[2-8]_*
 
 if OWN_SURVEY and not Path(OWN_SURVEY).is_dir():
     raise FileNotFoundError(f"{OWN_SURVEY}: SURVEY must name a folder of FITS cutouts")
+
+LABELLED = not OWN_SURVEY or (Path(OWN_SURVEY) / "candidates_list_selected.txt").is_file()
 
 # The README shows the laptop's results, as `make book` has them.
 FRONT_PAGE = config.get("profile", "laptop") == "laptop" and not OWN_SURVEY and Path.cwd() == ROOT / "_build"
@@ -59,9 +62,11 @@ STUDY = {
         [f"results/{CHOSEN}/scores.parquet", "results/SEMISUP_GMVAE/scores.parquet"],
         ["results/faults.csv"],
     ),
-    # After 11 where there is one: what labels buy is judged on its sky. A survey may be ranked without labels.
+    # Where there are labels it judges on the test of 10 and 11. A survey may be ranked without.
     "13_candidates": (
-        [f"results/{CHOSEN}/scores.parquet", *([] if OWN_SURVEY else ["results/leaderboard.csv"])],
+        [f"results/{CHOSEN}/scores.parquet"]
+        + [f"results/{CHOSEN}/detection.json"] * LABELLED
+        + ["results/leaderboard.csv"] * (not OWN_SURVEY),
         ["results/candidates.csv"],
     ),
     "14_selection_function": (
@@ -69,8 +74,12 @@ STUDY = {
         [f"results/{CHOSEN}/completeness.csv"],
     ),
 }
-# Reads how long all the others took.
-STUDY["16_what_it_costs"] = ([executed(name) for name in STUDY], [])
+# Reads how long all the others took, and what the benchmarks measured.
+BENCHMARKS = [str(file) for file in sorted((ROOT / "benchmarks" / "results").glob("*.json"))]
+STUDY["16_what_it_costs"] = ([*(executed(name) for name in STUDY), *BENCHMARKS], [])
+
+# A survey of one's own may change; the simulated one is made by the first notebook.
+OWN_STATE = state_of(Path(OWN_SURVEY)) if OWN_SURVEY else ""
 
 
 def parameters(notebook):
@@ -91,7 +100,7 @@ def parameters(notebook):
 
 def labelled(wildcards):
     """The book measures, and without labels there is nothing to measure."""
-    if OWN_SURVEY and not (Path(OWN_SURVEY) / "candidates_list_selected.txt").is_file():
+    if not LABELLED:
         raise ValueError(
             f"{OWN_SURVEY} has no candidates_list_selected.txt, so there is nothing to measure a detector against; "
             "to train on it and rank it: make candidates SURVEY=<folder> TRAIN=yes"
@@ -133,6 +142,7 @@ for notebook, (needs, makes) in STUDY.items():
             nb=f"logs/{notebook}.ipynb",
         params:
             yaml=parameters(notebook),
+            survey=OWN_STATE if notebook in ("00_start_here", "01_data_exploration") else "",
         # Small networks gain little from a second thread: two notebooks side by side are faster. What others
         # wait for goes first, and the longest.
         threads: workflow.cores if notebook in ("00_start_here", "11_leaderboard") else 1

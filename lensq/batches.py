@@ -103,6 +103,9 @@ def reveal_labels(labels: np.ndarray, fraction: float, generator: torch.Generato
 class Batches:
     """An iterable over batches of some rows of a survey; every iteration of one epoch gives the same batches.
 
+    Processes wait for one another at every batch, so that each gets equally many: in place of a batch for
+    which no rows are left, a process gets the first row, which another has too.
+
     Attributes:
         survey: The survey; only `images`, `mask` and `names` are read.
         rows: (n,) row indices.
@@ -146,7 +149,7 @@ class Batches:
         """Batches of this process in one epoch."""
         if self.shuffle:
             return max(1, len(self.rows) // self.size // self.world)
-        return len(range(self.rank, -(-len(self.rows) // self.size), self.world))
+        return -(-len(self.rows) // (self.size * self.world))
 
     @property
     def size(self) -> int:
@@ -172,8 +175,9 @@ class Batches:
         plan, turns = [], []
         for step in range(len(self)):
             index = step * self.world + self.rank
+            chosen = positions[index * self.size : (index + 1) * self.size]
             # Sorted within the batch, so that a store larger than memory is read forwards.
-            plan.append(np.sort(positions[index * self.size : (index + 1) * self.size]))
+            plan.append(np.sort(chosen if len(chosen) else positions[:1]))
             if self.augmentation:
                 generator = keyed_generator(self.seed, "augmentation", epoch, index)
                 turns.append(draw_symmetries(len(plan[-1]), self.augmentation, generator))

@@ -174,6 +174,8 @@ def at_fpr(detector: Detector, selection: pd.DataFrame, fpr: float) -> Detector:
     """
     admit(selection, "selection", purpose="at_fpr")
     rows, positive = labelled(selection, detector.against)
+    if np.count_nonzero(~positive) < _FEWEST:
+        raise ValueError(f"{np.count_nonzero(~positive)} normals are too few for a strict threshold")
     fpr = max(fpr, _FEWEST / np.count_nonzero(~positive))
     return replace(detector, threshold=threshold_at_fpr(detector.score(rows), positive, fpr))
 
@@ -194,7 +196,7 @@ def lens_table(scores: pd.DataFrame, truth: pd.DataFrame | None) -> pd.DataFrame
     if truth is None:
         return scores.iloc[:0].assign(**dict.fromkeys(PROPERTIES, 0.0), images="")
     rows = scores.drop(columns=own, errors="ignore").merge(truth[["name", *own]], on="name", validate="1:1")
-    rows = rows[rows["is_lens"]].reset_index(drop=True)
+    rows = rows[rows["is_lens"] == 1].reset_index(drop=True)
     return rows.assign(
         contrast=rows["deflector_magnitude"] - rows["magnitude_i"],
         images=np.where(rows["n_images"] == 2, "doubles", "quads"),

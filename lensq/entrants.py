@@ -180,7 +180,9 @@ def taught_entries(
     """
     folder = Path(results) / "painted"
     none, everything = (Classifier.load(folder / name / "model.pt") for name in ("none", "all"))
-    *rounds, few = map(Classifier.load, sorted(folder.glob("few/*/model.pt")))
+    *rounds, few = map(
+        Classifier.load, sorted(folder.glob("few/*/model.pt"), key=lambda path: int(path.parent.name))
+    )
     variant = none.settings["variant"]
     table = pd.read_parquet(Path(results) / variant / "scores.parquet")
     train, chosen = (table[table["split"] == split] for split in ("train", "selection"))

@@ -271,4 +271,7 @@ def label_the_top(
             detector = finetune(model, survey, given, out=Path(out) / str(number), start=painted, **options)
     if detector is painted:
         painted.save(Path(out) / "0" / "model.pt")
+    for path in Path(out).glob("*/model.pt"):  # of an earlier call with more rounds
+        if int(path.parent.name) >= rounds:
+            path.unlink()
     return detector, given

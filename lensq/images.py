@@ -247,36 +247,16 @@ AUGMENTATIONS = (1, 3, 2, 4, 6)
 """Quarter turn, its inverse, half turn, left-right and up-down mirror: their places in `symmetries`."""
 
 
-def augment(
-    images: torch.Tensor, mask: torch.Tensor, probability: float, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn or mirror images at random, each with its mask.
+def draw_symmetries(n: int, probability: float, generator: torch.Generator) -> torch.Tensor:
+    """Draw how images are turned or mirrored at random.
 
     With the given probability an image undergoes one of five operations, all equally likely: a quarter
     turn either way, a half turn, a left-right or an up-down mirroring (the published study's choice).
 
     Args:
-        images: (B, ..., S, S).
-        mask: (B, ..., S, S) bool.
+        n: number of images.
         probability: chance that an image is changed, 0 to 1.
         generator: source of the random numbers; it advances by the same amount for any probability.
-
-    Returns:
-        The images and masks, changed alike.
-    """
-    import torch
-
-    symmetry = draw_symmetries(len(images), probability, generator).to(images.device)
-    every = torch.arange(len(images), device=images.device)
-    return symmetries(images)[symmetry, every], symmetries(mask)[symmetry, every]
-
-
-def draw_symmetries(n: int, probability: float, generator: torch.Generator) -> torch.Tensor:
-    """Draw what `augment` does to n images.
-
-    Args:
-        n: number of images.
-        probability, generator: as in `augment`.
 
     Returns:
         (n,) int64 places in `symmetries`, on the generator's device.

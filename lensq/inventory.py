@@ -5,6 +5,7 @@ Every line of every list and every FITS file has one fate: usable, or one reason
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -109,6 +110,18 @@ def take_inventory(folder: Path) -> Inventory:
                 "%s: %s names no object of the survey, such as %s", folder, LISTS[which], lists[which][0]
             )
     return Inventory(place, lists, members, table)
+
+
+def state_of(folder: Path) -> str:
+    """Hexadecimal digits that change when a list of a survey, or the size or time of a file, changes.
+
+    Args:
+        folder: the survey's folder; see `take_inventory`, likewise for the errors.
+    """
+    inventory = take_inventory(folder)
+    digest = hashlib.sha256(repr(inventory.lists).encode())
+    digest.update(inventory.files.to_csv().encode())
+    return digest.hexdigest()[:16]
 
 
 def _read_list(path: Path, which: str) -> list[str] | None:

@@ -196,8 +196,10 @@ def judge(
     path = results / into / f"{variant}.parquet"
     wanted = told | {"lensq_survey": held_out.fingerprint}
     if not path.is_file() or _about(path) != wanted:
-        seconds = _score(model, held_out, path, scored_as(results, variant), progress)
-        _note(path, held_out, variant, wanted, seconds)
+        partial = path.with_name(f"{path.name}.{os.getpid()}")
+        seconds = _score(model, held_out, partial, scored_as(results, variant), progress)
+        _note(path, held_out, variant, wanted, seconds)  # first, so that no look at test goes unrecorded
+        os.replace(partial, path)
     table = pd.read_parquet(path)
     admit(table, "test", purpose=f"the judgement of {variant}")
     return table
@@ -205,19 +207,17 @@ def judge(
 
 def _score(model: Model, held_out: Survey, path: Path, how: dict, progress: bool) -> float:
     """Write the Scores table with groups and truth; returns seconds of scoring alone."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
     begun = time.monotonic()
-    score(model, held_out, out=partial, splits="test", progress=progress, **how)
+    score(model, held_out, out=path, splits="test", progress=progress, **how)
     seconds = time.monotonic() - begun
-    table = pq.read_table(partial)
+    table = pq.read_table(path)
     rows = held_out.rows("test")
     own = {"group": held_out.group[rows]}
     if held_out.truth is not None:
         own |= {name: held_out.truth[name].to_numpy()[rows] for name in ("is_lens", "class")}
     for name, values in own.items():
         table = table.append_column(name, pa.array(values))
-    pq.write_table(table, partial)
-    os.replace(partial, path)
+    pq.write_table(table, path)
     return seconds
 
 

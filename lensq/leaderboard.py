@@ -231,10 +231,6 @@ def lead(
     return metrics.paired_difference(*pair, lens, groups=units, **options)
 
 
-def _with_interval(table: pd.DataFrame) -> list[str]:
-    return [f"{row.AP:.3f} ({row.AP_low:.3f} to {row.AP_high:.3f})" for row in table.itertuples()]
-
-
 def shown(table: pd.DataFrame) -> Styler:
     """A leaderboard as it is read on a page: AP with its interval in one column, the rest rounded.
 
@@ -242,11 +238,11 @@ def shown(table: pd.DataFrame) -> Styler:
         table: of `leaderboard`.
     """
     page = table[list(COLUMNS)].drop(columns=["AP_low", "AP_high", "AP_selection"])
-    page = page.assign(AP=_with_interval(table))
+    page = page.assign(AP=metrics.with_interval(table))
     whole = dict.fromkeys(("labels_used", "train_s", "score_per_s"), "{:,.0f}")
     form = {name: "{:.3f}" for name in page if name not in ("model", "score", "AP")} | whole
     style = page.style.hide().format(form, na_rep="")
-    style.format_index(lambda name: name.replace("_", " "), axis=1)
+    style.format_index(metrics.in_words, axis=1)
     style.set_table_styles([{"selector": "th, td", "props": "padding: 0.3em 0.35em; font-size: 0.75rem"}])
     return style.set_properties(subset=["AP"], **{"white-space": "nowrap"})
 
@@ -261,5 +257,5 @@ def side_by_side(tables: Mapping[str, pd.DataFrame]) -> Styler:
     order = pd.MultiIndex.from_frame(first[["model", "score"]])
     columns = {}
     for name, table in tables.items():
-        columns[name] = _with_interval(table.set_index(["model", "score"]).loc[order])
+        columns[name] = metrics.with_interval(table.set_index(["model", "score"]).loc[order])
     return pd.DataFrame(columns, index=order).reset_index().style.hide()

@@ -150,6 +150,9 @@ class Task(pl.LightningModule):
         self.history: list[dict[str, float]] = []
         self.curves = {"train": Curves(), "validation": Curves()}
 
+    def on_train_start(self) -> None:
+        self.vae.objective.steps_per_epoch = self.trainer.num_training_batches
+
     def _shared(self, batches: Batches) -> Batches:
         return replace(
             batches,
@@ -264,6 +267,11 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def _history(checkpoint: Path) -> list[dict[str, float]]:
+    """The rows of a checkpoint of any device; its weights are not kept."""
+    return torch.load(checkpoint, weights_only=True, map_location="cpu")["history"]
+
+
 @keep_freed_memory()
 def train(task: Task, out: Path, *, progress: bool) -> bool:
     """Train from the start, or from `out/last.ckpt`, and leave the best weights in `task.vae`.
@@ -279,7 +287,8 @@ def train(task: Task, out: Path, *, progress: bool) -> bool:
     last, best = out / "last.ckpt", out / "best.ckpt"
     with _quiet():
         trainer = pl.Trainer(
-            accelerator="auto",
+            # "auto" and "gpu" take Apple's MPS where there is one, which has no double precision.
+            accelerator="cuda" if torch.cuda.is_available() else "cpu",
             devices=task.recipe.devices,
             strategy=task.recipe.strategy,
             precision="bf16-mixed" if task.recipe.precision == "bf16" else "32-true",
@@ -295,10 +304,10 @@ def train(task: Task, out: Path, *, progress: bool) -> bool:
         if task.recipe.compile:
             for network in (task.vae.encoder, task.vae.decoder):
                 network.compile(mode="reduce-overhead")
-        held = torch.load(last, weights_only=True) if last.is_file() else None
-        if held is None or not is_over(held["history"], task.recipe):
+        held = _history(last) if last.is_file() else []
+        if not is_over(held, task.recipe):
             trainer.fit(task, ckpt_path=last if held else None, weights_only=True)
     chosen = torch.load(best, weights_only=True, map_location="cpu")
-    task.history = torch.load(last, weights_only=True, map_location="cpu")["history"]
+    task.history = _history(last)
     task.cpu().load_state_dict(chosen["state_dict"])
     return trainer.is_global_zero

@@ -15,7 +15,6 @@ from scipy import sparse, stats
 PREVALENCE = 0.0758  # share of anomalies in the published test of the reference study
 PREVALENCES = (0.051, 0.00108, 1e-4)  # flagged, graded, and lenses among preselected quasars
 FALSE_POSITIVE_RATES = {"recall_fpr_1e-2": 1e-2, "recall_fpr_1e-3": 1e-3}
-AT_THRESHOLD = ("F1", "precision", "recall", "FPR")
 _FEWEST_FALSE_POSITIVES = 10
 _CHUNK = 4_000_000  # drawn objects held at once
 
@@ -336,7 +335,10 @@ def threshold_at_fpr(score: np.ndarray, positive: np.ndarray, fpr: float) -> flo
     negatives = np.sort(score[~positive])[::-1]
     if fpr * len(negatives) < _FEWEST_FALSE_POSITIVES * (1 - 1e-9):
         raise ValueError(f"{len(negatives)} normals are too few for a false positive rate of {fpr:g}")
-    return float(np.nextafter(negatives[int(np.floor(fpr * len(negatives) * (1 + 1e-9)))], np.inf))
+    passing = int(np.floor(fpr * len(negatives) * (1 + 1e-9)))
+    if passing >= len(negatives):
+        return float(negatives[-1])
+    return float(np.nextafter(negatives[passing], np.inf))
 
 
 def precision_at(
@@ -376,3 +378,19 @@ def precision_at(
         rows[prevalence] = (median, low, high, 1 / median)
     columns = ["precision", "low", "high", "objects_per_lens"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("prevalence")
+
+
+def with_interval(table: pd.DataFrame, metric: str = "AP") -> list[str]:
+    """A metric of each row with its interval, such as "0.343 (0.321 to 0.360)".
+
+    Args:
+        table: of `compare`.
+        metric: its column; the interval stands in `<metric>_low` and `<metric>_high`.
+    """
+    columns = [table[metric + end] for end in ("", "_low", "_high")]
+    return [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in zip(*columns, strict=True)]
+
+
+def in_words(column: str) -> str:
+    """A column of `compare` as the header of a table, in which "1e-2" is not divided between lines."""
+    return column.replace("_fpr_", " at FPR ").replace("_", " ").replace("-", "\N{NON-BREAKING HYPHEN}")

@@ -60,7 +60,7 @@ def read_profile(path: Path, notebooks: Path) -> dict[str, dict[str, object]]:
 
 
 def rooms_of(notebook: Path) -> list[Path]:
-    """Source files of lensq that a notebook rests on, directly or through other rooms.
+    """Source files of lensq that a notebook rests on, directly or not, with scripts and styles.
 
     Used as inputs of its workflow rule, so that an edit reruns only what depends on it.
     """
@@ -76,4 +76,6 @@ def rooms_of(notebook: Path) -> list[Path]:
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 names = [node.attr] if node.value.id == "lensq" else []
             rooms |= {_ROOM_OF.get(name, name) for name in names}
-    return list(source_files(*sorted(filter(is_room, rooms))))
+    sources = source_files(*sorted(filter(is_room, rooms)))
+    shown = {file for folder in {source.parent for source in sources} for file in folder.glob("*.[jc]s*")}
+    return [*sources, *sorted(shown)]

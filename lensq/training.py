@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from .batches import Batches, keyed_generator, read_pixels, reveal_labels
 from .images import Preprocessing, noise_level
@@ -162,6 +164,15 @@ def _preprocessing(survey: Survey, rows: np.ndarray, normalisation: str) -> Prep
     return Preprocessing(normalisation, noise=float(levels.nanmedian()))
 
 
+def _pairs(batches: Batches, vae: VAE) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and masks as `VAE.prepare` and `VAE.finish` take them, on the device where the VAE is now.
+
+    The batches are made anew: images that they keep may lie on another GPU than the one that trained.
+    """
+    there = replace(batches, device=next(vae.parameters()).device)
+    return ((x, mask) for x, mask, _ in there)
+
+
 def _begin(out: Path, settings: dict[str, Any], resume: bool, progress: bool) -> None:
     """Make `out` ready for these settings: keep a checkpoint that fits them, remove one that does not."""
     out.mkdir(parents=True, exist_ok=True)
@@ -253,7 +264,9 @@ def fit(
         model_options: Options of the variant: `latent`, `width` and the objective's own.
 
     Raises:
-        ValueError: An argument is out of range, the survey has too few objects, or training diverged.
+        ValueError: An argument is out of range, or the survey has too few objects.
+        FloatingPointError: Training diverged: a term of the loss, which is named, is no longer finite.
+        RuntimeError: The hypersphere of an SVDD_VAE has collapsed.
     """
     if variant not in MODELS:
         raise ValueError(f"variant={variant!r}: lensq.MODELS offers {', '.join(MODELS)}")
@@ -331,10 +344,9 @@ def fit(
     checking = Batches(survey, validation, preprocessing, batch_size) if len(validation) else None
     reference = Batches(survey, _subset(rows, config.reference_size, seed, "reference"), preprocessing, 256)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    reference = replace(reference, device=device)
     if not (out / "last.ckpt").is_file():
-        pairs = ((x, mask) for x, mask, _ in reference)
-        vae.to(device).prepare(pairs, generator=keyed_generator(seed, "prepare"))
+        vae.to(device)
+        vae.prepare(_pairs(reference, vae), generator=keyed_generator(seed, "prepare"))
     recipe = loop.Recipe(
         seed=seed,
         epochs=epochs,
@@ -349,8 +361,9 @@ def fit(
     )
     task = loop.Task(vae, batches, checking, recipe)
     writes = loop.train(task, out, progress=progress)
+    vae.to(device).eval()
     with torch.compiler.set_stance("force_eager"):
-        vae.to(device).eval().finish((x, mask) for x, mask, _ in reference)
+        vae.finish(_pairs(reference, vae))
     model = Model(vae.to("cpu"), preprocessing, pd.DataFrame(task.history), settings, survey.fingerprint)
     if writes:
         model.history.to_csv(out / "history.csv", index=False)

@@ -175,6 +175,19 @@ class TestBudget:
         assert none["AP"].nunique() == 1
         assert (none["found"] == 0).all()
 
+    def test_a_score_that_says_nothing_has_the_prevalence_as_its_precision(self, sides):
+        pool, held_out = (side.assign(nothing=0.0) for side in sides)
+        for prevalence in (0.003, 0.3):
+            options = {"columns": COLUMNS, "budgets": (0,), "prevalence": prevalence, "seeds": 1}
+            table = label_budget(pool, held_out, start="nothing", **options)
+            assert table["AP"].to_numpy() == pytest.approx(prevalence)
+
+    def test_who_asks_where_the_head_is_unsure_meets_fewer_lenses_than_at_the_top(self, budget):
+        found = budget.pivot(index=["labels", "seed"], columns="strategy", values="found")
+        assert found.loc[20, "uncertain"].equals(found.loc[20, "anomalous"])  # there is no head to ask yet
+        assert (found.loc[100, "uncertain"] < 0.75 * found.loc[100, "anomalous"]).all()
+        assert (found.loc[100, "uncertain"] > 1.25 * found.loc[100, "random"]).all()
+
     def test_a_repetition_is_reproducible_and_alone(self, budget, sides):
         again = label_budget(
             *sides,

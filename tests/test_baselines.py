@@ -166,6 +166,14 @@ def test_tail_scores_by_hand():
     assert scores.tolist() == pytest.approx([-np.log(1 / 5), -np.log(3 / 5), -np.log(1 / 5)])
 
 
+def test_a_tail_on_each_features_skewed_side_counts_twofold():
+    """One feature is skewed to the right, the other to the left."""
+    train = np.array([[1.0], [2], [3], [10]]) * [1, -1]
+    # Beyond a tail a feature says log 5; the first object is beyond both long tails, the second both short.
+    scores = tail_scores(train, np.array([[11.0, -11], [0, 0]]))
+    assert scores.tolist() == pytest.approx([2 * np.log(5), np.log(5)])
+
+
 def test_tail_scores_grow_with_distance():
     rng = np.random.default_rng(7)
     scores = tail_scores(rng.normal(size=(2000, 5)), np.linspace(0, 4, 9)[:, None] * np.ones(5))

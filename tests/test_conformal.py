@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 from tables import scores_table
 
+from lensq import conformal
 from lensq.conformal import candidate_list, conformal_p_values, fdr_study, reach
 from lensq.detection import Detector
 
@@ -85,6 +86,25 @@ def test_false_discoveries_stay_below_the_target(large):
     assert table["empirical"].to_numpy() == pytest.approx(0.9 * table["nominal"].to_numpy(), rel=0.2)
     assert table["power"].is_monotonic_increasing
     assert (table["n_anomalies"] == round(0.1 * table["n_objects"].iloc[0])).all()
+
+
+def test_rates_over_four_lists_by_hand():
+    """One lens and one normal: both listed, the lens alone, the normal alone, none."""
+    p = np.array([[0.01, 0.01], [0.01, 0.9], [0.9, 0.01], [0.9, 0.9]])
+    row = conformal._discoveries(p, 1, [0.2]).iloc[0]
+    assert row["empirical"] == 3 / 8
+    # Shares of false ones are 1/2, 0, 1, 0: they deviate by 1, 3, 5, 3 eighths from their mean.
+    assert row["error"] == pytest.approx(np.sqrt((1 + 9 + 25 + 9) / 3) / 8 / np.sqrt(4))
+    assert (row["power"], row["listed"], row["empty"]) == (1 / 2, 1, 1 / 4)
+
+
+def test_by_default_every_normal_calibrates_or_is_judged(large):
+    study = {"prevalence": 0.1, "resamples": 2}
+    sizes = fdr_study(DETECTOR, large, **study).iloc[0]
+    assert sizes["n_calibration"] == 4000
+    assert sizes["n_objects"] - sizes["n_anomalies"] == 2000
+    with pytest.raises(ValueError, match="lower the sizes"):
+        fdr_study(DETECTOR, large, n_objects=int(sizes["n_objects"]) + 1, **study)
 
 
 def test_flagged_normals_are_judged_and_do_not_calibrate(large):

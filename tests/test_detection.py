@@ -204,6 +204,15 @@ def test_clusters_are_ranked_by_what_they_hold():
         detector.score(rows.assign(cluster=3))
 
 
+def test_the_purity_of_a_cluster_by_hand():
+    """Half the lenses are alone in a cluster, half of the normals in another, the others share one."""
+    cluster = np.repeat([0, 1, 1, 2], [2, 2, 8, 8])
+    label = np.repeat([1, 1, 0, 0], [2, 2, 8, 8])
+    rows = pd.DataFrame({"cluster": cluster, "label": label, "split": "selection"})
+    # One of the 20 objects is added to the shares: 0.5 / (0.5 + 1 / 20).
+    assert choose_detector(rows, "cluster").clusters == pytest.approx((10 / 11, 0, -10 / 11))
+
+
 @pytest.mark.parametrize("statistic", ["kl", "mu", "logvar", "signal"])
 def test_with_shuffled_labels_every_number_falls_to_chance(selection, test_rows, statistic):
     detector = choose_detector(shuffle_labels(selection, seed=3), statistic)

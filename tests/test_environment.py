@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-CONDA_NAMES = {"pytorch-cpu": "torch", "snakemake-minimal": "snakemake", "matplotlib-base": "matplotlib"}
+CONDA_NAMES = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
 LISTED = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
 CONDA = {
     r.name: r for r in map(Requirement, [e for e in LISTED if isinstance(e, str) and "python=" not in e])

@@ -115,6 +115,14 @@ def test_a_batch_that_is_not_full_gives_its_class_away():
     assert np.allclose(scored[~positive], np.log(512))
 
 
+def test_stratified_weights_count_all_objects_whatever_the_batch():
+    """As above, but an object's own share of the aggregate is 1 / N."""
+    table = pd.DataFrame({"mu_0": 100.0 * np.arange(600), "logvar_0": np.zeros(600)})
+    batches = class_pure_batches(np.arange(600) < 88, 512)
+    scored = batch_scores(table, batches, weighting="stratified")["batch_mutual_information"]
+    assert np.allclose(scored, np.log(600))
+
+
 def test_a_list_of_repeated_normals_holds_no_anomaly():
     rows = scores_table(50, 12, split="selection")
     listed = repeated_normals(rows, against="is_lens")

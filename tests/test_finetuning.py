@@ -65,6 +65,27 @@ def test_labels_come_on_top(painted, model, survey, tmp_path):
     assert not torch.equal(state(told), state(painted))
 
 
+@pytest.mark.parametrize(("share", "told"), [(0.0, 0), (0.25, 8), (1.0, 32)])
+def test_so_many_of_a_batch_have_a_label_and_the_rest_is_painted(
+    share, told, model, survey, tmp_path, monkeypatch
+):
+    drawn = {"told": 0, "painted": 0}
+
+    class Counted(finetuning._Draw):
+        def told(self, n, generator):
+            drawn["told"] += n
+            return super().told(n, generator)
+
+        def painted(self, n, generator):
+            drawn["painted"] += n
+            return super().painted(n, generator)
+
+    monkeypatch.setattr(finetuning, "_Draw", Counted)
+    labels = np.where(np.isin(survey.split, LABELLED_ON), survey.labels, -1)
+    finetune(model, survey, labels, out=tmp_path, share_told=share, **QUICK | {"steps": 20})
+    assert drawn == {"told": 20 * told, "painted": 20 * (32 - told)}
+
+
 def test_a_label_of_a_judging_tile_is_a_leak(model, survey, tmp_path):
     for split in ("conformal", "test"):
         labels = np.where(np.isin(survey.split, [*LABELLED_ON, split]), survey.labels, -1)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from lensq.images import Preprocessing, augment, fit_to_size, noise_level, symmetries
+from lensq.images import Preprocessing, fit_to_size, noise_level, symmetries
 
 NOISE = 0.05
 
@@ -226,40 +226,3 @@ def test_symmetries_are_the_group_of_the_square():
     again = symmetries(every[5])
     as_sets = [{tuple(each.flatten().tolist()) for each in group} for group in (every, again)]
     assert as_sets[0] == as_sets[1]
-
-
-def five_operations(image):
-    return [
-        torch.rot90(image, 1, (-2, -1)),
-        torch.rot90(image, -1, (-2, -1)),
-        torch.rot90(image, 2, (-2, -1)),
-        image.flip(-1),
-        image.flip(-2),
-    ]
-
-
-def test_augmentation_picks_one_of_five_for_image_and_mask_alike():
-    images = sky(500, size=7)
-    mask = images > 0
-    changed, changed_mask = augment(images, mask, 0.8, torch.Generator().manual_seed(7))
-    assert torch.equal(changed_mask, changed > 0)
-    counts = torch.zeros(6)
-    for before, after in zip(images, changed, strict=True):
-        same = [torch.equal(after, each) for each in [before, *five_operations(before)]]
-        assert sum(same) == 1
-        counts[same.index(True)] += 1
-    assert abs(counts[0] - 100) < 40
-    assert (abs(counts[1:] - 80) < 40).all()
-
-
-def test_augmentation_follows_its_generator_and_its_probability():
-    images = sky(64, size=6)[:, None]
-    mask = everywhere(images)
-    first, second, third = (
-        augment(images, mask, 0.8, torch.Generator().manual_seed(s))[0] for s in (1, 1, 2)
-    )
-    assert torch.equal(first, second)
-    assert not torch.equal(first, third)
-    assert torch.equal(augment(images, mask, 0.0, torch.Generator().manual_seed(1))[0], images)
-    moved = augment(images, mask, 1.0, torch.Generator().manual_seed(1))[0]
-    assert not any(torch.equal(a, b) for a, b in zip(images, moved, strict=True))

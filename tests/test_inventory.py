@@ -1,4 +1,5 @@
 import gzip
+import os
 import shutil
 
 import cutouts
@@ -8,7 +9,7 @@ import pytest
 from astropy.io import fits
 
 from lensq.hdus import UnusableError
-from lensq.inventory import LISTS, REASONS, take_inventory
+from lensq.inventory import LISTS, REASONS, state_of, take_inventory
 from lensq.survey import read_survey
 
 ENDING = "_HSC-I_img.fits"
@@ -296,6 +297,18 @@ def test_the_reasons_are_those_that_the_reader_gives():
     }
     for reason in REASONS[:8]:
         assert f'"{reason}"' in UnusableError.__doc__
+
+
+def test_the_state_of_a_survey_is_that_of_its_lists_and_files(tmp_path):
+    members = names(3)
+    write_survey(tmp_path, members, raw=members, selected=members[:1])
+    before = state_of(tmp_path)
+    read(tmp_path)  # packs
+    assert state_of(tmp_path) == before
+    write_list(tmp_path, "selected", members[1:2])
+    relabelled = state_of(tmp_path)
+    os.utime(tmp_path / "fits_data" / (members[0] + ENDING), (1, 1))
+    assert len({before, relabelled, state_of(tmp_path)}) == 3
 
 
 def test_an_inventory_opens_no_file(tmp_path, monkeypatch):

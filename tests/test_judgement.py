@@ -147,6 +147,8 @@ def test_what_a_model_learnt_from_never_judges_it(held_out, tmp_path):
 
 def test_real_sky_is_judged_on_its_own_test_tiles(tmp_path):
     survey = toy_survey(tmp_path / "sky")
+    labels = np.where(np.arange(len(survey)) % 3, survey.labels, -1)
+    survey = replace(survey, labels=labels)
     assert make_test_survey(survey, tmp_path / "t", **FRESH) is survey
     assert read_test_survey(survey, tmp_path / "t") is survey
     train(survey, tmp_path)
@@ -157,6 +159,8 @@ def test_real_sky_is_judged_on_its_own_test_tiles(tmp_path):
     assert record["seed"] is None
     assert record["objects"] == (survey.split == "test").sum()
     assert record["lenses"] == (survey.labels[survey.split == "test"] == 1).sum()
+    assert record["normals"] == (survey.labels[survey.split == "test"] == 0).sum()
+    assert record["lenses"] + record["normals"] < record["objects"]
 
 
 def test_nothing_judged_has_no_record(tmp_path):

@@ -264,6 +264,18 @@ def test_no_false_positive_seen_is_no_proof_of_purity():
     assert few["low"] == pytest.approx(0.5e-3 / (0.5e-3 + fpr), rel=0.1)
 
 
+@pytest.mark.parametrize("flagged", [0, 2, 5])
+def test_precision_follows_jeffreys_posterior_of_few_objects(flagged):
+    """Of the other class so many are known that its rate is one half to the fourth digit."""
+    rate = stats.beta(flagged + 0.5, 5 - flagged + 0.5)
+    few, many, options = (flagged, 5), (10**8, 2 * 10**8), {"prevalences": (0.5,), "draws": 100_000}
+    of_lenses = precision_at(*few, *many, **options)[["low", "precision", "high"]].iloc[0]
+    of_normals = precision_at(*many, *few, **options)[["high", "precision", "low"]].iloc[0]
+    quantiles = rate.ppf([0.025, 0.5, 0.975])
+    assert of_lenses.to_numpy() == pytest.approx(quantiles / (quantiles + 0.5), abs=0.01)
+    assert of_normals.to_numpy() == pytest.approx(0.5 / (0.5 + quantiles), abs=0.01)
+
+
 def test_best_threshold_separates_what_is_separable():
     score, positive = np.array([0.0, 1, 2, 5, 6]), np.array([0, 0, 0, 1, 1], bool)
     assert best_threshold(score, positive) == 3.5

@@ -93,6 +93,14 @@ def test_hypersphere_sets_in_at_its_epoch():
         assert ("svdd" in objective.loss(terms, step=step, dataset_size=100)[1]) == there
 
 
+def test_the_training_loop_knows_better_how_many_steps_make_an_epoch():
+    objective, terms, _ = objective_with(torch.linspace(1, 2, 10))
+    objective.options = SVDDOptions(svdd_from_epoch=2.0)
+    objective.steps_per_epoch = 3  # ten batches of ten, three for each of three processes, one left over
+    for step, there in ((0, False), (5, False), (6, True)):
+        assert ("svdd" in objective.loss(terms, step=step, dataset_size=100)[1]) == there
+
+
 def test_centre_and_radius_are_saved():
     objective, _, mu = objective_with(torch.linspace(1, 2, 10))
     objective.finish({"mu": mu})

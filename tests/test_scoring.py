@@ -337,3 +337,25 @@ def test_threads_change_neither_scores_nor_the_caller(model, survey):
     assert torch.get_num_threads() == 3
     assert list(several["name"]) == list(one["name"])
     assert_close(several, one)
+
+
+def test_only_a_few_batches_wait_to_be_written(model, survey, tmp_path, monkeypatch):
+    """So that memory does not grow with the survey."""
+    monkeypatch.setattr(scoring, "ROW_GROUP", 16)
+    monkeypatch.setattr(scoring, "BATCHES_AHEAD", 2)
+    deal, write, dealt, waiting = scoring._batches, scoring._table, [], []
+
+    def batches(rows, size):
+        for batch in deal(rows, size):
+            dealt.append(len(batch))
+            yield batch
+
+    def table(survey, rows, columns):
+        waiting.append(sum(dealt) - 1 - rows[-1])
+        return write(survey, rows, columns)
+
+    monkeypatch.setattr(scoring, "_batches", batches)
+    monkeypatch.setattr(scoring, "_table", table)
+    torch.set_num_threads(2)
+    score(model, survey, out=tmp_path / "scores.parquet", batch_size=8, progress=False)
+    assert waiting == [16] * 9 + [0]

@@ -231,8 +231,15 @@ def test_another_survey_is_never_overwritten_unasked(tmp_path):
         simulate_survey(folder, 5, seed=2, **QUIET)
     with pytest.raises(ValueError, match="n = 5"):
         simulate_survey(folder, 4, seed=1, **QUIET)
+    (folder / "inspected.csv").write_text("labels by eye")
+    (folder / "packed").mkdir()
+    old = {path.name for path in (folder / "fits_data").iterdir()}
     simulate_survey(folder, 5, seed=2, overwrite=True, **QUIET)
-    assert len(list((folder / "fits_data").iterdir())) == 5
+    new = {path.name for path in (folder / "fits_data").iterdir()}
+    assert len(new) == 5
+    assert not old & new
+    assert (folder / "inspected.csv").read_text() == "labels by eye"
+    assert not (folder / "packed").exists()
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("years of work")

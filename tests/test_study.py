@@ -2,12 +2,14 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import ROOT, snakemake
 
+from lensq.simulate import simulate_survey
 from lensq.study import read_profile, rooms_of
 
 PROFILES = sorted((ROOT / "notebooks" / "profiles").glob("*.yml"))
@@ -136,3 +138,59 @@ def test_every_notebook_ran_with_its_profile(study):
 def test_the_numbers_of_the_survey_add_up(study):
     counts = json.loads((study / "results/survey.json").read_text())
     assert counts["usable"] + counts["quarantined"] == counts["listed"]
+
+
+def made(*arguments: str) -> subprocess.CompletedProcess:
+    """What make would do."""
+    command = ["make", "--dry-run", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_surveys_of_the_same_name_have_builds_of_their_own():
+    builds = [
+        re.findall(r"--directory (\S+)", made("book", *own).stdout)
+        for own in (
+            [],
+            ["SURVEY=/a/full"],
+            ["SURVEY=/b/full"],
+            ["SURVEY=/a/full", "PROFILE=smoke"],
+            ["PROFILE=full"],
+        )
+    ]
+    assert builds[0] == ["_build"]
+    assert len({build for (build,) in builds}) == 5
+    refused = made("candidates", "SURVEY=/a/my survey")
+    assert refused.returncode
+    assert "holds a blank" in refused.stderr
+
+
+@pytest.mark.study
+def test_a_survey_of_ones_own_is_read_again_when_it_has_changed(tmp_path):
+    """Without a list, and with a file that cannot be read before all others."""
+    survey = simulate_survey(tmp_path / "mine", 60, seed=5, progress=False)
+    for path in survey.glob("*.txt"):
+        path.unlink()
+    (survey / "truth.parquet").unlink()
+    (survey / "simulation.json").unlink()
+    (survey / "fits_data/J000000.00+000000.00_HSC-I_img.fits").touch()
+    first, *_ = sorted((survey / "fits_data").iterdir())
+    assert first.stat().st_size == 0
+    told = (f"survey={survey}", "--", "results/survey.json")
+    run = snakemake(tmp_path / "build", *told)
+    assert run.returncode == 0, run.stderr[-4000:]
+    counts = json.loads((tmp_path / "build/results/survey.json").read_text())
+    assert (counts["listed"], counts["usable"], counts["quarantined"]) == (61, 60, 1)
+    again = snakemake(tmp_path / "build", told[0], "--dry-run", *told[1:])
+    assert "Nothing to be done" in again.stdout + again.stderr
+    first.unlink()
+    changed = snakemake(tmp_path / "build", told[0], "--dry-run", *told[1:])
+    assert "01_data_exploration" in changed.stdout
+    line = next(
+        line
+        for line in made("candidates", f"SURVEY={survey}", "TRAIN=yes").stdout.splitlines()
+        if "13_candidates" in line
+    )
+    target = line.split(" -- ")[1].split()
+    ranked = snakemake(tmp_path / "build", told[0], "--dry-run", "--", *target)
+    assert ranked.returncode == 0, ranked.stderr
+    assert "13_candidates" in ranked.stdout

@@ -5,7 +5,9 @@ import logging
 import signal
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,11 @@ import pytest
 import torch
 from toy import toy_survey
 
+from lensq import loop, training
 from lensq.batches import Batches, keyed_generator, read_pixels, reveal_labels
 from lensq.images import Preprocessing
 from lensq.loop import Recipe, best_epoch, is_over, learning_rate_factor
-from lensq.models import MODELS
+from lensq.models import MODELS, VAE
 from lensq.training import bf16_pays, fit, load_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -103,6 +106,71 @@ def test_a_killed_fit_resumes_to_the_same_weights(survey, whole, tmp_path):
     pd.testing.assert_frame_equal(history.drop(columns="seconds"), whole[0].history.drop(columns="seconds"))
 
 
+def test_a_training_begun_on_a_gpu_resumes_on_a_cpu(survey, whole, tmp_path, monkeypatch):
+    step = loop.Task.training_step
+
+    def failing(task, batch, batch_idx):
+        if task.current_epoch == 2:
+            raise InterruptedError
+        return step(task, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Task, "training_step", failing)
+        with pytest.raises(InterruptedError):
+            fit(survey, out=tmp_path, **OPTIONS)
+    for name in ("last.ckpt", "best.ckpt"):
+        held = torch.load(tmp_path / name, weights_only=True)
+        with monkeypatch.context() as patch:
+            patch.setattr("torch.serialization.location_tag", lambda storage: "cuda:99")
+            torch.save(held, tmp_path / name)
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(tmp_path / "last.ckpt", weights_only=True)
+
+    load, loaded, alive = torch.load, [], []
+
+    def watched_load(*arguments, **options):
+        held = load(*arguments, **options)
+        loaded.extend(map(weakref.ref, held["state_dict"].values()))
+        return held
+
+    def watched_step(*arguments):
+        alive.append(sum(tensor() is not None for tensor in loaded))
+        return step(*arguments)
+
+    monkeypatch.setattr(torch, "load", watched_load)
+    monkeypatch.setattr(loop.Task, "training_step", watched_step)
+    assert fit(survey, out=tmp_path, **OPTIONS).fingerprint == whole[0].fingerprint
+    assert loaded
+    assert set(alive) == {0}
+
+
+def test_training_takes_no_accelerator_without_double_precision(survey, whole, tmp_path, monkeypatch):
+    """Apple Silicon has none; there Lightning would take it of its own accord."""
+    monkeypatch.setattr("lightning_fabric.accelerators.mps.MPSAccelerator.is_available", lambda: True)
+    assert fit(survey, out=tmp_path, **OPTIONS).fingerprint == whole[0].fingerprint
+
+
+def test_the_reference_sample_is_where_the_model_is(survey, tmp_path, monkeypatch):
+    """Its images are laid out for `prepare`, and again for `finish`, which may run on another device."""
+    laid = []
+
+    class Watched(Batches):
+        @cached_property
+        def _images(self):
+            laid.append(len(self.rows))
+            return Batches._images.func(self)
+
+    monkeypatch.setattr(training, "Batches", Watched)
+    fit(survey, out=tmp_path, **OPTIONS | {"epochs": 1})
+    assert laid.count(OPTIONS["reference_size"]) == 2
+
+    kept = Batches(survey, np.arange(20), Preprocessing(), 16, resident=True)
+    vae = VAE(MODELS["SVDD_VAE"].config(size=survey.size, width=2, latent=3))
+    for device in ("cpu", "meta"):
+        pairs = list(training._pairs(kept, vae.to(device)))
+        assert {each.device.type for pair in pairs for each in pair} == {device}
+
+
 def test_a_seed_gives_one_model_and_another_seed_another(survey, whole, tmp_path):
     again = fit(survey, out=tmp_path / "again", **OPTIONS)
     assert_same(again.vae.state_dict(), whole[0].vae.state_dict())
@@ -116,6 +184,18 @@ def test_two_processes_end_with_one_model(tmp_path):
     assert fit_elsewhere(tmp_path / "toy", tmp_path / "out", "whole", devices=2, strategy="ddp") == 0
     fingerprints = [(tmp_path / "out" / f"fingerprint.{rank}").read_text() for rank in "01"]
     assert fingerprints[0] == fingerprints[1] == load_model(tmp_path / "out").fingerprint
+
+
+def test_two_processes_share_what_does_not_go_round(tmp_path):
+    """One validation object, and two steps an epoch where one process would have four."""
+    options = {"variant": "SVDD_VAE", "max_images": 17, "batch_size": 4, "svdd_from_epoch": 2}
+    options |= {"devices": 2, "strategy": "ddp"}
+    assert fit_elsewhere(tmp_path / "toy", tmp_path / "out", "whole", **options) == 0
+    fingerprints = [(tmp_path / "out" / f"fingerprint.{rank}").read_text() for rank in "01"]
+    model = load_model(tmp_path / "out")
+    assert fingerprints[0] == fingerprints[1] == model.fingerprint
+    assert model.history["train_svdd"].notna().tolist() == [False, False, True]
+    assert model.history["validation_loss"].notna().all()
 
 
 def test_global_random_state_is_left_alone(survey, tmp_path):
@@ -211,6 +291,13 @@ def test_arguments_are_checked(survey, tmp_path):
         with pytest.raises(ValueError, match=match):
             fit(survey, out=tmp_path, **OPTIONS | options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_that_diverges_ends_with_the_error_that_is_documented(survey, tmp_path):
+    with pytest.raises(FloatingPointError, match="is not finite"):
+        fit(survey, out=tmp_path, **OPTIONS | {"learning_rate": 1e30})
+    assert "FloatingPointError: Training diverged" in fit.__doc__
+    assert not (tmp_path / "model.pt").exists()
 
 
 def test_labels_are_used_only_where_it_is_said(survey, tmp_path):

@@ -86,3 +86,10 @@ def test_relative_entropy_of_two_gaussians():
     edges = np.linspace(-6, 7, 200)
     normal, anomaly = (1e9 * np.diff(stats.norm(mean).cdf(edges)) for mean in (0, 1.2))
     assert information(normal, anomaly)[0] == pytest.approx(1.2**2 / 2, rel=1e-3)
+
+
+def test_half_a_count_is_added_to_each_bin_that_holds_an_object():
+    """Three normals and one anomaly in bins of their own: 7/8 and 1/8 against 1/4 and 3/4."""
+    expected = 0.25 * np.log(0.25 / 0.875) + 0.75 * np.log(0.75 / 0.125)
+    for normal, anomaly in (([3.0, 0], [0.0, 1]), ([3.0, 0, 0], [0.0, 0, 1])):
+        assert information(np.array(normal), np.array(anomaly))[0] == pytest.approx(expected)

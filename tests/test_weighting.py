@@ -1,13 +1,12 @@
 """Weights that stand for another population."""
 
-import numpy as np
 import pandas as pd
 import pytest
 from tables import scores_table
 
-from lensq.metrics import effective_size, measure
+from lensq.metrics import effective_size
 from lensq.wall import shuffle_labels
-from lensq.weighting import matched_weights, task_b_weights
+from lensq.weighting import task_b_weights
 
 
 def test_task_b_has_the_catalogue_s_shares():
@@ -25,25 +24,6 @@ def test_task_b_has_the_catalogue_s_shares():
 def test_graded_objects_among_the_rejected_count_as_graded():
     rows = pd.DataFrame({"label": [0, 1, 1, 0], "graded": [True, True, False, False]})
     assert task_b_weights(rows).tolist() == pytest.approx([0.00054, 0.00054, 0.04992, 0.949])
-
-
-def test_matched_on_flux_flux_tells_nothing():
-    rng = np.random.default_rng(1)
-    rows = scores_table(6000, 800)
-    flux = rng.normal(size=len(rows)) + 0.8 * rows["is_lens"]
-    rows = rows.assign(flux=flux, shape=rng.normal(size=len(rows)) + rows["is_lens"] + flux)
-    weights = matched_weights(rows, "flux")
-    positive = rows["is_lens"].to_numpy()
-    plain, matched = (
-        measure(flux, positive, weights=w, resamples=2).loc["AUROC", "value"] for w in (None, weights)
-    )
-    assert plain > 0.68
-    assert matched == pytest.approx(0.5, abs=0.015)
-    shape = measure(rows["shape"], positive, weights=weights, resamples=2).loc["AUROC", "value"]
-    assert 0.6 < shape < measure(rows["shape"], positive, resamples=2).loc["AUROC", "value"]
-    assert weights[~positive].mean() == pytest.approx(1)
-    with pytest.raises(ValueError, match="'flux' is not finite for 1 objects"):
-        matched_weights(rows.assign(flux=rows["flux"].where(rows.index > 0)), "flux")
 
 
 def test_shuffled_classes_stay_in_their_split_and_together():

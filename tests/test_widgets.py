@@ -21,7 +21,7 @@ from lensq.metrics import operating_curve
 from lensq.wall import LeakageError
 from lensq.widgets import Inspector, LabelStore, ThresholdSlider
 from lensq.widgets.overview import latent_plane, score_axis, sky_plane
-from lensq.widgets.pixels import decode, encode, flux_of
+from lensq.widgets.pixels import decode, encode, flux_of, sky_and_noise
 from lensq.widgets.thresholds import operating_points
 
 ROOT = Path(__file__).parents[1]
@@ -131,6 +131,19 @@ class TestPixels:
         ):
             flux = a * np.sinh(b * inputs) if bent else a + b * inputs
             np.testing.assert_allclose(flux[real], image[real], rtol=1e-4, atol=1e-5)
+
+    def test_sky_and_noise_are_those_of_the_border_whatever_is_in_the_middle(self):
+        images = np.random.default_rng(0).normal(7.0, 3.0, (20, 64, 64))
+        images[:, 8:56, 8:56] += 1e4
+        mask = np.ones(images.shape, bool)
+        mask[:, :8] = False
+        images[~mask] = -1e6
+        sky, noise = sky_and_noise(images, mask).mean(axis=0)
+        assert sky == pytest.approx(7, abs=0.1)
+        assert noise == pytest.approx(3, rel=0.03)
+
+    def test_a_constant_sky_has_noise_one(self):
+        assert sky_and_noise(np.full((2, 8, 8), 5.0), np.ones((2, 8, 8), bool)).tolist() == [[5, 1]] * 2
 
 
 class TestOverview:

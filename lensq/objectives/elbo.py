@@ -117,12 +117,17 @@ class Elbo(nn.Module):
         features: length F of the encoder's output.
         latent: length D of the latent vector.
         options: see `Options`.
+
+    Attributes:
+        steps_per_epoch: optimiser steps an epoch, told by the training loop; None takes the number of
+            objects over that in a batch.
     """
 
     Options: ClassVar[type] = ElboOptions
     extras: ClassVar[tuple[str, ...]] = ()
     uses_labels: ClassVar[bool] = False
     needs_preparation: ClassVar[bool] = False
+    steps_per_epoch: int | None = None
 
     def __init__(self, features: int, latent: int, options: ElboOptions) -> None:
         super().__init__()

@@ -97,7 +97,8 @@ class SVDD(Elbo):
         loss, curves = super().loss(terms, step=step, dataset_size=dataset_size)
         distance = terms["svdd_distance"]
         curves["svdd_distance"] = distance.mean()
-        if step * len(distance) < options.svdd_from_epoch * dataset_size:
+        steps_per_epoch = self.steps_per_epoch or dataset_size / len(distance)
+        if step < options.svdd_from_epoch * steps_per_epoch:
             return loss, curves
         squares = distance.square()
         quantile = radius_squared(squares.detach(), options.nu)

@@ -46,7 +46,7 @@ def compare_with_om10(truth: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: The table holds fewer than 20 lenses.
     """
-    lenses = truth[truth["is_lens"]]
+    lenses = truth[truth["is_lens"] == 1]
     if len(lenses) < 20:
         raise ValueError(f"truth holds {len(lenses)} lenses: at least 20 are needed for quantiles")
     values = {name: lenses[name] for name in OM10_QUANTILES if name in lenses}

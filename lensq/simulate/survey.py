@@ -129,7 +129,7 @@ def _open(folder: Path, settings: dict, overwrite: bool) -> Path | None:
         found = json.loads(record.read_text())
         same = {**found, "n": 0} == {**settings, "n": 0} and found["n"] <= settings["n"]
         if not same and overwrite:
-            shutil.rmtree(folder)
+            _clear(folder)
         elif not same:
             differs = ", ".join(
                 f"{key} = {found.get(key)}" for key in settings if found.get(key) != settings[key]
@@ -149,6 +149,15 @@ def _open(folder: Path, settings: dict, overwrite: bool) -> Path | None:
     partial.write_text(json.dumps(settings, indent=1) + "\n")
     os.replace(partial, record)
     return shards
+
+
+def _clear(folder: Path) -> None:
+    """Delete what the simulator and the packing wrote; labels given by eye, or results, are not theirs."""
+    (folder / "simulation.json").unlink()
+    for name in ("fits_data", ".shards", "packed"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for path in (folder / "truth.parquet", *folder.glob("candidates_list_*.txt")):
+        path.unlink(missing_ok=True)
 
 
 def _reopen(folder: Path, shards: Path, n: int) -> None:

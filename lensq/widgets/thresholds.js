@@ -71,7 +71,7 @@ function render({ model, el }) {
     at.textContent = `${table.score.replaceAll("_", " ")} ≥ ${table.threshold[place]}`;
     const first = Math.max(0, Math.min(n, table.names.length) - 60), end = Math.min(n, table.names.length);
     list.replaceChildren(...table.names.slice(first, end).map((name, i) =>
-      make("li", { value: first + i + 1 }, make("span", {}, name), make("span", {}, `${table.scores[first + i]}`))).reverse());
+      make("li", { value: first + i + 1 }, make("span", {}, name), make("span", {}, Number(table.scores[first + i]).toPrecision(3)))).reverse());
     if (n > table.names.length) list.prepend(make("li", { class: "more" }, `and ${(n - table.names.length).toLocaleString("en")} more`));
     drawHistogram(histogram, table.histogram, null, table.axis[place]);
     histogram.setAttribute("aria-label", `Histogram of all scores, threshold at ${table.threshold[place]}`);
