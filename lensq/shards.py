@@ -2,8 +2,8 @@
 
 The folder of the result holds `_manifest.json`, which says what each part has to hold, and the parts. A part
 is written under another name and renamed when it is whole, so it is there or it is not, however its worker
-ended; whoever asks for the same scores again gets the missing ones made. Reading the folder as one table
-(`pandas.read_parquet`) gives each object once.
+ended; whoever asks for the same scores again gets the missing ones made, and those of another scoring code.
+Reading the folder as one table (`pandas.read_parquet`) gives each object once.
 
     python -m lensq.shards --model results/model.pt --out scores --scheduler-file scheduler.json surveys/*
 """
@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -26,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
+from .provenance import code_fingerprint
 from .scoring import score
 from .survey import Survey, read_survey
 from .training import Model, load_model
@@ -35,6 +38,12 @@ if TYPE_CHECKING:
 
 MANIFEST = "_manifest.json"
 """Readers of Parquet folders pass over names that begin with an underscore."""
+
+_CODE = code_fingerprint("scoring")
+"""Of the code that this process has loaded: the files may change under a worker that lives for days."""
+
+_ABANDONED = 24 * 3600
+"""Seconds after which an unfinished file is nobody's: a worker adds to its own every few minutes at least."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +72,14 @@ class Job:
         model: path of the model.
         fingerprint: of the model.
         symmetries, precision: as in `lensq.score`.
+        code: fingerprint of the scoring code.
     """
 
     model: str
     fingerprint: str
     symmetries: bool
     precision: str
+    code: str
 
 
 def score_shards(
@@ -87,7 +98,8 @@ def score_shards(
     A survey of 10^8 cutouts is a few hundred folders, each a survey of its own. Workers read the folders into
     packed stores first, if that has not been done, and then score them shard by shard. A worker that is lost
     costs the shard that it was at; another repeats it. Called again after any failure, this goes on from the
-    parts that are there, and with nothing missing it returns at once.
+    parts that are there, and with nothing missing it returns at once. Parts of another scoring code are made
+    again. Two calls may share a folder if they ask for the same scores.
 
     Args:
         model: The file that `lensq.fit` wrote.
@@ -115,7 +127,7 @@ def score_shards(
         raise ValueError(
             f"surveys: {max(folders, key=folders.count)} is named twice, and would be scored twice"
         )
-    job = Job(str(model), load_model(model).fingerprint, symmetries, precision)
+    job = Job(str(model), load_model(model).fingerprint, symmetries, precision, _CODE)
     out.mkdir(parents=True, exist_ok=True)
     opened = _all_done(
         client,
@@ -126,13 +138,13 @@ def score_shards(
     shards = plan_shards({folder: opened[folder] for folder in folders}, shard_rows)
     _keep_manifest(out, job, shards)
     missing = [shard for shard in shards if not is_whole(out / shard.part, job, shard)]
+    call = uuid.uuid4().hex
     futures = {
-        shard.part: client.submit(_score_shard, job, shard, str(out), key=_key("score", shard.part))
+        shard.part: client.submit(_score_shard, job, shard, str(out), call, key=_key("score", shard.part))
         for shard in missing
     }
     _all_done(client, futures, "score", progress)
-    for rest in out.glob("*.partial"):  # of workers that were lost
-        rest.unlink(missing_ok=True)
+    _tidy(out, call)
     if lacking := [shard.part for shard in shards if not is_whole(out / shard.part, job, shard)]:
         raise RuntimeError(
             f"{len(lacking)} parts are not as the manifest says ({lacking[0]}): does every worker see {out}?"
@@ -170,26 +182,37 @@ def is_whole(path: Path, job: Job, shard: Shard) -> bool:
         b"lensq_survey": shard.fingerprint,
         b"lensq_symmetries": str(job.symmetries),
         b"lensq_precision": job.precision,
+        b"lensq_code": job.code,
     }
     right = all(about.get(key) == value.encode() for key, value in told.items())
     return right and footer.num_rows == shard.last - shard.first
 
 
 def _keep_manifest(out: Path, job: Job, shards: list[Shard]) -> None:
-    """Write the manifest, or check that the one that is there says the same."""
+    """Write the manifest, or check that the one that is there says the same; the code may be another."""
     path = out / MANIFEST
     wanted = {"job": asdict(job), "shards": [asdict(shard) for shard in shards]}
     if path.is_file():
         held = json.loads(path.read_text())
+        if held == wanted:
+            return
+        held["job"] = held.get("job", {}) | {"code": job.code}
         if changed := [key for key in wanted if held.get(key) != wanted[key]]:
             other = " and ".join(changed)
             raise ValueError(
                 f"{path} is of other scores (another {other}): take another folder, or delete it"
             )
-        return
     partial = out / f"{MANIFEST}.{uuid.uuid4().hex}.partial"
     partial.write_text(json.dumps(wanted, indent=1))
     os.replace(partial, path)
+
+
+def _tidy(out: Path, call: str) -> None:
+    """Remove what lost workers left: of this call, or a day old. The rest may be being written by others."""
+    for rest in out.glob("*.partial"):
+        with suppress(FileNotFoundError):
+            if call in rest.name or time.time() - rest.stat().st_mtime > _ABANDONED:
+                rest.unlink()
 
 
 def _key(what: str, name: str) -> str:
@@ -236,32 +259,49 @@ def _for_model(model: Model, folder: str) -> Survey:
 
 def _open(model: str, folder: str) -> tuple[int, str]:
     """On a worker: bring a survey's packed store up to date; its number of objects and fingerprint."""
-    _survey.cache_clear()
+    _forget()
     survey = _for_model(_model(model), folder)
     return len(survey), survey.fingerprint
 
 
-def _score_shard(job: Job, shard: Shard, out: str) -> None:
+def _forget() -> None:
+    _model.cache_clear()
+    _survey.cache_clear()
+
+
+def _of_manifest(job: Job, shard: Shard) -> tuple[Model, Survey]:
+    """Model and survey as the manifest names them; read again where this worker keeps older ones."""
+    for _ in ("kept", "read again"):
+        model = _model(job.model)
+        survey = _for_model(model, shard.survey)
+        if (model.fingerprint, survey.fingerprint) == (job.fingerprint, shard.fingerprint):
+            return model, survey
+        _forget()
+    raise ValueError(f"{job.model} or {shard.survey} has changed since the manifest was written")
+
+
+def _score_shard(job: Job, shard: Shard, out: str, call: str) -> None:
     """On a worker: write one part."""
     path = Path(out) / shard.part
     if is_whole(path, job, shard):
         return  # another worker did it, and was lost before it could say so
-    model = _model(job.model)
-    if model.fingerprint != job.fingerprint:
-        _model.cache_clear()
-        model = _model(job.model)
-    survey = _for_model(model, shard.survey)
-    if (model.fingerprint, survey.fingerprint) != (job.fingerprint, shard.fingerprint):
-        raise ValueError(f"{job.model} or {shard.survey} has changed since the manifest was written")
+    if {_CODE, code_fingerprint("scoring")} != {job.code}:
+        raise ValueError(
+            "this worker has another scoring code than the caller, or its files have changed since it "
+            "started: start caller and workers anew, with the same lensq"
+        )
+    model, survey = _of_manifest(job, shard)
+    unfinished = path.with_name(f"_{shard.part}.{call}.partial")  # the underscore hides it from readers
     score(
         model,
         survey,
-        out=path,
+        out=unfinished,
         rows=np.arange(shard.first, shard.last),
         symmetries=job.symmetries,
         precision=job.precision,
         progress=False,
     )
+    os.replace(unfinished, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

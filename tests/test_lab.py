@@ -5,6 +5,7 @@ One visit does it all; the tests look at what was seen on the way.
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -90,9 +91,19 @@ class Lab:
                 process.kill()
 
 
+def clone(folder: Path) -> Path:
+    """The parts of a fresh clone that notebooks and Snakemake work with, and an empty folder `mine` in it."""
+    for part in ("lensq", "notebooks"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    for file in ("Snakefile", "sweep.smk"):
+        shutil.copy(ROOT / file, folder)
+    (folder / "mine").mkdir()
+    return folder
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, session):
-    """JupyterLab with settings of its own, on a free port."""
+    """JupyterLab with settings of its own, on a free port; its kernels have lensq from a fresh clone."""
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("lab")
     quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
     tracker = home / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
@@ -108,6 +119,7 @@ def lab(tmp_path_factory, session):
     address = f"http://127.0.0.1:{port}"
     places = {"JUPYTER_CONFIG_DIR": home / "config", "JUPYTER_RUNTIME_DIR": home / "runtime"}
     places |= {"JUPYTERLAB_SETTINGS_DIR": home / "settings", "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces"}
+    places |= {"PYTHONPATH": clone(folder / "clone")}
     with (home / "log").open("w") as log:
         server = subprocess.Popen(
             [
@@ -242,10 +254,8 @@ def test_every_control_and_picture_has_a_name(seen):
 
 
 def test_a_fresh_clone_is_told_what_is_missing_and_offered_it(lab):
-    build = lab.folder / "fresh"
-    nowhere = {name: str(build / "results") for name in ("results", "trained")}
-    notebook = at_work("13_candidates", lab.folder, until="needs=", survey=str(build / "survey"), **nowhere)
-    page = lab.open(notebook)
+    notebook = at_work("13_candidates", lab.folder / "clone" / "mine", until="needs=")
+    page = lab.open(f"clone/mine/{notebook}")
     lab.run_all(page)
     expect(page.get_by_role("button", name="Make it now")).to_be_visible(timeout=90_000)
     output = page.locator(".jp-OutputArea-output", has_text="there is no survey in")
@@ -255,19 +265,14 @@ def test_a_fresh_clone_is_told_what_is_missing_and_offered_it(lab):
 
 
 def test_the_button_makes_what_is_missing(lab):
-    build = lab.folder / "pressed"
-    notebook = at_work(
-        "01_data_exploration",
-        lab.folder,
-        until="needs=",
-        survey=str(build / "survey"),
-        results=str(build / "results"),
-    )
-    page = lab.open(notebook)
+    places = {name: f"../_build/smoke/{name}" for name in ("survey", "results")}
+    notebook = at_work("01_data_exploration", lab.folder / "clone" / "mine", until="needs=", **places)
+    page = lab.open(f"clone/mine/{notebook}")
     lab.run_all(page)
     page.get_by_role("button", name="Make it now").click()
     expect(page.get_by_text("It is there.")).to_be_visible(timeout=300_000)
-    assert pd.read_parquet(build / "survey" / "truth.parquet").shape[0] == 600  # that of the smoke profile
+    truth = pd.read_parquet(lab.folder / "clone" / "_build" / "smoke" / "survey" / "truth.parquet")
+    assert len(truth) == 600  # that of the smoke profile
     lab.run_all(page)
     expect(page.get_by_text("there is no survey in")).to_have_count(0)
     page.context.close()

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +70,10 @@ def client():
     """Workers that are threads of this process."""
     with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0") as client:
         yield client
+
+
+def job_of(model: Path) -> shards.Job:
+    return shards.Job(str(model), lensq.load_model(model).fingerprint, False, "fp32", shards._CODE)
 
 
 def assert_each_row_once(out: Path, whole: pd.DataFrame) -> None:
@@ -138,7 +143,12 @@ def test_a_part_counts_only_as_the_scores_that_the_manifest_asks_for(model, surv
     assert shards.is_whole(part, job, shard)
     for change in ({"fingerprint": "another"}, {"last": shard.last + 1}, {"first": 1}):
         assert not shards.is_whole(part, job, replace(shard, **change)), change
-    for change in ({"fingerprint": "another"}, {"symmetries": True}, {"precision": "bf16"}):
+    for change in (
+        {"fingerprint": "another"},
+        {"symmetries": True},
+        {"precision": "bf16"},
+        {"code": "another"},
+    ):
         assert not shards.is_whole(part, replace(job, **change), shard), change
     assert not shards.is_whole(tmp_path / "none.parquet", job, shard)
 
@@ -163,10 +173,95 @@ def test_a_survey_that_fails_is_named_and_the_rest_is_kept(model, surveys, whole
 
 
 def test_a_survey_that_changed_after_the_manifest_is_refused(model, surveys, client, tmp_path):
-    job = shards.Job(str(model), lensq.load_model(model).fingerprint, False, "fp32")
     shard = shards.Shard("part-000000.parquet", str(surveys[0]), "another", 0, 10)
     with pytest.raises(ValueError, match=r"north has changed"):
-        shards._score_shard(job, shard, str(tmp_path))
+        shards._score_shard(job_of(model), shard, str(tmp_path), "call")
+
+
+def test_a_worker_reads_a_survey_and_a_model_anew_that_changed_since_its_last_job(model, surveys, tmp_path):
+    """Of several workers one opens the survey for all; the others still hold what they read before."""
+    grown, path = tmp_path / "grown", shutil.copy(model, tmp_path / "model.pt")
+    shutil.copytree(surveys[1] / "fits_data", grown / "fits_data")
+    shards._open(str(path), str(grown))
+    write_survey(grown, 5, 300)
+    other = lensq.load_model(model)
+    other.settings["seed"] = 1
+    other.save(path)
+    now = lensq.read_survey(grown, size=SIZE, progress=False)
+    shard = shards.Shard("part-000000.parquet", str(grown), now.fingerprint, 0, len(now))
+    shards._score_shard(job_of(path), shard, str(tmp_path), "call")
+    assert len(now) == 75
+    assert list(pd.read_parquet(tmp_path / shard.part)["name"]) == list(now.names)
+
+
+def test_a_survey_is_opened_as_the_model_of_today_takes_it(model, surveys, tmp_path):
+    path = shutil.copy(model, tmp_path / "model.pt")
+    before = shards._open(str(path), str(surveys[1]))
+    other = lensq.load_model(model)
+    other.settings["resized"] = True
+    other.save(path)
+    resized = lensq.read_survey(surveys[1], size=SIZE, resize=True, progress=False)
+    assert shards._open(str(path), str(surveys[1])) == (70, resized.fingerprint) != before
+
+
+def test_parts_of_another_scoring_code_are_made_again(model, surveys, whole, client, tmp_path):
+    def score_all() -> None:
+        score_shards(model, surveys, tmp_path, client=client, shard_rows=40, progress=False)
+
+    score_all()
+    manifest = (tmp_path / MANIFEST).read_text()
+    older = json.loads(manifest)
+    del older["job"]["code"]  # as it was before it was kept
+    (tmp_path / MANIFEST).write_text(json.dumps(older))
+    parts = sorted(tmp_path.glob("part-*"))
+    for part in parts[:2]:
+        table = pq.read_table(part)
+        pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"lensq_code": b"older"}), part)
+    before = {path: path.stat().st_mtime_ns for path in parts}
+    score_all()
+    assert {path for path in parts if path.stat().st_mtime_ns != before[path]} == set(parts[:2])
+    assert {pq.read_schema(part).metadata[b"lensq_code"] for part in parts} == {shards._CODE.encode()}
+    assert (tmp_path / MANIFEST).read_text() == manifest
+    assert_each_row_once(tmp_path, whole)
+
+
+@pytest.mark.parametrize("which", ["loaded", "on the disk"])
+def test_a_worker_of_another_scoring_code_is_refused(model, surveys, tmp_path, monkeypatch, which):
+    job = job_of(model)
+    if which == "loaded":
+        monkeypatch.setattr(shards, "_CODE", "older")
+    else:
+        monkeypatch.setattr(shards, "code_fingerprint", lambda *rooms: "newer")
+    shard = shards.Shard("part-000000.parquet", str(surveys[0]), "", 0, 10)
+    with pytest.raises(ValueError, match="start caller and workers anew"):
+        shards._score_shard(job, shard, str(tmp_path), "call")
+
+
+def test_what_others_are_writing_in_the_folder_is_left_alone(model, surveys, whole, client, tmp_path):
+    others = tmp_path / "_part-000000.parquet.another.partial"
+    abandoned = tmp_path / "_part-000001.parquet.another.partial"
+    for path in (others, abandoned):
+        path.write_bytes(b"half")
+    long_ago = time.time() - 2 * 24 * 3600
+    os.utime(abandoned, (long_ago, long_ago))
+    score_shards(model, surveys, tmp_path, client=client, progress=False)
+    assert others.is_file()
+    assert not abandoned.exists()
+    assert_each_row_once(tmp_path, whole)
+
+
+def test_a_reader_passes_over_parts_that_are_being_written(model, surveys, client, tmp_path, monkeypatch):
+    seen = []
+
+    def score_and_look(*arguments, out, **options):
+        score(*arguments, out=out, **options)
+        seen.append(len(pd.read_parquet(tmp_path)))
+
+    score_shards(model, surveys[1:], tmp_path, client=client, shard_rows=35, progress=False)
+    (tmp_path / "part-000001.parquet").unlink()
+    monkeypatch.setattr(shards, "score", score_and_look)
+    score_shards(model, surveys[1:], tmp_path, client=client, shard_rows=35, progress=False)
+    assert seen == [35]
 
 
 def test_shards_hold_each_row_once():
