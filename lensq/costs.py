@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 STAGES = {
     "simulating": r"simulate_survey|make_test_survey",
@@ -187,3 +188,17 @@ def cost_model(
             "money": total * price,
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def shown(plan: pd.DataFrame) -> Styler:
+    """A plan as it is read on a page: a cutout in bytes or in milliseconds.
+
+    Args:
+        plan: what `cost_model` returned.
+    """
+    each = [
+        f"{value:,.0f} bytes" if unit.startswith("TB") else f"{1000 * value:.2f} ms"
+        for value, unit in zip(plan["a cutout"], plan["unit"], strict=True)
+    ]
+    page = plan.assign(**{"a cutout": each})
+    return page.style.format({"in all": "{:.3g}", "price": "{:g}", "money": "{:,.2f}"})

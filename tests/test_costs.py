@@ -18,6 +18,7 @@ from lensq.costs import (
     machine_of,
     ratio_table,
     read_benchmarks,
+    shown,
     stage_times,
 )
 
@@ -133,6 +134,11 @@ def test_costs_are_what_one_cutout_takes_times_their_number():
     dearer = cost_model(measured, 1e8, **prices | {"gpu_hour": 6.0})
     assert dearer.loc["scoring, a GPU", "money"] == pytest.approx(2 * model.loc["scoring, a GPU", "money"])
     assert dearer.loc["FITS file", "money"] == model.loc["FITS file", "money"]
+
+    page = shown(model).to_html()
+    assert "20,000 bytes" in page
+    assert "0.20 ms" in page  # 5,000 a second
+    assert "40.00" in page
 
 
 def test_ratios_stand_with_their_machine():
