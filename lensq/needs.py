@@ -18,8 +18,8 @@ _ROOT = Path(__file__).parents[1]
 _BUILT = ("survey", "test_survey", "results")
 _SIZES = {
     "smoke": "smoke: a few minutes, numbers mean nothing",
-    "laptop": "laptop: up to an hour",
-    "full": "full: a night",
+    "laptop": "laptop: half an hour on two cores",
+    "full": "full: some 14 hours on two cores",
     "paper": "paper: for a GPU",
 }
 _MEMORY = 1.5e9
