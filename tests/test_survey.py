@@ -34,6 +34,13 @@ def survey(folder):
     return lensq.read_survey(folder, progress=False)
 
 
+def test_a_pixel_of_resized_images_is_as_large_as_the_files_say(folder, survey, tmp_path):
+    assert (survey.native_side, survey.native_pixels) == (41, 1)
+    resized = lensq.read_survey(folder, size=64, resize=True, store=tmp_path, progress=False)
+    assert resized.native_pixels == 41 / 64
+    assert lensq.read_survey(folder, size=64, store=tmp_path, progress=False).native_pixels == 1
+
+
 def test_everything_is_in_the_order_of_the_names(survey):
     assert survey.names.tolist() == sorted(survey.names.tolist()) == [*PAIR, *OTHERS, NAMELESS]
     for array in (survey.coordinates, survey.labels, survey.graded, survey.images, survey.mask):
