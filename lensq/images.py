@@ -99,8 +99,8 @@ def _taken(image: np.ndarray, part: tuple[slice, slice]) -> tuple[np.ndarray, np
     """A part of an image in single precision, and where it holds data."""
     cut = _single_precision(image[part])
     real = np.abs(cut) < NO_FLUX
-    edges = image[0], image[-1], image[:, 0], image[:, -1]
-    if any((edge[:1] == edge[1:2]).any() for edge in edges):  # hardly ever, so the rest may be slow
+    pairs = ((0, 0), (0, 1)), ((-1, 0), (-1, 1)), ((0, 0), (1, 0)), ((0, -1), (1, -1))
+    if min(image.shape) > 1 and any(image[one] == image[other] for one, other in pairs):  # hardly ever
         real &= _inside_fill(image)[part]
     return cut, real
 

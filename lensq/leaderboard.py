@@ -231,6 +231,22 @@ def lead(
     return metrics.paired_difference(*pair, lens, groups=units, **options)
 
 
+def with_interval(table: pd.DataFrame, metric: str = "AP") -> list[str]:
+    """A metric of each row with its interval, such as "0.343 (0.321 to 0.360)".
+
+    Args:
+        table: of `leaderboard`, or of `lensq.metrics.compare`.
+        metric: its column; the interval stands in `<metric>_low` and `<metric>_high`.
+    """
+    columns = [table[metric + end] for end in ("", "_low", "_high")]
+    return [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in zip(*columns, strict=True)]
+
+
+def in_words(column: str) -> str:
+    """A column of metrics as the header of a table, in which "1e-2" is not divided between lines."""
+    return column.replace("_fpr_", " at FPR ").replace("_", " ").replace("-", "\N{NON-BREAKING HYPHEN}")
+
+
 def shown(table: pd.DataFrame) -> Styler:
     """A leaderboard as it is read on a page: AP with its interval in one column, the rest rounded.
 
@@ -238,11 +254,11 @@ def shown(table: pd.DataFrame) -> Styler:
         table: of `leaderboard`.
     """
     page = table[list(COLUMNS)].drop(columns=["AP_low", "AP_high", "AP_selection"])
-    page = page.assign(AP=metrics.with_interval(table))
+    page = page.assign(AP=with_interval(table))
     whole = dict.fromkeys(("labels_used", "train_s", "score_per_s"), "{:,.0f}")
     form = {name: "{:.3f}" for name in page if name not in ("model", "score", "AP")} | whole
     style = page.style.hide().format(form, na_rep="")
-    style.format_index(metrics.in_words, axis=1)
+    style.format_index(in_words, axis=1)
     style.set_table_styles([{"selector": "th, td", "props": "padding: 0.3em 0.35em; font-size: 0.75rem"}])
     return style.set_properties(subset=["AP"], **{"white-space": "nowrap"})
 
@@ -257,5 +273,5 @@ def side_by_side(tables: Mapping[str, pd.DataFrame]) -> Styler:
     order = pd.MultiIndex.from_frame(first[["model", "score"]])
     columns = {}
     for name, table in tables.items():
-        columns[name] = metrics.with_interval(table.set_index(["model", "score"]).loc[order])
+        columns[name] = with_interval(table.set_index(["model", "score"]).loc[order])
     return pd.DataFrame(columns, index=order).reset_index().style.hide()

@@ -378,19 +378,3 @@ def precision_at(
         rows[prevalence] = (median, low, high, 1 / median)
     columns = ["precision", "low", "high", "objects_per_lens"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("prevalence")
-
-
-def with_interval(table: pd.DataFrame, metric: str = "AP") -> list[str]:
-    """A metric of each row with its interval, such as "0.343 (0.321 to 0.360)".
-
-    Args:
-        table: of `compare`.
-        metric: its column; the interval stands in `<metric>_low` and `<metric>_high`.
-    """
-    columns = [table[metric + end] for end in ("", "_low", "_high")]
-    return [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in zip(*columns, strict=True)]
-
-
-def in_words(column: str) -> str:
-    """A column of `compare` as the header of a table, in which "1e-2" is not divided between lines."""
-    return column.replace("_fpr_", " at FPR ").replace("_", " ").replace("-", "\N{NON-BREAKING HYPHEN}")
