@@ -55,11 +55,11 @@ candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder> with the trained
 	@test -n "$(SURVEY)" || { echo "Name the folder: make candidates SURVEY=<folder>"; exit 2; }
 	@mkdir -p $(BUILD)/results
 ifdef TRAIN
-	@$(SNAKEMAKE) -- src/notebooks/13_candidates.ipynb
-	@cp $(BUILD)/src/notebooks/13_candidates.ipynb $(BUILD)/candidates.ipynb
+	@$(SNAKEMAKE) -- src/notebooks/14_candidates.ipynb
+	@cp $(BUILD)/src/notebooks/14_candidates.ipynb $(BUILD)/candidates.ipynb
 else
 	@test -f $(TRAINED)/survey.json || { echo "Train a model first: make book PROFILE=$(PROFILE)"; exit 2; }
-	cd notebooks && $(RUN) papermill 13_candidates.ipynb "$(abspath $(BUILD))/candidates.ipynb" \
+	cd notebooks && $(RUN) papermill 14_candidates.ipynb "$(abspath $(BUILD))/candidates.ipynb" \
 		-r survey "$(abspath $(SURVEY))" -r trained "$(abspath $(TRAINED))" -r results "$(abspath $(BUILD))/results"
 endif
 	@$(RUN) jupyter nbconvert --to html --log-level ERROR "$(BUILD)/candidates.ipynb"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import yaml
 
-from lensq.inventory import state_of
-from lensq.parameters import read_parameters
-from lensq.study import read_profile, rooms_of
+from lensq.survey.inventory import state_of
+from lensq.study.parameters import read_parameters
+from lensq.study.profiles import read_profile
+from lensq.survey.provenance import notebook_hash
 
 ROOT = Path(workflow.basedir)
 NOTEBOOKS = ROOT / "notebooks"
@@ -51,25 +52,25 @@ STUDY = {
         [f"results/{CHOSEN}/scores.parquet", f"results/{CHOSEN}/dimensions.parquet"],
         [f"results/{CHOSEN}/detection.json"],
     ),
-    "15_painted_lenses": (["results/SVDD_VAE/scores.parquet"], []),
+    "11_injected_lenses": (["results/SVDD_VAE/scores.parquet"], []),
     # On sky of another seed: 10 makes that test survey, and who judges after it finds it made.
-    "11_leaderboard": (
+    "12_leaderboard": (
         [*(f"results/{variant}/scores.parquet" for variant in VARIANTS), f"results/{CHOSEN}/detection.json"]
-        + [executed("15_painted_lenses")],
+        + [executed("11_injected_lenses")],
         ["results/leaderboard.csv"],
     ),
-    "12_leakage_audit": (
+    "13_leakage_audit": (
         [f"results/{CHOSEN}/scores.parquet", "results/SEMISUP_GMVAE/scores.parquet"],
         ["results/faults.csv"],
     ),
     # Where there are labels it judges on the test of 10 and 11. A survey may be ranked without.
-    "13_candidates": (
+    "14_candidates": (
         [f"results/{CHOSEN}/scores.parquet"]
         + [f"results/{CHOSEN}/detection.json"] * LABELLED
         + ["results/leaderboard.csv"] * (not OWN_SURVEY),
         ["results/candidates.csv"],
     ),
-    "14_selection_function": (
+    "15_selection_function": (
         [f"results/{CHOSEN}/detection.json", "results/leaderboard.csv"],
         [f"results/{CHOSEN}/completeness.csv"],
     ),
@@ -91,7 +92,7 @@ def parameters(notebook):
     }
     declared = read_parameters(NOTEBOOKS / f"{notebook}.ipynb")
     places = {name: place for name, place in places.items() if name in declared}
-    if notebook == "13_candidates":
+    if notebook == "14_candidates":
         places["trained"] = places["results"]
     if notebook == "00_start_here":
         places["simulate"] = not OWN_SURVEY
@@ -123,7 +124,7 @@ rule book:
         " && echo 'Building the book' && rm -rf _build html"
         " && (NO_COLOR=1 jupyter-book build src --path-output . -W --keep-going > {log} 2>&1 || (cat {log}; exit 1))"
         " && mv _build/html html && rm -r _build"
-        + FRONT_PAGE * " && python -m lensq.frontpage {ROOT:q}/README.md results"
+        + FRONT_PAGE * " && python -m lensq.study.frontpage {ROOT:q}/README.md results"
 
 
 for notebook, (needs, makes) in STUDY.items():
@@ -134,19 +135,20 @@ for notebook, (needs, makes) in STUDY.items():
         input:
             needs,
             nb=str(NOTEBOOKS / f"{notebook}.ipynb"),
-            lib=[str(file) for file in rooms_of(NOTEBOOKS / f"{notebook}.ipynb")],
         output:
             makes,
             nb=executed(notebook),
         log:
             nb=f"logs/{notebook}.ipynb",
         params:
+            # One hash of all code that the notebook runs, in place of source files among its inputs.
+            code=notebook_hash(NOTEBOOKS / f"{notebook}.ipynb"),
             yaml=parameters(notebook),
             survey=OWN_STATE if notebook in ("00_start_here", "01_data_exploration") else "",
         # Small networks gain little from a second thread: two notebooks side by side are faster. What others
         # wait for goes first, and the longest.
-        threads: workflow.cores if notebook in ("00_start_here", "11_leaderboard") else 1
-        priority: {"02_SVDD_VAE": 3, "06_RESNET18_BETATC_VAE": 2, "15_painted_lenses": 2}.get(notebook, 0)
+        threads: workflow.cores if notebook in ("00_start_here", "12_leaderboard") else 1
+        priority: {"02_SVDD_VAE": 3, "06_RESNET18_BETATC_VAE": 2, "11_injected_lenses": 2}.get(notebook, 0)
         # The log first, a copy on success: a failed job keeps its half-run notebook to read.
         shell:
             "papermill {input.nb:q} {log.nb:q} --cwd {NOTEBOOKS:q} --log-level ERROR -y {params.yaml:q}"

@@ -3,7 +3,7 @@
     make sweep VARIANT=RESNET18_BETATC_VAE GRID="latent=8,16,32 seed=0,1"
 """
 
-from lensq.sweep import read_grid, run_name
+from lensq.study.sweep import read_grid, run_name
 
 SWEPT = config.get("variant", CHOSEN)
 if SWEPT not in VARIANTS:
@@ -33,12 +33,12 @@ rule sweep:
     input:
         [f"{SWEEP}/{run}/{SWEPT}/scores.parquet" for run in RUNS],
         nb=str(NOTEBOOKS / "sweep.ipynb"),
-        lib=[str(file) for file in rooms_of(NOTEBOOKS / "sweep.ipynb")],
     output:
         f"{SWEEP}/index.html",
     log:
         nb=f"{SWEEP}/sweep.ipynb",
     params:
+        code=notebook_hash(NOTEBOOKS / "sweep.ipynb"),
         yaml=compared(),
     shell:
         "papermill {input.nb:q} {log.nb:q} --cwd {NOTEBOOKS:q} --log-level ERROR -y {params.yaml:q}"
@@ -49,12 +49,12 @@ rule swept_run:
     input:
         "results/survey.json",
         nb=str(SWEPT_NOTEBOOK),
-        lib=[str(file) for file in rooms_of(SWEPT_NOTEBOOK)],
     output:
         f"{SWEEP}/{{run}}/{SWEPT}/scores.parquet",
     log:
         nb=f"{SWEEP}/{{run}}/run.ipynb",
     params:
+        code=notebook_hash(SWEPT_NOTEBOOK),
         yaml=swept,
     threads: 1
     shell:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from lensq.memory import keep_freed_memory
-from lensq.models import VAE
-from lensq.networks import fold_normalisation
+from lensq.models.memory import keep_freed_memory
+from lensq.models.networks import fold_normalisation
+from lensq.models.variants import VAE
 
 STEPS, ROUNDS = 8, 4
 

@@ -24,7 +24,7 @@ import psutil
 from jupyter_client import BlockingKernelClient
 from jupyter_core.paths import jupyter_runtime_dir
 
-from lensq.study import read_profile
+from lensq.study.profiles import read_profile
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 2e9

@@ -32,9 +32,9 @@ from plain import Items, make_plain, mean_squared_error, score_plainly, train_pl
 from report import machine, options, write
 
 import lensq
-from lensq.batches import Batches
-from lensq.images import Preprocessing
-from lensq.models import MODELS, VAE
+from lensq.models.batches import Batches
+from lensq.models.variants import MODELS, VAE
+from lensq.survey.images import Preprocessing
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 

@@ -22,7 +22,7 @@ from astropy.io import fits
 from report import machine, write
 from report import options as make_options
 
-from lensq.survey import read_survey
+from lensq.survey.survey import read_survey
 
 DISTINCT = 1000
 

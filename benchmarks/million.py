@@ -24,10 +24,10 @@ import torch
 from report import machine, options, write
 
 import lensq
-from lensq.batches import Batches
-from lensq.images import Preprocessing
-from lensq.models import MODELS, VAE
-from lensq.training import Model
+from lensq.models.batches import Batches
+from lensq.models.training import Model
+from lensq.models.variants import MODELS, VAE
+from lensq.survey.images import Preprocessing
 
 
 def private_memory() -> int:

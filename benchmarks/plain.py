@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lensq
-from lensq.batches import Batch
-from lensq.density import LatentDensity
-from lensq.models import VAE
-from lensq.networks import ResidualBlock
-from lensq.residual import central_residual
+from lensq.models.batches import Batch
+from lensq.models.networks import ResidualBlock
+from lensq.models.variants import VAE
+from lensq.scores.density import LatentDensity
+from lensq.scores.residual import central_residual
 
 if TYPE_CHECKING:
-    from lensq.survey import Survey
+    from lensq.survey.survey import Survey
 
 
 def simulated(folder: Path, objects: int, size: int) -> Survey:

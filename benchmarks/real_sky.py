@@ -22,10 +22,10 @@ import numpy as np
 import pandas as pd
 
 import lensq
-from lensq.metrics import measure
-from lensq.scoring import label_free
+from lensq.scores.scoring import label_free
 from lensq.simulate.realism import appearance, off_centre, rank_among
-from lensq.survey import Survey
+from lensq.statistics.metrics import measure
+from lensq.survey.survey import Survey
 
 LENSES = ("lensed_quasars_semireal_hsc/bright", "lensed_quasars_semireal_hsc/faint")
 QUASARS = ("point", "quasar_companion")

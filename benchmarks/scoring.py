@@ -28,11 +28,11 @@ from report import machine, write
 from report import options as make_options
 
 import lensq
-from lensq.batches import Batches
-from lensq.images import Preprocessing
-from lensq.models import MODELS, VAE
-from lensq.survey import Survey
-from lensq.training import Model
+from lensq.models.batches import Batches
+from lensq.models.training import Model
+from lensq.models.variants import MODELS, VAE
+from lensq.survey.images import Preprocessing
+from lensq.survey.survey import Survey
 
 
 def plain_data(items: Items) -> list[torch.Tensor]:

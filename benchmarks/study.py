@@ -17,10 +17,10 @@ from pathlib import Path
 import yaml
 from report import machine, options, write
 
-from lensq.costs import stage_times
+from lensq.study.costs import stage_times
 
 ROOT = Path(__file__).parents[1]
-CHANGED, KEY, VALUE = "14_selection_function", "fpr", 0.02
+CHANGED, KEY, VALUE = "15_selection_function", "fpr", 0.02
 
 
 def snakemake(build: Path, profile: str | Path, *more: str) -> str:

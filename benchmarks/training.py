@@ -22,8 +22,8 @@ from report import machine, write
 from report import options as make_options
 
 import lensq
-from lensq.batches import Batches
-from lensq.models import MODELS, VAE
+from lensq.models.batches import Batches
+from lensq.models.variants import MODELS, VAE
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
     python benchmarks/yardstick.py TRAIN TEST --json results/yardstick.json --csv ../book/yardstick.csv
 
 TRAIN and TEST are survey folders in the usual layout whose labels are the truth. A variant is trained on
-TRAIN's train tiles, its encoder taught by painted lenses, by a hundred labels of train objects and by all
+TRAIN's train tiles, its encoder taught by injected lenses, by a hundred labels of train objects and by all
 labels of the train and selection tiles, as in notebook 15; the baselines and the supervised network are those
 of notebook 11, and so is the table. Every object of TEST is judged. Minutes on a core: about ten.
 """
@@ -17,12 +17,12 @@ import pandas as pd
 from report import machine, options, write
 
 import lensq
-from lensq.baselines import fit_baselines
-from lensq.entrants import baseline_entries, taught_entries, variant_entries
-from lensq.finetuning import finetune, label_the_top
-from lensq.leaderboard import COLUMNS, lead, leaderboard, objects
-from lensq.residual import CENTRAL_RADIUS
-from lensq.supervised import fit_supervised
+from lensq.classifiers.baselines import fit_baselines
+from lensq.classifiers.finetuning import finetune, label_the_top
+from lensq.classifiers.supervised import fit_supervised
+from lensq.detection.entries import baseline_entries, trained_entries, variant_entries
+from lensq.detection.leaderboard import COLUMNS, lead, leaderboard, objects
+from lensq.scores.residual import CENTRAL_RADIUS
 
 
 def for_the_book(table: pd.DataFrame, leads: dict[str, list[float]]) -> pd.DataFrame:
@@ -54,26 +54,26 @@ def run(given) -> None:
         out = results / given.variant
         model = lensq.fit(sample, given.variant, out=out, epochs=given.epochs, latent=16, width=16)
         lensq.score(model, sample, out=out / "scores.parquet")
-        painted = results / "painted"
-        none = finetune(model, sample, out=painted / "none", steps=given.painted_steps)
+        injected = results / "injected"
+        none = finetune(model, sample, out=injected / "none", steps=given.injected_steps)
         few = {"steps": 300, "learning_rate": 1e-3, "share_told": 0.25}
-        label_the_top(model, sample, none, sample.labels, out=painted / "few", budget=given.asked, **few)
+        label_the_top(model, sample, none, sample.labels, out=injected / "few", budget=given.asked, **few)
         known = np.where(np.isin(sample.split, ["train", "selection"]), sample.labels, -1)
-        finetune(model, sample, known, out=painted / "all", start=none, steps=1200)
+        finetune(model, sample, known, out=injected / "all", start=none, steps=1200)
         network = fit_supervised(sample, sample.labels, out=results / "supervised", width=16)
         baselines = fit_baselines(
             sample.images, sample.mask, objects(sample), radius=CENTRAL_RADIUS / sample.native_pixels
         )
         entries = variant_entries(results, sample, held_out)
         entries |= baseline_entries(baselines, sample, held_out)
-        entries |= taught_entries(results, network, sample.labels, sample, held_out)
+        entries |= trained_entries(results, network, sample.labels, sample, held_out)
     selection, test = objects(sample, "selection"), objects(held_out, "test")
     table = leaderboard(entries, selection, test, groups="group")
     print(table[list(COLUMNS)].round(3).to_string(index=False))
     pca = "PCA(16)", "pca_residual"
     figures, ratios = table[list(COLUMNS)].to_dict("records"), {}
     for key in entries:
-        if "painted" in key[0] or key[0] == given.variant:
+        if "injected" in key[0] or key[0] == given.variant:
             row = lead(entries, key, pca, test, groups="group").loc["AP"]
             ratios[f"AP of {key[0]}, {key[1]}, less PCA(16)"] = row[["difference", "low", "high"]].tolist()
     print(pd.Series(ratios).to_string())
@@ -91,7 +91,7 @@ if __name__ == "__main__":
     parser.add_argument("test", type=Path)
     parser.add_argument("--variant", default="SVDD_VAE")
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--painted-steps", type=int, default=3000)
+    parser.add_argument("--injected-steps", type=int, default=3000)
     parser.add_argument("--asked", type=int, default=100, help="labels that the inspector is asked for")
     parser.add_argument("--csv", type=Path, help="file for the book's table")
     parser.add_argument("--scratch", help="folder for the models")

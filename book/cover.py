@@ -35,7 +35,7 @@ def main(file: Path = FILE) -> None:
         }
         rows = np.concatenate([table.index[:COLUMNS] for table in kinds.values()])
         names = np.repeat(list(kinds), [min(COLUMNS, len(table)) for table in kinds.values()])
-        figure = lensq.plots.class_gallery(
+        figure = lensq.figures.class_gallery(
             sample.images[rows], names, mask=sample.mask[rows], columns=COLUMNS
         )
     buffer = io.BytesIO()

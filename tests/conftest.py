@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,6 +79,8 @@ FLAGS += ["--disable-background-networking", "--disable-component-update"]
 @pytest.fixture(scope="session")
 def session(chromium):
     """One browser for the book and for JupyterLab: Playwright starts once in a process."""
+    from playwright.sync_api import sync_playwright  # here, so that unit tests run without it
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser

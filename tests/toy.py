@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from astropy.coordinates import SkyCoord
 
-from lensq.survey import Survey
+from lensq.survey.survey import Survey
 
 SHARES = {"train": 0.5, "validation": 0.1, "selection": 0.1, "conformal": 0.1, "test": 0.2}
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lensq.simulate.artefacts import spoil
-from lensq.simulate.inspector import clarity, inspect
+from lensq.simulate.labeller import clarity, inspect
 from lensq.simulate.light import magnitude, scaled
 from lensq.simulate.observe import MEDIAN_CONDITIONS, add_background, add_noise, draw_conditions, render
 from lensq.simulate.parameters import INSTRUMENT, LIGHT

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from lensq.provenance import code_fingerprint
 from lensq.simulate.cutout import Target, make_cutout
 from lensq.simulate.fits import write_fits
 from lensq.simulate.parameters import MIXES
 from lensq.simulate.sky import Plan, make_plan
 from lensq.simulate.truth import SCHEMA, truth_table
+from lensq.survey.provenance import code_hash
 
 _SHARD = 256
 _LABELS = ("inspector", "truth")
@@ -78,7 +78,7 @@ def simulate_survey(
         "labels": labels,
         "size": [size] if np.ndim(size) == 0 else list(size),
         "control": control,
-        "code": code_fingerprint("simulate.survey"),
+        "code": code_hash("simulate.survey"),
     }
     _check(**settings)
     if workers is not None and workers < 1:

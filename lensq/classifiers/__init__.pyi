@@ -1,0 +1,32 @@
+from . import (
+    active as active,
+)
+from . import (
+    baselines as baselines,
+)
+from . import (
+    budget as budget,
+)
+from . import (
+    classifier as classifier,
+)
+from . import (
+    finetuning as finetuning,
+)
+from . import (
+    injection as injection,
+)
+from . import (
+    supervised as supervised,
+)
+from .baselines import fit_baselines as fit_baselines
+from .budget import budget_summary as budget_summary
+from .budget import label_budget as label_budget
+from .finetuning import finetune as finetune
+from .finetuning import label_the_top as label_the_top
+from .finetuning import with_residual as with_residual
+from .injection import InjectionOptions as InjectionOptions
+from .injection import extended as extended
+from .injection import inject as inject
+from .injection import point_sources as point_sources
+from .supervised import fit_supervised as fit_supervised

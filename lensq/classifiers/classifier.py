@@ -1,0 +1,120 @@
+"""An encoder with one linear layer on top, which says how likely an image is to be a lens.
+
+`lensq.classifiers.supervised` trains one from scratch, `lensq.classifiers.finetuning` one whose encoder a
+variational autoencoder has trained before.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from lensq.models.batches import read_pixels
+from lensq.models.networks import build_network
+from lensq.survey.images import Preprocessing
+from lensq.survey.images import symmetries as symmetries_of
+from lensq.survey.survey import Survey
+
+_SCORED_AT_ONCE = 64  # images; larger batches overflow a CPU's caches
+
+
+def build_classifier(size: int, width: int, network: str = "resnet18") -> nn.Module:
+    """A network from images (B, 1, S, S) to log odds (B, 1).
+
+    Args:
+        size: side of the images in pixels.
+        width: channels of the first stage.
+        network: name in `lensq.models.networks.NETWORKS`, whose encoder it takes.
+    """
+    encoder, _ = build_network(network, size, 1, width)
+    return nn.Sequential(encoder, nn.Linear(encoder.features, 1)).to(memory_format=torch.channels_last)
+
+
+@dataclass(eq=False)
+class Classifier:
+    """A trained classifier.
+
+    Attributes:
+        network: images (B, 1, S, S) to log odds (B, 1), in evaluation mode, on the CPU.
+        preprocessing: turns flux into what the network sees.
+        history: the course of its training in rows, with `seconds` and `train_loss` (cross-entropy, nats).
+        settings: what it was trained with; `settings["labels_used"]` is the number of labels that
+            shaped the weights.
+    """
+
+    network: nn.Module
+    preprocessing: Preprocessing
+    history: pd.DataFrame
+    settings: dict[str, Any]
+
+    @torch.inference_mode()
+    def score(
+        self, survey: Survey, rows: np.ndarray, *, symmetries: bool = True, progress: bool = True
+    ) -> np.ndarray:
+        """Log odds of being a lens (up to the share of lenses), a function of each image alone.
+
+        Args:
+            survey: a survey read at the size that the network takes.
+            rows: (n,) row numbers.
+            symmetries: average over the eight symmetries of the square, at eight times the cost.
+            progress: show a progress bar.
+
+        Returns:
+            (n,) float32, higher is more anomalous.
+
+        Raises:
+            ValueError: the survey was read at another size.
+        """
+        trained = self.settings["size"], self.settings["resized"]
+        if trained != (survey.size, survey.resized):
+            raise ValueError(
+                f"{survey.folder} was read with size={survey.size}, resize={survey.resized}; the classifier "
+                f"takes size={trained[0]}, resize={trained[1]}: read it again with these"
+            )
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        network, scores = self.network.to(device), []
+        step = _SCORED_AT_ONCE if device == "cpu" else 16 * _SCORED_AT_ONCE
+        for start in tqdm(range(0, len(rows), step), desc="score", disable=not progress):
+            x = self.preprocessing(*read_pixels(survey, rows[start : start + step], device))
+            views = symmetries_of(x) if symmetries else x[None]
+            scores.append(torch.stack([network(view)[:, 0] for view in views]).mean(0).cpu())
+        self.network.cpu()
+        return torch.cat(scores).numpy()
+
+    def save(self, path: Path) -> None:
+        """Write the classifier to one file, whole or not at all."""
+        document = {
+            "preprocessing": asdict(self.preprocessing),
+            "history": self.history.to_dict("list"),
+            "settings": self.settings,
+        }
+        partial = path.with_name(path.name + ".partial")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"document": json.dumps(document), "state": self.network.state_dict()}, partial)
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Classifier":
+        """Read what `save` wrote."""
+        held = torch.load(path, weights_only=True, map_location="cpu")
+        document = json.loads(held["document"])
+        settings = document["settings"]
+        network = build_classifier(*(settings[name] for name in ("size", "width", "network")))
+        network.load_state_dict(held["state"])
+        history = pd.DataFrame(document["history"])
+        return cls(network.eval(), Preprocessing(**document["preprocessing"]), history, settings)
+
+    @classmethod
+    def load_made_with(cls, path: Path, settings: dict[str, Any]) -> "Classifier | None":
+        """Read a classifier, unless the file is not there or, by older code perhaps, was made otherwise."""
+        if not path.is_file():
+            return None
+        document = json.loads(torch.load(path, weights_only=True, map_location="cpu")["document"])
+        return cls.load(path) if document["settings"] == settings else None

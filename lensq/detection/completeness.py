@@ -1,0 +1,304 @@
+"""Which lenses a detector finds: completeness against their properties, with binomial intervals.
+
+Completeness here is conditional on what gets into the survey at all: the selection of quasar candidates
+before it has a selection function of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lensq.detection.detectors import Detector
+from lensq.statistics.guard import labelled, require_split
+from lensq.statistics.metrics import threshold_at_fpr
+
+_FEWEST = 10  # normals that must pass a threshold for it to be more than a guess
+
+PROPERTIES = {
+    "separation": "separation (arcsec)",
+    "flux_ratio": "flux ratio",
+    "magnitude_i": "i of all images together (mag)",
+    "deflector_magnitude": "i of the deflector (mag)",
+    "contrast": "deflector fainter than the images by (mag)",
+    "seeing": "seeing (arcsec)",
+}
+"""What completeness is asked against: column of `lens_table`, and how it is written, with its unit."""
+
+
+def jeffreys_interval(found: np.ndarray, n: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of a binomial share under Jeffreys' prior (Brown, Cai and DasGupta 2001, section 4.3).
+
+    Args:
+        found: number of successes.
+        n: number of trials.
+        level: probability that the interval holds.
+
+    Returns:
+        Lower and upper end; 0 where nothing, 1 where everything was found; 0 and 1 without trials.
+    """
+    found, n = np.asarray(found), np.asarray(n)
+    posterior = stats.beta(found + 0.5, n - found + 0.5)
+    low = np.where(found == 0, 0.0, posterior.ppf((1 - level) / 2))
+    high = np.where(found == n, 1.0, posterior.ppf((1 + level) / 2))
+    return low, high
+
+
+def _shares(found: np.ndarray, n: np.ndarray) -> dict[str, np.ndarray]:
+    share = np.divide(found, n, out=np.full(np.shape(n), np.nan), where=np.asarray(n) > 0)
+    low, high = jeffreys_interval(found, n)
+    return {"n": n, "found": found, "share": share, "low": low, "high": high}
+
+
+def _edges(values: np.ndarray, bins: int | Sequence[float]) -> np.ndarray:
+    if np.ndim(bins):
+        return np.asarray(bins, float)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        raise ValueError("no finite value to bin; give the edges, or rows that have this property")
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)))
+    return edges if len(edges) > 1 else edges[0] + np.array([-0.5, 0.5])
+
+
+def _checked(lenses: pd.DataFrame, found: np.ndarray, *columns: str) -> np.ndarray:
+    found = np.asarray(found, bool)
+    if len(found) != len(lenses):
+        raise ValueError(f"found has {len(found)} values for {len(lenses)} lenses")
+    if missing := [c for c in columns if c not in lenses]:
+        raise ValueError(f"no column {', '.join(missing)}; join the survey's truth table by name")
+    return found
+
+
+def completeness(
+    lenses: pd.DataFrame, found: np.ndarray, by: str, bins: int | Sequence[float] = 8
+) -> pd.DataFrame:
+    """Share of lenses found against one property.
+
+    Args:
+        lenses: one row a lens (or any objects whose share is wanted).
+        found: (N,) bool, flagged at the stated operating point.
+        by: a numeric column, for instance `separation` (arcsec), `flux_ratio` or `magnitude_i` (mag).
+        bins: edges, or how many bins with equal numbers of lenses. The last bin includes its upper edge.
+
+    Returns:
+        One row a bin: `lower`, `upper`, `centre` (median of the lenses inside, middle if none), `n`, `found`,
+        `share`, `low`, `high` (95%). Values that are not finite or outside the edges are left out.
+
+    Raises:
+        ValueError: if the column is missing or the lengths differ.
+    """
+    found = _checked(lenses, found, by)
+    values = lenses[by].to_numpy(float)
+    edges = _edges(values, bins)
+    n, total = np.histogram(values[found], edges)[0], np.histogram(values, edges)[0]
+    place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+    inside = (values >= edges[0]) & (values <= edges[-1])
+    medians = pd.Series(values[inside]).groupby(place[inside]).median()
+    centre = medians.reindex(range(len(total))).fillna(pd.Series((edges[:-1] + edges[1:]) / 2))
+    return pd.DataFrame(
+        {"lower": edges[:-1], "upper": edges[1:], "centre": centre.to_numpy(), **_shares(n, total)}
+    )
+
+
+def by_property(groups: Mapping[str, tuple[pd.DataFrame, np.ndarray]], bins: int) -> dict[str, dict]:
+    """Completeness against each of `PROPERTIES`, for several groups of lenses or operating points.
+
+    Args:
+        groups: name to a table of `lens_table` and which of its rows are found.
+        bins: how many bins, each with as many lenses of the group.
+
+    Returns:
+        Label of the property to name of the group to table of `completeness`; empty if no group has lenses.
+    """
+    groups = {name: group for name, group in groups.items() if len(group[0])}
+    if not groups:
+        return {}
+    return {
+        label: {name: completeness(*group, column, bins) for name, group in groups.items()}
+        for column, label in PROPERTIES.items()
+    }
+
+
+def completeness_map(
+    lenses: pd.DataFrame,
+    found: np.ndarray,
+    x: str,
+    y: str,
+    *,
+    bins: tuple[int | Sequence[float], int | Sequence[float]] = (6, 6),
+) -> pd.DataFrame:
+    """Share of lenses found over two properties.
+
+    Args:
+        lenses: one row a lens.
+        found: (N,) bool.
+        x: a numeric column.
+        y: another.
+        bins: edges, or numbers of bins, of x and y.
+
+    Returns:
+        One row a cell: `x_lower`, `x_upper`, `y_lower`, `y_upper`, `n`, `found`, `share`, `low`, `high`.
+    """
+    found = _checked(lenses, found, x, y)
+    values = lenses[[x, y]].to_numpy(float)
+    edges = [_edges(values[:, i], bins[i]) for i in (0, 1)]
+    total = np.histogram2d(*values.T, bins=edges)[0].astype(int)
+    number = np.histogram2d(*values[found].T, bins=edges)[0].astype(int)
+    lower = np.meshgrid(edges[0][:-1], edges[1][:-1], indexing="ij")
+    upper = np.meshgrid(edges[0][1:], edges[1][1:], indexing="ij")
+    return pd.DataFrame(
+        {
+            "x_lower": lower[0].ravel(),
+            "x_upper": upper[0].ravel(),
+            "y_lower": lower[1].ravel(),
+            "y_upper": upper[1].ravel(),
+            **_shares(number.ravel(), total.ravel()),
+        }
+    )
+
+
+def at_fpr(detector: Detector, selection: pd.DataFrame, fpr: float) -> Detector:
+    """The detector at another operating point: the threshold that so many of the selection normals pass.
+
+    Args:
+        detector: from `lensq.detection.detectors.choose_detector`.
+        selection: Scores table, rows of the selection split only.
+        fpr: share of the normals that is flagged at most. A threshold that fewer than ten normals pass is a
+            guess: where that is less than ten normals, it is ten.
+
+    Raises:
+        LeakageError: if a row is not of the selection split.
+        ValueError: if there are fewer than ten normals.
+    """
+    require_split(selection, "selection", purpose="at_fpr")
+    rows, positive = labelled(selection, detector.against)
+    if np.count_nonzero(~positive) < _FEWEST:
+        raise ValueError(f"{np.count_nonzero(~positive)} normals are too few for a strict threshold")
+    fpr = max(fpr, _FEWEST / np.count_nonzero(~positive))
+    return replace(detector, threshold=threshold_at_fpr(detector.score(rows), positive, fpr))
+
+
+def lens_table(scores: pd.DataFrame, truth: pd.DataFrame | None) -> pd.DataFrame:
+    """The lenses of a simulated survey with the properties that may decide whether they are found.
+
+    Args:
+        scores: Scores table.
+        truth: the survey's truth table; None where it has none.
+
+    Returns:
+        Its lenses' rows of `scores`, joined by name, with the columns of `PROPERTIES` and `images`
+        ("doubles" of two, "quads" of more). `contrast` is the deflector's magnitude less that of all images.
+        No rows without truth.
+    """
+    own = ["separation", "flux_ratio", "magnitude_i", "deflector_magnitude", "seeing", "n_images", "is_lens"]
+    if truth is None:
+        return scores.iloc[:0].assign(**dict.fromkeys(PROPERTIES, 0.0), images="")
+    rows = scores.drop(columns=own, errors="ignore").merge(truth[["name", *own]], on="name", validate="1:1")
+    rows = rows[rows["is_lens"] == 1].reset_index(drop=True)
+    return rows.assign(
+        contrast=rows["deflector_magnitude"] - rows["magnitude_i"],
+        images=np.where(rows["n_images"] == 2, "doubles", "quads"),
+    )
+
+
+def overall(lenses: pd.DataFrame, operating_points: Mapping[str, Detector]) -> pd.DataFrame:
+    """Completeness of each operating point for all lenses, for doubles and for quads.
+
+    Args:
+        lenses: from `lens_table`.
+        operating_points: name to detector.
+
+    Returns:
+        One row an operating point and group: `operating_point`, `images`, `n`, `found`, `share`, `low`,
+        `high` (95%).
+    """
+    kinds = {"all": np.ones(len(lenses), bool)}
+    kinds |= {kind: (lenses["images"] == kind).to_numpy() for kind in ("doubles", "quads")}
+    rows = []
+    for name, detector in operating_points.items():
+        found = detector.flags(lenses)
+        for kind, here in kinds.items():
+            counts = _shares(np.array([found[here].sum()]), np.array([here.sum()]))
+            rows.append(pd.DataFrame({"operating_point": name, "images": kind, **counts}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def share_by_class(table: pd.DataFrame, flagged: np.ndarray, by: str = "class") -> pd.DataFrame:
+    """Share of flagged objects in each class: false positives by kind, or doubles and quads.
+
+    Args:
+        table: one row an object.
+        flagged: (N,) bool.
+        by: the column of the classes.
+
+    Returns:
+        One row a class: `class`, `n`, `found`, `share`, `low`, `high` (95%), the largest share first.
+    """
+    flagged = _checked(table, flagged, by)
+    groups = pd.Series(flagged).groupby(table[by].to_numpy())
+    n, found = groups.size(), groups.sum().astype(int)
+    result = pd.DataFrame({"class": n.index, **_shares(found.to_numpy(), n.to_numpy())})
+    return result.sort_values("share", ascending=False, kind="stable", ignore_index=True)
+
+
+def least_complete(tables: dict[str, pd.DataFrame], below: float = 0.1) -> pd.DataFrame:
+    """The bins in which completeness is below a bar with 97.5% confidence.
+
+    Args:
+        tables: property to table of `completeness`.
+        below: the bar.
+
+    Returns:
+        The rows whose upper end lies below it, with the column `property` in front.
+    """
+    parts = [t[(t["high"] < below) & (t["n"] > 0)].assign(property=name) for name, t in tables.items()]
+    table = pd.concat(parts, ignore_index=True)
+    return table[["property", *table.columns.drop("property")]]
+
+
+def blind_spots(
+    curves: Mapping[str, Mapping[str, pd.DataFrame]], whole: pd.DataFrame, name: str, below: float = 0.1
+) -> str:
+    """Where an operating point finds less than a share of the lenses, as a phrase; neighbouring bins joined.
+
+    Args:
+        curves: from `by_property`, of operating points.
+        whole: from `overall`, of the same.
+        name: of the operating point.
+        below: the share, see `least_complete`.
+
+    Returns:
+        For instance "separation 0.50 to 0.85 arcsec; flux ratio 0.10 to 0.17", or "nowhere". If it holds of
+        all lenses together, "on the whole" and the bins in which, with the same confidence, it does not.
+        "unknown" if there are no curves.
+    """
+    if not curves:
+        return "unknown"
+    tables = {label: groups[name] for label, groups in curves.items()}
+    everything = whole[(whole["operating_point"] == name) & (whole["images"] == "all")]
+    if everything["high"].item() >= below:
+        return _ranges(least_complete(tables, below)) or "nowhere"
+    parts = [table[table["low"] > below].assign(property=label) for label, table in tables.items()]
+    more = _ranges(pd.concat(parts, ignore_index=True))
+    return (
+        f"on the whole; more, for certain, at {more} only"
+        if more
+        else "on the whole; for certain more nowhere"
+    )
+
+
+def _ranges(bins: pd.DataFrame) -> str:
+    """Bins of `completeness`, with the column `property`, in words."""
+    ranges: list[list] = []
+    for row in bins.to_dict("records"):
+        if ranges and ranges[-1][0] == row["property"] and ranges[-1][2] == row["lower"]:
+            ranges[-1][2] = row["upper"]
+        else:
+            ranges.append([row["property"], row["lower"], row["upper"]])
+    phrases = []
+    for label, low, high in ranges:
+        noun, _, unit = label.removesuffix(")").partition(" (")
+        phrases.append(f"{noun} {low:.2f} to {high:.2f} {unit}".strip())
+    return "; ".join(phrases)

@@ -1,0 +1,194 @@
+"""A candidate list with a guarantee on the share of false ones.
+
+Conformal p-values compare an object's score with the scores of normals that took no part in any choice
+(Vovk, Gammerman and Shafer 2005; Laxhammar and Falkman 2010). Under exchangeability they are valid p-values,
+and although they share their calibration set, Benjamini and Hochberg's procedure on them keeps the false
+discovery rate below its target (Bates et al. 2023, theorem 2).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lensq.detection.detectors import Detector
+from lensq.statistics.guard import LeakageError, labelled, require_split
+
+
+def conformal_p_values(normals: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """p = (1 + #{s_i >= s}) / (n + 1) for each score s, with s_i the scores of n normals.
+
+    Args:
+        normals: (..., n) scores of calibration normals.
+        score: (..., m) scores to judge, with the same leading shape.
+
+    Returns:
+        (..., m) p-values, the smallest possible one being 1 / (n + 1).
+
+    Raises:
+        ValueError: if there are no normals, or a score is not finite.
+    """
+    normals, score = np.asarray(normals, np.float64), np.asarray(score, np.float64)
+    if not normals.shape[-1]:
+        raise ValueError("conformal p-values need at least one calibration normal")
+    if not (np.isfinite(normals).all() and np.isfinite(score).all()):
+        raise ValueError("some scores are not finite; score these objects again")
+    n = normals.shape[-1]
+    ordered = np.sort(normals, axis=-1).reshape(-1, n)
+    flat = score.reshape(len(ordered), -1)
+    below = np.stack([np.searchsorted(a, s, side="left") for a, s in zip(ordered, flat, strict=True)])
+    return ((1 + n - below) / (n + 1)).reshape(score.shape)
+
+
+def candidate_list(
+    detector: Detector, calibration: pd.DataFrame, objects: pd.DataFrame, *, fdr: float = 0.1
+) -> pd.DataFrame:
+    """Rank objects and list those that keep the expected share of false ones below a target.
+
+    The guarantee holds for objects that are exchangeable with the calibration normals unless they are
+    anomalous: same survey, and neither trained on nor used to choose the detector. If lenses hide among
+    the calibration normals, it still holds and the list gets shorter.
+
+    Args:
+        detector: chosen on the selection split.
+        calibration: Scores table, rows of the conformal split only; its rejected objects are used.
+        objects: Scores table of the objects to judge.
+        fdr: target false discovery rate.
+
+    Returns:
+        `objects`, the most anomalous first, with the columns `score`, `p`, `q` (p adjusted by Benjamini and
+        Hochberg) and `listed` (q <= fdr).
+
+    Raises:
+        LeakageError: if a calibration row is of another split, or an object is its own reference.
+    """
+    require_split(calibration, "conformal", purpose="conformal calibration")
+    normals = calibration[calibration["label"] == 0]
+    if shared := len(np.intersect1d(normals["name"], objects["name"])):
+        raise LeakageError(f"{shared} of the objects to judge are calibration normals; leave them out")
+    score = detector.score(objects)
+    p = conformal_p_values(detector.score(normals), score)
+    q = stats.false_discovery_control(p)
+    table = objects.assign(score=score, p=p, q=q, listed=q <= fdr)
+    return table.sort_values("score", ascending=False, kind="stable")
+
+
+def reach(calibration: int, objects: int, fdr: float) -> dict[str, float]:
+    """What a calibration set of some size can promise about a survey.
+
+    A p-value is never below 1 / (n + 1), and a list of k among m objects needs p-values of at most
+    fdr k / m: too small a calibration set can only list many objects or none.
+
+    Args:
+        calibration: number of calibration normals n.
+        objects: number of objects to judge m.
+        fdr: target false discovery rate.
+
+    Returns:
+        `smallest_p`; `shortest_list`, the fewest objects that can be listed; `calibration_for_one`, the
+        number of calibration normals that allows a list of one.
+    """
+    return {
+        "smallest_p": 1 / (calibration + 1),
+        "shortest_list": int(np.ceil(objects / (fdr * (calibration + 1)) * (1 - 1e-12))),
+        "calibration_for_one": int(np.ceil(objects / fdr * (1 - 1e-12)) - 1),
+    }
+
+
+def fdr_study(
+    detector: Detector,
+    scores: pd.DataFrame,
+    *,
+    fdrs: Sequence[float] = (0.05, 0.1, 0.2, 0.3, 0.5),
+    contaminations: Sequence[float] = (0.0,),
+    n_calibration: int | None = None,
+    n_objects: int | None = None,
+    prevalence: float = 0.051,
+    against: str = "label",
+    resamples: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Nominal against empirical false discovery rate when calibration and test sets are drawn anew.
+
+    Each resample deals the normals anew, without replacement, to a calibration set and to a test set, and
+    fills both up with anomalies: the test set to the prevalence, the calibration set to the contamination.
+    As in `candidate_list`, only rejected normals (label 0) calibrate; normals that were flagged are dealt to
+    the test sets alone, in their share of all normals.
+
+    Args:
+        detector: chosen on the selection split.
+        scores: Scores table, rows of the conformal and test splits only.
+        fdrs: target false discovery rates.
+        contaminations: shares of the calibration set that are unrecognised anomalies.
+        n_calibration: size of the calibration sets; two thirds of the normals by default.
+        n_objects: size of the test sets; by default as large as the normals allow.
+        prevalence: share of anomalies among the objects to judge.
+        against: the column that tells anomalies.
+        resamples: number of resamples.
+        seed: seed of the draws.
+
+    Returns:
+        One row a contamination and target: `contamination`, `nominal`, `empirical` (mean share of false
+        ones in the list, an empty list counting 0), `error` (its standard error), `power` (mean share of
+        anomalies listed), `listed` (mean length of the list), `empty` (share of empty lists),
+        `n_calibration`, `n_objects`, `n_anomalies`.
+
+    Raises:
+        LeakageError: if a row is of another split.
+        ValueError: if there are too few normals or anomalies for these sizes.
+    """
+    require_split(scores, "conformal", "test", purpose="fdr_study")
+    rows, positive = labelled(scores, against)
+    score, rejected = detector.score(rows), rows["label"].to_numpy() == 0
+    normals, flagged, anomalies = score[~positive & rejected], score[~positive & ~rejected], score[positive]
+    flagged_share = len(flagged) / max(len(normals) + len(flagged), 1)
+    n_calibration = n_calibration or 2 * len(normals) // 3
+    n_objects = n_objects or int((len(normals) - n_calibration) / (1 - prevalence))
+    n_positive = round(prevalence * n_objects)
+    n_flagged = round(flagged_share * (n_objects - n_positive))
+    n_judged = n_objects - n_positive - n_flagged
+    if n_calibration + n_judged > len(normals) or not 0 < n_positive <= len(anomalies):
+        raise ValueError(
+            f"{n_calibration} calibration normals and {n_objects} objects with {n_positive} anomalies cannot "
+            f"be drawn from {len(normals)} rejected normals and {len(anomalies)} anomalies; lower the sizes"
+        )
+    tables = []
+    for contamination in contaminations:
+        hidden = round(contamination * n_calibration)
+        if n_positive + hidden > len(anomalies):
+            raise ValueError(f"a contamination of {contamination:g} needs {hidden} more anomalies")
+        rng = np.random.default_rng(seed)
+        p = np.empty((resamples, n_objects))
+        for r in range(resamples):
+            background, signal = rng.permutation(normals), rng.permutation(anomalies)
+            unseen = signal[n_positive : n_positive + hidden]
+            calibration = np.r_[background[: n_calibration - hidden], unseen]
+            judged = background[n_calibration : n_calibration + n_judged]
+            judged = np.r_[judged, rng.permutation(flagged)[:n_flagged]]
+            p[r] = conformal_p_values(calibration, np.r_[signal[:n_positive], judged])
+        tables.append(_discoveries(p, n_positive, fdrs).assign(contamination=contamination))
+    table = pd.concat(tables, ignore_index=True)
+    table = table.assign(n_calibration=n_calibration, n_objects=n_objects, n_anomalies=n_positive)
+    return table[["contamination", *table.columns.drop("contamination")]]
+
+
+def _discoveries(p: np.ndarray, n_positive: int, fdrs: Sequence[float]) -> pd.DataFrame:
+    """Rates over resamples: p (resamples, objects), the first `n_positive` objects being anomalies."""
+    q = stats.false_discovery_control(p, axis=-1)
+    rows = []
+    for fdr in fdrs:
+        listed = q <= fdr
+        length, true = listed.sum(axis=1), listed[:, :n_positive].sum(axis=1)
+        false_share = (length - true) / np.maximum(length, 1)
+        rows.append(
+            {
+                "nominal": fdr,
+                "empirical": false_share.mean(),
+                "error": false_share.std(ddof=1) / np.sqrt(len(p)),
+                "power": true.mean() / n_positive,
+                "listed": length.mean(),
+                "empty": (length == 0).mean(),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,242 @@
+"""The reference study's faults, each to be switched on alone, and what it does to a number.
+
+Nothing of the study itself uses this room. Each function here breaks one rule on purpose, so that the audit
+can show what the rule is worth.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lensq.detection.detectors import Detector, choose_detector
+from lensq.models.objectives.betatc import aggregate_posterior, decompose, minibatch_log_weights
+from lensq.statistics import metrics
+from lensq.statistics.guard import labelled
+from lensq.statistics.latent import latent_values
+from lensq.survey.survey import Survey
+
+BATCH_TERMS = ("mutual_information", "total_correlation", "dimension_wise_kl")
+UNUSED = "unused"
+"""Split of the objects that a faulty training list leaves out."""
+
+
+def class_pure_batches(positive: np.ndarray, size: int) -> np.ndarray:
+    """Number the batches as where positives are read first, and no batch holds both classes.
+
+    Args:
+        positive: (N,) bool.
+        size: objects in a batch; the last batch of each class may hold fewer.
+
+    Returns:
+        (N,) number of each object's batch.
+    """
+    rank = np.where(positive, np.cumsum(positive), np.cumsum(~positive)) - 1
+    return rank // size + np.where(positive, 0, -(-np.count_nonzero(positive) // size))
+
+
+def shuffled_batches(n: int, size: int, *, seed: int) -> np.ndarray:
+    """Deal n objects to batches at random: (n,) number of each object's batch."""
+    numbers = np.empty(n, np.int64)
+    numbers[np.random.default_rng(seed).permutation(n)] = np.arange(n) // size
+    return numbers
+
+
+def batch_scores(
+    scores: pd.DataFrame, batches: np.ndarray, *, weighting: str = "even", beta: float = 2.0
+) -> pd.DataFrame:
+    """The terms of a beta-TC model's KL divergence as a batch sees them: no function of one image.
+
+    The aggregate posterior q(z) of Chen et al. 2018 (arXiv 1802.04942, equation 2) is estimated from the
+    objects that happen to share a batch, as in training, where scoring has a fixed sample of train objects.
+
+    Args:
+        scores: Scores table of N objects with their `mu_<d>` and `logvar_<d>`, of any variant.
+        batches: (N,) number of each object's batch.
+        weighting: `even`, all objects of the batch alike, as published, where the weights meant for an
+            object's own density missed it; `stratified`, Chen et al.'s appendix C.2.
+        beta: weight of the total correlation in the sum.
+
+    Returns:
+        The table with the columns `batch_mutual_information`, `batch_total_correlation`,
+        `batch_dimension_wise_kl` and `batch_kl`, their sum with the second one weighted, in nats at z = mu.
+
+    Raises:
+        ValueError: if the weighting is unknown.
+    """
+    if weighting not in ("even", "stratified"):
+        raise ValueError(f'weighting={weighting!r} is unknown; choose "even" or "stratified"')
+    mu, logvar = (torch.tensor(latent_values(scores, statistic)) for statistic in ("mu", "logvar"))
+    terms = np.empty((len(scores), len(BATCH_TERMS)))
+    with _one_thread():
+        for number in np.unique(batches):
+            rows = np.flatnonzero(batches == number)
+            m, lv = mu[rows], logvar[rows]
+            log_weights = torch.full((1, len(rows)), -math.log(len(rows)), dtype=m.dtype)
+            if weighting == "stratified":
+                log_weights = minibatch_log_weights(len(rows), len(scores), weighting).to(m.dtype)
+            aggregate = aggregate_posterior(m, m, lv, log_weights)
+            terms[rows] = torch.stack(decompose(m, m, lv, *aggregate), dim=1)
+    columns = {f"batch_{name}": values for name, values in zip(BATCH_TERMS, terms.T, strict=True)}
+    return scores.assign(**columns, batch_kl=terms @ np.array([1.0, beta, 1.0]))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small tensors keep torch's threads waiting for one another, on a busy machine thirty times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def shift_by_label(scores: pd.DataFrame, shift: float, *, against: str = "label") -> pd.DataFrame:
+    """Posterior means moved by a true label at evaluation, in every dimension: mu + shift for positives."""
+    moved = shift * (scores[against].to_numpy() == 1)
+    return scores.assign(**{name: scores[name] + moved for name in scores if _is_mean(name)})
+
+
+def _is_mean(name: str) -> bool:
+    return name.startswith("mu_") and name[3:].isdigit()
+
+
+def passed_off(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows under the name of the selection split, so that the wall lets them choose what judges them."""
+    return rows.assign(split="selection")
+
+
+def repeated_normals(scores: pd.DataFrame, *, against: str = "label") -> pd.DataFrame:
+    """A list whose anomalies are its first normals again, with no real anomaly in it.
+
+    Args:
+        scores: Scores table.
+        against: the column that tells positives.
+
+    Returns:
+        The negatives in their order and, behind them, as many of the first of them as there were positives,
+        now called positive.
+    """
+    rows, positive = labelled(scores, against)
+    normals = rows[~positive]
+    again = normals.head(np.count_nonzero(positive)).copy()
+    again[against] = np.ones(len(again), rows[against].dtype)
+    return pd.concat([normals, again], ignore_index=True)
+
+
+def misled_survey(survey: Survey) -> Survey:
+    """A survey whose training is told of anomalies that are none.
+
+    The anomalies of the train and validation tiles leave (split `unused`), and as many of the first normals
+    of each are labelled 1. Trained with `train_on="balanced"`, half of what a model sees are these normals.
+
+    Args:
+        survey: the survey; it is left as it was.
+
+    Raises:
+        ValueError: if a split has fewer normals than anomalies.
+    """
+    labels, split = survey.labels.copy(), survey.split.copy()
+    for name in ("train", "validation"):
+        rows = survey.rows(name)
+        anomalies, normals = (rows[survey.labels[rows] == label] for label in (1, 0))
+        if len(anomalies) > len(normals):
+            raise ValueError(f"{len(anomalies)} anomalies and only {len(normals)} normals in split {name!r}")
+        split[anomalies] = UNUSED
+        labels[normals[: len(anomalies)]] = 1
+    return replace(survey, labels=labels, split=split)
+
+
+def effect(
+    without: tuple[Detector, pd.DataFrame],
+    with_fault: tuple[Detector, pd.DataFrame],
+    *,
+    against: str | None = None,
+    names: Sequence[str] = ("AP", "AUROC", "F1"),
+    **options,
+) -> pd.DataFrame:
+    """What a fault does to the numbers of a detector, on the same objects.
+
+    Args:
+        without: detector and rows as they should be.
+        with_fault: detector and rows with the fault: the same objects in the same order, whose scores may
+            differ.
+        against: the column that tells positives; the first detector's own by default.
+        names: which metrics of `lensq.statistics.metrics.measure`.
+        **options: prevalence (the first detector's by default), resamples, seed of
+            `lensq.statistics.metrics.paired_difference`.
+
+    Returns:
+        Index `metric`; `without`, `with`, `difference` (with minus without), `low`, `high` (paired 95%
+        interval) and `clear` (the interval does not hold 0).
+
+    Raises:
+        ValueError: if the two tables do not hold the same objects.
+    """
+    if not np.array_equal(without[1]["name"], with_fault[1]["name"]):
+        raise ValueError("the rows without and with the fault must be the same objects in the same order")
+    against = against or without[0].against
+    options = {"prevalence": without[0].prevalence} | options
+    sides = [(detector, *labelled(rows, against)) for detector, rows in (with_fault, without)]
+    positive = sides[0][2]
+    if not np.array_equal(positive, sides[1][2]):
+        raise ValueError(f"column {against!r} differs between the rows without and with the fault")
+    score = [detector.score(rows) for detector, rows, _ in sides]
+    thresholds = tuple(detector.threshold for detector, _, _ in sides)
+    table = metrics.paired_difference(*score, positive, thresholds=thresholds, **options)
+    for column, values, threshold in zip(("with", "without"), score, thresholds, strict=True):
+        once = options | {"resamples": 1}
+        table[column] = metrics.measure(values, positive, threshold=threshold, **once)["value"]
+    columns = ["without", "with", "difference", "low", "high", "clear"]
+    return table.loc[list(names), columns]
+
+
+def class_pure_effects(
+    selection: pd.DataFrame,
+    judged: pd.DataFrame,
+    size: int,
+    *,
+    against: str = "label",
+    prevalence: float = metrics.PREVALENCE,
+    weighting: str = "even",
+    seed: int = 0,
+    **options,
+) -> dict[str, pd.DataFrame]:
+    """What it does to batch-dependent scores that no batch holds both classes.
+
+    Without the fault each set is scored in shuffled batches, with it in class-pure ones; direction and
+    threshold come from the selection rows either way.
+
+    Args:
+        selection: Scores table, rows of the selection split.
+        judged: Scores table of the objects to judge.
+        size: objects in a batch.
+        against: the column that tells positives.
+        prevalence: the share of positives that the sample is weighted to.
+        weighting: see `batch_scores`.
+        seed: seed of the shuffled batches.
+        **options: names, resamples of `effect`.
+
+    Returns:
+        For each term of `batch_scores` a table of `effect`, by the name of the fault.
+    """
+    pure, shuffled = [], []
+    for rows in (selection, judged):
+        rows, positive = labelled(rows, against)
+        pure.append(batch_scores(rows, class_pure_batches(positive, size), weighting=weighting))
+        dealt = shuffled_batches(len(rows), size, seed=seed)
+        shuffled.append(batch_scores(rows, dealt, weighting=weighting))
+    choice = {"against": against, "prevalence": prevalence}
+    return {
+        f"class-pure batches of {size}, {term}": effect(
+            *((choose_detector(rows[0], f"batch_{term}", **choice), rows[1]) for rows in (shuffled, pure)),
+            seed=seed,
+            **options,
+        )
+        for term in BATCH_TERMS
+    }

@@ -1,0 +1,277 @@
+"""All detectors in one table, on the same objects, which none of them has seen."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from lensq.models.variants import MODELS
+from lensq.scores.scoring import label_free
+from lensq.statistics import metrics
+from lensq.statistics.guard import labelled, require_split
+from lensq.survey.survey import Survey
+
+COLUMNS = {
+    "model": "name of the variant or of the detector",
+    "score": "which of its scores",
+    "labels_used": "labels that shaped the score; those that set its threshold are not counted",
+    "AP_selection": "average precision on the selection tiles, which names one score of each detector; empty "
+    "where it learnt from them",
+    "AP": "average precision at the prevalence",
+    "AP_low": "lower end of its 95% bootstrap interval",
+    "AP_high": "upper end",
+    "AUROC": "area under the receiver operating characteristic",
+    "F1": "F1 at the prevalence, at the threshold chosen on other objects",
+    "precision": "precision at the prevalence, at the same threshold",
+    "recall": "recall at the same threshold",
+    "recall_fpr_1e-2": "recall at a false positive rate of 1e-2; empty where fewer than 10 normals decide it",
+    "recall_fpr_1e-3": "recall at a false positive rate of 1e-3; likewise",
+    "train_s": "seconds of training",
+    "score_per_s": "objects scored a second",
+}
+"""Columns of `leaderboard.csv`."""
+
+
+class Entry(NamedTuple):
+    """One detector of the leaderboard: a score of each object, higher is more anomalous.
+
+    Attributes:
+        selection: (S,) scores of the selection objects, from which the threshold is chosen; None if the
+            detector learnt from them and brings its own `threshold`.
+        test: (T,) scores of the test objects.
+        labels_used: number of labels that shaped the score.
+        train_s: seconds of training.
+        score_per_s: objects scored a second.
+        threshold: flagged at score >= threshold; by default the highest F1 on selection.
+    """
+
+    selection: np.ndarray | None
+    test: np.ndarray
+    labels_used: int = 0
+    train_s: float = float("nan")
+    score_per_s: float = float("nan")
+    threshold: float | None = None
+
+
+def _class_of(table: pd.DataFrame, against: str) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the rows whose class is known, and which of these are positive."""
+    rows, positive = labelled(table.reset_index(drop=True), against)
+    return rows.index.to_numpy(), positive
+
+
+def leaderboard(
+    entries: Mapping[tuple[str, str], Entry],
+    selection: pd.DataFrame,
+    test: pd.DataFrame,
+    *,
+    against: str = "label",
+    prevalence: float = metrics.PREVALENCE,
+    groups: str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Every detector on the same test objects, the highest average precision first.
+
+    Args:
+        entries: (model, score) to what the detector says of the selection and of the test objects.
+        selection: rows of the selection split in the order of the entries' scores.
+        test: rows of the test split, likewise.
+        against: the column that tells positives, see `lensq.statistics.guard.labelled`.
+        prevalence: share of positives that AP, F1, precision and the thresholds are weighted to.
+        groups: column of `test` whose equal values are resampled together.
+        resamples: bootstrap resamples.
+        seed: seed of the resampling.
+
+    Returns:
+        The columns of `COLUMNS`, then `<metric>_low` and `<metric>_high` of the other metrics.
+
+    Raises:
+        LeakageError: a row of `selection` or of `test` is of another split.
+        ValueError: an entry has not one score an object, or neither selection scores nor a threshold.
+    """
+    require_split(selection, "selection", purpose="the choice of thresholds")
+    require_split(test, "test", purpose="the leaderboard")
+    (chosen, positive), (judged, lens) = _class_of(selection, against), _class_of(test, against)
+    scores, thresholds, seen_precision = {}, {}, {}
+    for name, entry in zip(map(": ".join, entries), entries.values(), strict=True):
+        for part, table in (("selection", selection), ("test", test)):
+            values = getattr(entry, part)
+            if values is not None and np.shape(values) != (len(table),):
+                raise ValueError(
+                    f"{name}: scores of shape {np.shape(values)} for the {len(table)} objects of {part}"
+                )
+        scores[name] = np.asarray(entry.test, np.float64)[judged]
+        thresholds[name] = entry.threshold
+        if entry.selection is None and entry.threshold is None:
+            raise ValueError(f"{name}: give its scores of the selection objects, or a threshold")
+        if entry.selection is not None:
+            seen = np.asarray(entry.selection, np.float64)[chosen]
+            seen_precision[name] = _average_precision(seen, positive, prevalence)
+        if entry.threshold is None:
+            thresholds[name] = metrics.best_threshold(seen, positive, prevalence=prevalence)
+    table = metrics.compare(
+        scores,
+        lens,
+        thresholds=thresholds,
+        prevalence=prevalence,
+        groups=None if groups is None else test[groups].to_numpy()[judged],
+        resamples=resamples,
+        seed=seed,
+    )
+    keys = {": ".join(key): key for key in entries}
+    keys = [keys[name] for name in table.index]
+    own = [entries[key]._asdict() | {"model": key[0], "score": key[1]} for key in keys]
+    own = pd.DataFrame(own)[["model", "score", "labels_used", "train_s", "score_per_s"]]
+    own["AP_selection"] = table.index.map(seen_precision).astype(float)
+    table = own.join(table.reset_index(drop=True))
+    others = [c for c in table if c.endswith(("_low", "_high")) and c not in COLUMNS]
+    return table[[*COLUMNS, *others]]
+
+
+def objects(survey: Survey, *splits: str) -> pd.DataFrame:
+    """The objects of a survey, in its order: what a leaderboard has to know of them.
+
+    Args:
+        survey: the survey.
+        splits: names of splits; all objects by default.
+
+    Returns:
+        name, split, label, graded, group and, where the survey is simulated, is_lens and class.
+    """
+    rows = survey.rows(*splits) if splits else np.arange(len(survey))
+    columns = ("names", "split", "labels", "graded", "group")
+    names = ("name", "split", "label", "graded", "group")
+    table = {name: getattr(survey, column)[rows] for name, column in zip(names, columns, strict=True)}
+    return survey.add_truth(pd.DataFrame(table))
+
+
+def _average_precision(score: np.ndarray, positive: np.ndarray, prevalence: float) -> float:
+    return metrics.measure(score, positive, prevalence=prevalence, resamples=1).loc["AP", "value"]
+
+
+def named_on_selection(
+    selection: pd.DataFrame, *, against: str = "label", prevalence: float = metrics.PREVALENCE
+) -> str:
+    """The column with the highest average precision on selection, of those that no label shaped.
+
+    Args:
+        selection: Scores table, rows of the selection split only.
+        against: the column that tells positives.
+        prevalence: share of positives.
+
+    Raises:
+        LeakageError: a row is of another split.
+    """
+    require_split(selection, "selection", purpose="the choice of a score")
+    rows, positive = labelled(selection, against)
+    precision = {name: _average_precision(rows[name], positive, prevalence) for name in label_free(selection)}
+    return max(precision, key=precision.get)
+
+
+def is_variant(name: str) -> bool:
+    """Whether a model of the leaderboard is one of the variants, perhaps with something on top of it."""
+    return name.split()[0] in MODELS
+
+
+def named(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a detector, in the table's order: of its scores the one that did best on the selection tiles.
+
+    Args:
+        table: of `leaderboard`.
+    """
+    first = table.sort_values("AP_selection", ascending=False, kind="stable").drop_duplicates("model")
+    return table.loc[table.index.isin(first.index)]
+
+
+def leading(table: pd.DataFrame, *, taught: bool = False) -> tuple[str, str]:
+    """The variant without labels, and its score, that did best on the selection tiles.
+
+    Args:
+        table: of `leaderboard`.
+        taught: of the variants with something on top of them, in place of the variants as they are.
+
+    Raises:
+        ValueError: there is none.
+    """
+    kind = table["model"].map(is_variant) & (table["model"].isin(list(MODELS)) != taught)
+    free = table[kind & (table["labels_used"] == 0) & table["AP_selection"].notna()]
+    if free.empty:
+        raise ValueError("no variant here was trained without labels")
+    best = free.loc[free["AP_selection"].idxmax()]
+    return best["model"], best["score"]
+
+
+def lead(
+    entries: Mapping[tuple[str, str], Entry],
+    first: tuple[str, str],
+    second: tuple[str, str],
+    test: pd.DataFrame,
+    *,
+    against: str = "label",
+    groups: str | None = None,
+    **options,
+) -> pd.DataFrame:
+    """How far one detector leads another: `lensq.statistics.metrics.paired_difference` on the test objects.
+
+    Args:
+        entries: see `leaderboard`, likewise `test`, `against` and `groups`.
+        first: key of the one.
+        second: key of the other.
+        test: rows of the test split.
+        against: the column that tells positives.
+        groups: column whose equal values are resampled together.
+        **options: prevalence, resamples and seed of `lensq.statistics.metrics.paired_difference`.
+    """
+    require_split(test, "test", purpose="the comparison of two detectors")
+    judged, lens = _class_of(test, against)
+    pair = [np.asarray(entries[key].test)[judged] for key in (first, second)]
+    units = None if groups is None else test[groups].to_numpy()[judged]
+    return metrics.paired_difference(*pair, lens, groups=units, **options)
+
+
+def with_interval(table: pd.DataFrame, metric: str = "AP") -> list[str]:
+    """A metric of each row with its interval, such as "0.343 (0.321 to 0.360)".
+
+    Args:
+        table: of `leaderboard`, or of `lensq.statistics.metrics.compare`.
+        metric: its column; the interval stands in `<metric>_low` and `<metric>_high`.
+    """
+    columns = [table[metric + end] for end in ("", "_low", "_high")]
+    return [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in zip(*columns, strict=True)]
+
+
+def in_words(column: str) -> str:
+    """A column of metrics as the header of a table, in which "1e-2" is not divided between lines."""
+    return column.replace("_fpr_", " at FPR ").replace("_", " ").replace("-", "\N{NON-BREAKING HYPHEN}")
+
+
+def shown(table: pd.DataFrame) -> Styler:
+    """A leaderboard as it is read on a page: AP with its interval in one column, the rest rounded.
+
+    Args:
+        table: of `leaderboard`.
+    """
+    page = table[list(COLUMNS)].drop(columns=["AP_low", "AP_high", "AP_selection"])
+    page = page.assign(AP=with_interval(table))
+    whole = dict.fromkeys(("labels_used", "train_s", "score_per_s"), "{:,.0f}")
+    form = {name: "{:.3f}" for name in page if name not in ("model", "score", "AP")} | whole
+    style = page.style.hide().format(form, na_rep="")
+    style.format_index(in_words, axis=1)
+    style.set_table_styles([{"selector": "th, td", "props": "padding: 0.3em 0.35em; font-size: 0.75rem"}])
+    return style.set_properties(subset=["AP"], **{"white-space": "nowrap"})
+
+
+def side_by_side(tables: Mapping[str, pd.DataFrame]) -> Styler:
+    """AP of the same entries on several test surveys with 95% intervals, as it is read on a page.
+
+    Args:
+        tables: name of the survey to its table of `leaderboard`; the first one orders the rows.
+    """
+    first, *_ = tables.values()
+    order = pd.MultiIndex.from_frame(first[["model", "score"]])
+    columns = {}
+    for name, table in tables.items():
+        columns[name] = with_interval(table.set_index(["model", "score"]).loc[order])
+    return pd.DataFrame(columns, index=order).reset_index().style.hide()

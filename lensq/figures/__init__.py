@@ -1,0 +1,9 @@
+"""Figures of the study: each function takes tables or arrays, never a model, and returns a Matplotlib figure.
+
+Ordinary objects and lenses have the same two colours everywhere, from a palette that colour-blind readers
+can tell apart.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

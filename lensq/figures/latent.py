@@ -1,0 +1,288 @@
+"""Figures of the latent space: training, statistics over dimensions, and the space itself."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lensq.figures.style import (
+    CHOSEN,
+    COLOURS,
+    CYCLE,
+    LEFT,
+    LENS,
+    panels,
+    readable,
+    shared_legend,
+    styled,
+    two_histograms,
+)
+from lensq.statistics.guard import labelled
+from lensq.statistics.latent import latent_values
+
+_ROWS = {
+    "chi2": "chi-squared",
+    "cramers_v": "Cramér's V",
+    "ks": "Kolmogorov-\nSmirnov",
+    "welch_t": "Welch t",
+    "relative_entropy": "relative\nentropy (nats)",
+    "mutual_information": "mutual\ninformation (nats)",
+    "difference_mu": "difference of\nmean $\\mu$",
+    "difference_logvar": "difference of\nmean log $\\sigma^2$",
+}
+_TERMS = {
+    "loss": "loss",
+    "reconstruction": "reconstruction (nats)",
+    "kl": "KL (nats)",
+    "mutual_information": "mutual information (nats)",
+    "total_correlation": "total correlation (nats)",
+    "dimension_wise_kl": "dimension-wise KL (nats)",
+    "feature": "feature loss",
+    "svdd_distance": "distance from centre",
+    "svdd": "hypersphere term",
+    "cluster_kl": "KL of clusters (nats)",
+    "balance": "imbalance (nats)",
+    "cross_entropy": "cross-entropy (nats)",
+}
+_AXIS = {"kl": "log10 KL (nats)", "mu": "$\\mu$", "logvar": "log $\\sigma^2$"}
+
+
+def _drawn_values(scores: pd.DataFrame, statistic: str, dimensions=None) -> np.ndarray:
+    values = latent_values(scores, statistic, dimensions)
+    return np.log10(np.maximum(values, 1e-8)) if statistic == "kl" else values
+
+
+@styled
+def training_curves(history: pd.DataFrame) -> Figure:
+    """Each term of the loss over epochs, training and validation in one panel.
+
+    Args:
+        history: columns `epoch`, `train_<term>`, `validation_<term>`; `Model.history`.
+    """
+    terms = [c.removeprefix("train_") for c in history.columns if c.startswith("train_")]
+    terms = sorted(terms, key=lambda term: (term == "gradient_norm") - (term == "loss"))
+    figure, axes = panels(len(terms), 3, 2.2, sharex=True)
+    for axis, term in zip(axes, terms, strict=True):
+        for part, colour, line in (("train", CYCLE[0], "-"), ("validation", CYCLE[1], "--")):
+            if f"{part}_{term}" in history:
+                values = history[f"{part}_{term}"]
+                axis.plot(history["epoch"], values, line, marker=".", markersize=4, color=colour, label=part)
+        axis.set_ylabel(_TERMS.get(term, readable(term)))
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    for axis in axes[-3:]:
+        axis.set_xlabel("epoch")
+    shared_legend(figure, axes[0])
+    return figure
+
+
+@styled
+def loss_histograms(scores: pd.DataFrame, *, against: str = "label") -> Figure:
+    """Each term of the loss, object by object, normal against lens; densities are logarithmic.
+
+    Args:
+        scores: Scores table; the terms that the variant has are drawn, after the negative ELBO.
+        against: the column that tells the classes.
+    """
+    rows, positive = labelled(scores, against)
+    terms = {"negative ELBO (nats)": -rows["elbo"]} if "elbo" in rows else {}
+    terms |= {label: rows[name] for name, label in _TERMS.items() if name in rows}
+    figure, axes = panels(len(terms), 3, 2.1)
+    for axis, (label, values) in zip(axes, terms.items(), strict=True):
+        two_histograms(axis, values[~positive].to_numpy(float), values[positive].to_numpy(float))
+        axis.set_xlabel(label)
+        axis.locator_params(axis="x", nbins=4)
+    for axis in axes[::3]:
+        axis.set_ylabel("density")
+    shared_legend(figure, axes[0])
+    return figure
+
+
+@styled
+def dimension_rows(
+    statistics: pd.DataFrame, chosen: Sequence[int] = (), *, rows: Sequence[str] = tuple(_ROWS)
+) -> Figure:
+    """Every statistic over the latent dimensions, one row each, the chosen dimensions in green.
+
+    In the row of chi-squared a dashed line marks mean + 1.5 standard deviations.
+
+    Args:
+        statistics: table of `lensq.statistics.latent.dimension_statistics`.
+        chosen: dimensions to mark.
+        rows: the columns to draw.
+    """
+    figure, axes = panels(len(rows), 1, 1.15, sharex=True)
+    colours = [CHOSEN if d in set(chosen) else LEFT for d in statistics["dimension"]]
+    for axis, column in zip(axes, rows, strict=True):
+        axis.bar(statistics["dimension"], statistics[column], color=colours, width=0.8)
+        axis.set_ylabel(_ROWS[column], rotation=0, ha="right", va="center")
+        axis.axhline(0, color="0.4", linewidth=0.6)
+        if column == "chi2":
+            bar = statistics[column].mean() + 1.5 * statistics[column].std(ddof=0)
+            axis.axhline(bar, color="0.3", linestyle="--", linewidth=1)
+    axes[-1].set(xlabel="latent dimension", xlim=(-0.7, len(statistics) - 0.3))
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    figure.align_ylabels(axes)
+    return figure
+
+
+@styled
+def box_plots(
+    scores: pd.DataFrame,
+    statistic: str = "mu",
+    *,
+    dimensions: Sequence[int] | None = None,
+    against: str = "label",
+) -> Figure:
+    """Normal and lens side by side in each dimension: median, quartiles, 5% and 95%.
+
+    Args:
+        scores: Scores table.
+        statistic: `mu`, `logvar` or `kl`.
+        dimensions: which, in this order; all by default.
+        against: the column that tells the classes.
+    """
+    rows, positive = labelled(scores, against)
+    values = _drawn_values(rows, statistic, dimensions)
+    number = values.shape[1]
+    dimensions = range(number) if dimensions is None else dimensions
+    figure, axes = panels(1 if number <= 32 else -(-number // 32), 1, 2.4, sharey=True)
+    per_panel = -(-number // len(axes))
+    for start, axis in zip(range(0, number, per_panel), axes, strict=True):
+        part = values[:, start : start + per_panel]
+        place = np.arange(part.shape[1])
+        for name, members, shift in (("normal", ~positive, -0.2), ("lens", positive, 0.2)):
+            axis.boxplot(
+                part[members],
+                positions=place + shift,
+                widths=0.34,
+                whis=(5, 95),
+                showfliers=False,
+                patch_artist=True,
+                manage_ticks=False,
+                boxprops={"facecolor": COLOURS[name], "edgecolor": "none", "alpha": 0.75},
+                medianprops={"color": "black"},
+                whiskerprops={"color": COLOURS[name]},
+                capprops={"color": COLOURS[name]},
+                label=f"{name} ({members.sum():,})",
+            )
+        axis.set(ylabel=_AXIS[statistic], xlim=(-0.7, part.shape[1] - 0.3))
+        axis.set_xticks(place, [str(d) for d in list(dimensions)[start : start + per_panel]])
+        axis.tick_params(axis="x", labelsize=8.5 if per_panel <= 24 else 6.5)
+        axis.grid(False, axis="x")
+    axes[-1].set_xlabel("latent dimension")
+    shared_legend(figure, axes[0])
+    return figure
+
+
+@styled
+def dimension_histograms(
+    scores: pd.DataFrame,
+    dimensions: Sequence[int],
+    statistic: str = "kl",
+    *,
+    against: str = "label",
+    columns: int = 3,
+) -> Figure:
+    """Histograms of one statistic in chosen dimensions, normal against lens.
+
+    Args:
+        scores: Scores table.
+        dimensions: which, a panel each.
+        statistic: `kl`, `mu` or `logvar`.
+        against: the column that tells the classes.
+        columns: panels in a row.
+    """
+    rows, positive = labelled(scores, against)
+    values = _drawn_values(rows, statistic, dimensions)
+    figure, axes = panels(len(dimensions), columns, 2.1)
+    for axis, dimension, value in zip(axes, dimensions, values.T, strict=True):
+        two_histograms(axis, value[~positive], value[positive])
+        axis.set_xlabel(f"{_AXIS[statistic]}, dimension {dimension}")
+    for axis in axes[::columns]:
+        axis.set_ylabel("density")
+    shared_legend(figure, axes[0])
+    return figure
+
+
+@styled
+def kl_by_rank(
+    scores: pd.DataFrame, statistics: pd.DataFrame, *, n: int = 5, against: str = "label"
+) -> Figure:
+    """Mean KL over the n lowest, middle, highest, and all but the highest dimensions by chi-squared.
+
+    Args:
+        scores: Scores table.
+        statistics: table of `lensq.statistics.latent.dimension_statistics`.
+        n: dimensions in a group; at most a third of them.
+        against: the column that tells the classes.
+    """
+    rows, positive = labelled(scores, against)
+    order = statistics.sort_values("chi2", kind="stable")["dimension"].to_numpy()
+    n = max(1, min(n, len(order) // 3))
+    middle = (len(order) - n) // 2
+    groups = {
+        f"{n} lowest": order[:n],
+        f"{n} middle": order[middle : middle + n],
+        f"{n} highest": order[-n:],
+        f"all but {n} highest": order[:-n],
+    }
+    figure, axes = panels(4, 2, 2.2)
+    for axis, (name, dimensions) in zip(axes, groups.items(), strict=True):
+        mean = np.log10(np.maximum(latent_values(rows, "kl", dimensions).mean(axis=1), 1e-8))
+        two_histograms(axis, mean[~positive], mean[positive])
+        axis.set(xlabel=f"log10 mean KL (nats), {name}", ylabel="density")
+    shared_legend(figure, axes[0])
+    return figure
+
+
+@styled
+def stability_rows(stability: pd.DataFrame) -> Figure:
+    """How often each dimension is chosen, a row a number of anomalies; dots mark the choice on all objects.
+
+    Args:
+        stability: table of `lensq.statistics.latent.choice_stability`.
+    """
+    table = stability.pivot(index="n_anomalies", columns="dimension", values="frequency")
+    agreement = stability.groupby("n_anomalies")["agreement"].first()
+    figure, (axis,) = panels(1, 1, 0.8 + 0.42 * len(table))
+    drawn = axis.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    chosen = sorted(stability.loc[stability["chosen"], "dimension"].unique())
+    for row in range(len(table)):
+        axis.plot(chosen, np.full(len(chosen), row), "o", color=LENS, markersize=4)
+    labels = [f"{n:,} (agreement {agreement[n]:.2f})" for n in table.index]
+    axis.set_yticks(range(len(table)), labels)
+    axis.set(xlabel="latent dimension", ylabel="anomalies")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(False)
+    figure.colorbar(drawn, ax=axis, label="share of resamples", pad=0.01)
+    return figure
+
+
+@styled
+def latent_map(*maps: pd.DataFrame, titles: Sequence[str] = ()) -> Figure:
+    """Joint t-SNE maps side by side, lenses drawn over normals. The axes have no unit.
+
+    Args:
+        *maps: tables of `lensq.statistics.latent.joint_map`.
+        titles: what each is a map of, for more than one.
+    """
+    figure, axes = panels(len(maps), 2, 4.2 if len(maps) > 1 else 5.5)
+    for i, (axis, table) in enumerate(zip(axes, maps, strict=True)):
+        for name, members, size in (("normal", ~table["positive"], 5), ("lens", table["positive"], 9)):
+            part = table[members]
+            axis.scatter(
+                part["x"],
+                part["y"],
+                s=size,
+                color=COLOURS[name],
+                alpha=0.6,
+                linewidths=0,
+                label=f"{name} ({len(part):,})",
+            )
+        axis.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
+        axis.set_aspect("equal", adjustable="datalim")
+        if titles:
+            axis.set_title(titles[i])
+    shared_legend(figure, axes[0], markerscale=2.5)
+    return figure

@@ -1,0 +1,9 @@
+from . import labels as labels
+from . import overview as overview
+from . import pixels as pixels
+from . import ranking as ranking
+from . import thresholds as thresholds
+from . import widget as widget
+from .labels import LabelStore as LabelStore
+from .thresholds import ThresholdSlider as ThresholdSlider
+from .widget import Inspector as Inspector

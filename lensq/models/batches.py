@@ -1,0 +1,225 @@
+"""Batches of a survey as tensors, from the memory map, with randomness keyed by seed, epoch and batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lensq.survey.images import Preprocessing, draw_symmetries, symmetries
+
+if TYPE_CHECKING:
+    from lensq.survey.survey import Survey
+
+
+SHARE_OF_MEMORY = 0.3
+"""Share of a GPU's free memory that images may take for good."""
+
+
+class Batch(NamedTuple):
+    """One batch on its device.
+
+    Attributes:
+        x: (B, 1, S, S) preprocessed images, 0 where masked.
+        mask: (B, 1, S, S) bool, True where a pixel is real.
+        labels: (B,) int64, the labels that training may see: 1 anomaly, 0 normal, -1 not told.
+    """
+
+    x: Tensor
+    mask: Tensor
+    labels: Tensor
+
+
+def keyed_generator(seed: int, *keys: str | int, device: str | torch.device = "cpu") -> torch.Generator:
+    """A generator that depends on the seed and the keys alone, so that a draw can be repeated out of order.
+
+    Args:
+        seed: The seed of the whole run.
+        keys: What is drawn, and where: `("order", epoch)`, `("latent", epoch, batch)`.
+        device: Where the random numbers are wanted.
+    """
+    digest = hashlib.sha256(repr((int(seed), *keys)).encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:4], "big"))
+
+
+def read_pixels(
+    survey: Survey, rows: np.ndarray, device: str | torch.device = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Copy cutouts out of the packed store.
+
+    Args:
+        survey: The survey.
+        rows: (B,) row indices.
+        device: Where the tensors are wanted.
+
+    Returns:
+        Images (B, S, S) float32 and mask (B, S, S) bool.
+
+    Raises:
+        ValueError: A cutout has no valid pixel; the names are given.
+    """
+    images, mask = torch.from_numpy(survey.images[rows]), torch.from_numpy(survey.mask[rows])
+    empty = ~mask.flatten(1).any(1)
+    if empty.any():
+        names = ", ".join(map(str, survey.names[rows[empty.numpy()]][:5]))
+        raise ValueError(
+            f"{int(empty.sum())} cutouts have no valid pixel ({names}); the reader quarantines such files, "
+            "so the packed store is damaged: delete it and read the survey again"
+        )
+    return images.to(device), mask.to(device)
+
+
+def reveal_labels(labels: np.ndarray, fraction: float, generator: torch.Generator) -> np.ndarray:
+    """Keep the labels of a random share of each class and hide the rest.
+
+    Args:
+        labels: (n,) labels, -1 where unlabelled.
+        fraction: Share kept, 0 to 1, rounded up, so that a positive share shows every class.
+        generator: Source of the choice.
+
+    Returns:
+        (n,), -1 where hidden.
+
+    Raises:
+        ValueError: The fraction lies outside 0 to 1.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"labelled_fraction={fraction} must lie between 0 and 1")
+    shown = np.full_like(labels, -1)
+    for label in np.unique(labels[labels >= 0]):
+        rows = np.flatnonzero(labels == label)
+        kept = torch.randperm(len(rows), generator=generator)[: int(np.ceil(fraction * len(rows)))]
+        shown[rows[kept.numpy()]] = label
+    return shown
+
+
+@dataclass
+class Batches:
+    """An iterable over batches of some rows of a survey; every iteration of one epoch gives the same batches.
+
+    Processes wait for one another at every batch, so that each gets equally many: in place of a batch for
+    which no rows are left, a process gets the first row, which another has too.
+
+    Attributes:
+        survey: The survey; only `images`, `mask` and `names` are read.
+        rows: (n,) row indices.
+        preprocessing: Turns flux into what a network sees.
+        batch_size: Objects a batch; several processes take whole batches in turn.
+        labels: (n,) labels that training may see, -1 for not told; None tells none.
+        seed: Keys all random numbers together with the epoch and the batch's index.
+        shuffle: Draw a new order each epoch and drop the last, incomplete batch.
+        anomaly: (n,) bool; if given, draw with replacement, anomalies and the rest equally likely.
+        augmentation: Probability that an image is turned or mirrored.
+        device: Where the tensors are wanted.
+        resident: Keep all preprocessed images on the device; None does so on a GPU that has the room.
+        epoch: Tells the current epoch.
+        rank: This process's number.
+        world: Number of processes that share the batches.
+    """
+
+    survey: Survey
+    rows: np.ndarray
+    preprocessing: Preprocessing
+    batch_size: int
+    labels: np.ndarray | None = None
+    seed: int = 0
+    shuffle: bool = False
+    anomaly: np.ndarray | None = None
+    augmentation: float = 0.0
+    device: str | torch.device = "cpu"
+    resident: bool | None = None
+    epoch: Callable[[], int] = int
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self):
+        if self.anomaly is not None and (self.anomaly.all() or not self.anomaly.any()):
+            raise ValueError(
+                'train_on="balanced" needs anomalies (1) and normals (0) among the train objects; '
+                'use train_on="all" for a survey without such labels'
+            )
+
+    def __len__(self) -> int:
+        """Batches of this process in one epoch."""
+        if self.shuffle:
+            return max(1, len(self.rows) // self.size // self.world)
+        return -(-len(self.rows) // (self.size * self.world))
+
+    @property
+    def size(self) -> int:
+        """Objects in a batch: `batch_size`, or fewer where each process could not get a whole one."""
+        share = len(self.rows) // self.world if self.shuffle else -(-len(self.rows) // self.world)
+        return min(self.batch_size, max(share, 1))
+
+    def positions(self, epoch: int) -> np.ndarray:
+        """(n,) positions in `rows` in the order of this epoch."""
+        n = len(self.rows)
+        if not self.shuffle:
+            return np.arange(n)
+        generator = keyed_generator(self.seed, "order", epoch)
+        if self.anomaly is None:
+            return torch.randperm(n, generator=generator).numpy()
+        pools = [torch.from_numpy(np.flatnonzero(pool)) for pool in (self.anomaly, ~self.anomaly)]
+        drawn = [pool[torch.randint(len(pool), (n,), generator=generator)] for pool in pools]
+        return torch.where(torch.rand(n, generator=generator) < 0.5, *drawn).numpy()
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch = self.epoch()
+        positions = self.positions(epoch)
+        plan, turns = [], []
+        for step in range(len(self)):
+            index = step * self.world + self.rank
+            chosen = positions[index * self.size : (index + 1) * self.size]
+            # Sorted within the batch, so that a store larger than memory is read forwards.
+            plan.append(np.sort(chosen if len(chosen) else positions[:1]))
+            if self.augmentation:
+                generator = keyed_generator(self.seed, "augmentation", epoch, index)
+                turns.append(draw_symmetries(len(plan[-1]), self.augmentation, generator))
+        # The whole epoch's numbers go to the device at once: a copy a batch would make it wait.
+        ends = np.cumsum([len(chosen) for chosen in plan]).tolist()
+        order = torch.from_numpy(np.concatenate(plan))
+        labels = torch.full_like(order, -1)
+        if self.labels is not None:
+            labels = torch.from_numpy(self.labels[order.numpy()].astype(np.int64))
+        order, labels = order.to(self.device), labels.to(self.device)
+        turns = torch.cat(turns).to(self.device) if turns else None
+        for chosen, end in zip(plan, ends, strict=True):
+            part = slice(end - len(chosen), end)
+            if self._images is None:
+                x, mask = self._preprocessed(self.rows[chosen])
+            else:
+                x, mask = (values[order[part]] for values in self._images)
+            if turns is not None:
+                pixels = self._turned_pixels[turns[part]]
+                x, mask = (v.flatten(1).gather(1, pixels).view_as(v) for v in (x, mask))
+            yield Batch(x, mask, labels[part])
+
+    def _preprocessed(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        images, mask = read_pixels(self.survey, rows, self.device)
+        return self.preprocessing(images, mask), mask[:, None]
+
+    @cached_property
+    def _images(self) -> tuple[Tensor, Tensor] | None:
+        """All of the images on the device, if they are to stay there."""
+        resident = self.resident
+        if resident is None:
+            resident = torch.device(self.device).type == "cuda"
+            if resident:
+                free, _ = torch.cuda.mem_get_info(self.device)
+                resident = 5 * len(self.rows) * self.survey.images[0].size < SHARE_OF_MEMORY * free
+        if not resident:
+            return None
+        parts = np.array_split(self.rows, -(-len(self.rows) // 4096))
+        return tuple(torch.cat(values) for values in zip(*map(self._preprocessed, parts), strict=True))
+
+    @cached_property
+    def _turned_pixels(self) -> Tensor:
+        """(8, S^2): which pixel comes where in each symmetry of the square."""
+        side = self.survey.images.shape[-1]
+        return symmetries(torch.arange(side**2).view(side, side)).flatten(1).to(self.device)

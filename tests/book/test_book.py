@@ -1,0 +1,277 @@
+"""The book's sources: what the pages refer to is there, and the extension does what it says."""
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+BOOK = ROOT / "book"
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+PROSE = sorted(BOOK.glob("*.md"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+def entries() -> list[str]:
+    return [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+
+
+def code_cells(notebook: Path) -> list[dict]:
+    return [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+def text_of(page: Path) -> str:
+    """Prose of a page; of a notebook its Markdown cells."""
+    if page.suffix == ".md":
+        return page.read_text()
+    cells = json.loads(page.read_text())["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def outside_code(text: str) -> str:
+    """Markdown without its fenced code, math and literals, where nothing is a link."""
+    return re.sub(r"```[\s\S]*?```|(?<!\})`[^`]*`", "", text)
+
+
+def test_every_page_is_in_the_table_of_contents_once():
+    pages = [file.relative_to(ROOT).with_suffix("").as_posix() for file in [*PROSE, *NOTEBOOKS]]
+    assert sorted(entries()) == sorted(pages)
+
+
+def test_bibliography_and_citations_agree():
+    keys = re.findall(r"@\w+\{(\w+),", (BOOK / "references.bib").read_text())
+    assert len(keys) == len(set(keys))
+    cited = set()
+    for page in [*PROSE, *NOTEBOOKS]:
+        for group in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text_of(page)):
+            cited |= {key.strip() for key in group.split(",")}
+    assert cited <= set(keys), f"not in references.bib: {sorted(cited - set(keys))}"
+    assert set(keys) <= cited, f"never cited: {sorted(set(keys) - cited)}"
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: page.stem)
+def test_links_and_figures_lead_somewhere(page):
+    text = page.read_text()
+    targets = re.findall(r"\]\(([^)#\s]+)", outside_code(text)) + re.findall(r"\{figure\} (\S+)", text)
+    targets += re.findall(r"\{glue:text\}`([^:]+)::", text)
+    missing = [t for t in targets if "://" not in t and not (page.parent / t).is_file()]
+    assert not missing
+
+
+def test_numbers_in_the_prose_are_glued_by_their_notebooks():
+    for page in PROSE:
+        glued = re.findall(r"\{glue:text\}`([^`]+::[^`]+)`", page.read_text())
+        assert [entry for entry in glued if not re.search(r"::\w+:.+", entry)] == []  # MyST-NB wants a format
+        for path, key in re.findall(r"\{glue:text\}`([^:]+)::(\w+)", page.read_text()):
+            source = "".join("".join(cell["source"]) for cell in code_cells(page.parent / path))
+            stem = re.sub(r"_(low|high)$", "", key)
+            assert re.search(rf'"{stem}"', source, re.IGNORECASE), f"{path} glues no {key}"
+
+
+def test_figures_on_other_pages_exist_in_their_notebooks():
+    found = 0
+    for page in PROSE:
+        for path, name in re.findall(r"\{notebook-figure\} (\S+)::(\S+)", page.read_text()):
+            found += 1
+            cells = code_cells(page.parent / path)
+            names = [c["metadata"].get("mystnb", {}).get("figure", {}).get("name") for c in cells]
+            assert name in names, f"{path} has no figure {name}"
+    assert found >= 3
+
+
+def test_every_figure_has_alternative_text():
+    for page in PROSE:
+        for options in re.findall(r"\{figure\} \S+\n((?::\w+:.*\n)+)", page.read_text()):
+            assert re.search(r":alt: .{40,}", options), f"{page.name}: {options}"
+    for notebook in NOTEBOOKS:
+        for cell in code_cells(notebook):
+            render = cell["metadata"].get("mystnb", {})
+            if "figure" in render:
+                assert len(render.get("image", {}).get("alt", "")) >= 20, (notebook.name, render)
+
+
+def test_architecture_names_every_room():
+    rooms = {path.stem for path in (ROOT / "lensq").iterdir() if not path.name.startswith(("_", "py.typed"))}
+    named = set(re.findall(r"`(\w+)`", (BOOK / "architecture.md").read_text()))
+    assert rooms <= named, f"not on the page: {sorted(rooms - named)}"
+
+
+def test_the_address_of_the_repository_stands_in_one_place():
+    """The pages take it from _config.yml; what is read outside the book has to agree with it."""
+    address = CONFIG["repository"]["url"]
+    short = address.removeprefix("https://")
+    name = short.removeprefix("github.com/")
+    assert not [page.name for page in [*PROSE, *NOTEBOOKS] if name in page.read_text()]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["repository-code"] == address
+    linked = re.findall(r"mybinder\.org/v2/gh/([\w.-]+/[\w.-]+)/", (ROOT / "README.md").read_text())
+    assert linked == [name] * len(linked) != []
+
+
+EXAMPLE = (BOOK / "adding_a_variant.md").read_text()
+
+
+def test_a_variant_is_added_in_under_forty_lines(tmp_path, monkeypatch):
+    """The code of the page, run as it stands on a toy survey; only epochs and sizes are cut short."""
+    import torch
+
+    import lensq
+    from lensq.models.objectives import OBJECTIVES, Elbo
+    from lensq.models.variants import MODELS
+
+    composition, objective, use = re.findall(r"```python\n(.*?)```", EXAMPLE, re.DOTALL)
+    assert len([line for line in objective.splitlines() if line.strip()]) < 40
+    monkeypatch.chdir(tmp_path)
+    for table in (MODELS, OBJECTIVES):
+        for name in ("CONV5_BETATC_VAE", "CAPACITY_VAE", "capacity"):
+            monkeypatch.delitem(table, name, raising=False)
+    lensq.simulate_survey(tmp_path / "_build/survey", 60, seed=3, progress=False)
+    whole = lensq.fit
+
+    def short(survey, variant, **options):
+        return whole(
+            survey, variant, **options | {"epochs": 1, "width": 4, "max_images": 32, "batch_size": 16}
+        )
+
+    monkeypatch.setattr(lensq, "fit", short, raising=False)
+    try:
+        page: dict = {}
+        for block in (composition, objective, use):
+            exec(block, page)
+        assert page["model"].settings["config"]["options"]["capacity"] == 10.0
+        assert (tmp_path / page["folder"] / "scores.parquet").is_file()
+        assert MODELS["CONV5_BETATC_VAE"].config().options["beta"] == 4.0
+
+        # At capacity 0 the objective is the evidence lower bound: a KL divergence is its own modulus.
+        terms = {"reconstruction": torch.tensor([3.0, 5.0]), "kl": torch.tensor([[1.0, 0.5], [2.0, 0.25]])}
+        step = {"step": 7, "dataset_size": 10}
+        options = page["CapacityOptions"](capacity=0.0, beta=2.0)
+        held = page["Capacity"](4, 2, options).loss(terms, **step)[0]
+        assert held == Elbo(4, 2, options).loss(terms, **step)[0]
+        away = page["Capacity"](4, 2, page["CapacityOptions"](capacity=10.0)).loss(terms, **step)[0]
+        assert away == 4.0 + (10.0 - 1.875)
+    finally:
+        for name in ("CONV5_BETATC_VAE", "CAPACITY_VAE"):
+            MODELS.pop(name, None)
+        OBJECTIVES.pop("capacity", None)
+
+
+def test_no_page_names_this_machine():
+    """Paths of a developer's machine and package hosts have no place in a published page."""
+    machine = re.compile(r"/(root|home|work)/|file://|localhost|127\.0\.0\.1|/usr/local/")
+    files = [*PROSE, *NOTEBOOKS, ROOT / "_config.yml", ROOT / "_toc.yml", *(BOOK / "_ext").glob("*.py")]
+    assert [file.name for file in files if machine.search(file.read_text())] == []
+
+
+def test_scripts_are_carried_along_with_their_licences():
+    options = CONFIG["sphinx"]["config"]
+    scripts = [options["mathjax_path"], *options["nb_ipywidgets_js"]]
+    licences = (BOOK / "_static/vendor/LICENCES.txt").read_text()
+    for script in scripts:
+        assert (BOOK / "_static" / script).is_file()
+        assert Path(script).parts[0] != "vendor" or Path(script).name in licences
+
+
+@pytest.mark.parametrize("drawing", sorted((BOOK / "_static").glob("*.svg")), ids=lambda file: file.name)
+def test_drawings_stand_alone(drawing):
+    root = ElementTree.parse(drawing).getroot()
+    assert root.get("viewBox")
+    links = [value for node in root.iter() for name, value in node.attrib.items() if name.endswith("href")]
+    assert links == []
+
+
+@pytest.fixture
+def extension():
+    sys.path.insert(0, str(BOOK / "_ext"))
+    import lensq_book
+
+    yield lensq_book
+    sys.path.remove(str(BOOK / "_ext"))
+
+
+def notebook(*cells: dict) -> str:
+    cells = [{"id": f"c{i}", "metadata": {}, **cell} for i, cell in enumerate(cells)]
+    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+
+
+def code(source: str, count: int | None, **more) -> dict:
+    return {"cell_type": "code", "source": source, "execution_count": count, "outputs": []} | more
+
+
+PROSE_CELL = {"cell_type": "markdown", "source": "# A title"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "run"),
+    [
+        ([PROSE_CELL], True),
+        ([PROSE_CELL, code("1 + 1", 1), code("  \n", None)], True),
+        ([PROSE_CELL, code("1 + 1", None)], False),
+        ([PROSE_CELL, code("1 + 1", 1), code("2 + 2", None)], False),
+    ],
+    ids=["prose only", "run, an empty cell", "not run", "run half"],
+)
+def test_a_notebook_counts_as_run_when_all_its_code_has(extension, tmp_path, cells, run):
+    file = tmp_path / "n.ipynb"
+    file.write_text(notebook(*cells))
+    assert extension.has_been_run(file) is run
+
+
+def test_a_figure_is_found_by_its_name(extension, tmp_path):
+    png = b"\x89PNG not really"
+    figure = {"figure": {"name": "fig-a", "caption": "A caption."}, "image": {"alt": "What is seen."}}
+    data = {"image/png": base64.b64encode(png).decode()}
+    output = {"output_type": "display_data", "data": data, "metadata": {}}
+    file = tmp_path / "n.ipynb"
+    file.write_text(
+        notebook(
+            code("draw()", 1, metadata={"mystnb": figure}, outputs=[output]),
+            code("text()", 2, metadata={"mystnb": {"figure": {"name": "fig-b"}}}),
+        )
+    )
+    assert extension.find_figure(file, "fig-a") == (png, "What is seen.", "A caption.")
+    with pytest.raises(ValueError, match=r"fig-b.*no PNG"):
+        extension.find_figure(file, "fig-b")
+    with pytest.raises(ValueError, match="no figure 'fig-c'; it has fig-a, fig-b"):
+        extension.find_figure(file, "fig-c")
+
+
+def test_building_by_hand_before_the_notebooks_ran_gives_one_message(tmp_path):
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for folder in ("book", "notebooks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", "."]
+    build = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert build.returncode == 1
+    assert "the notebooks have not been run; run `make book`" in build.stderr
+    assert all(file.name in build.stderr for file in NOTEBOOKS)
+    assert "WARNING" not in build.stdout + build.stderr
+    assert "Traceback" not in build.stdout + build.stderr
+
+
+def test_the_workflow_that_publishes_is_official_pinned_and_without_secrets():
+    text = (ROOT / ".github/workflows/book.yml").read_text()
+    jobs = yaml.safe_load(text)["jobs"]
+    used = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
+    assert [use for use in used if not re.fullmatch(r"actions/[\w/-]+@v\d+\.\d+\.\d+", use)] == []
+    assert "secrets" not in text
+    assert any("make book" in step.get("run", "") for step in jobs["build"]["steps"])
+
+
+def test_the_readme_is_short_and_its_picture_is_there():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 100
+    ((alt, picture),) = re.findall(r"!\[(.*?)\]\((.*?)\)", text)
+    assert len(alt) >= 40
+    assert (ROOT / picture).stat().st_size < 150_000
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+    assert "python book/cover.py" in text

@@ -1,0 +1,399 @@
+"""Inspector and threshold slider, as far as the kernel goes: labels on disk, pages, orders, numbers."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import anywidget
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from astropy.coordinates import SkyCoord
+from tables import scores_table
+from toy import toy_survey
+
+from lensq.detection.conformal import candidate_list
+from lensq.detection.detectors import Detector
+from lensq.inspector import Inspector, LabelStore, ThresholdSlider
+from lensq.inspector.overview import latent_plane, score_axis, sky_plane
+from lensq.inspector.pixels import decode, encode, flux_of, sky_and_noise
+from lensq.inspector.thresholds import operating_points
+from lensq.statistics.guard import LeakageError
+from lensq.statistics.metrics import operating_curve
+from lensq.survey.images import Preprocessing
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LabelStore(tmp_path / "survey" / "inspected.csv")
+
+
+class TestLabels:
+    def test_a_label_is_on_the_disk_at_once_and_there_on_return(self, store):
+        store.set("J1", "lens")
+        store.set("J2", "not")
+        store.set("J1", "unsure")
+        again = LabelStore(store.path)
+        assert again["J1"] == "unsure"
+        assert again.counts() == {"lens": 0, "not": 1, "unsure": 1}
+        assert again.table()[["name", "label"]].to_numpy().tolist() == [["J2", 0], ["J1", -1]]
+        assert again["J3"] == ""
+
+    def test_the_file_is_plain(self, store):
+        store.set("J1", "lens")
+        store.set('odd, "name"', "not")
+        table = pd.read_csv(store.path)
+        assert table.columns.tolist() == ["name", "label", "time"]
+        assert table["name"].tolist() == ["J1", 'odd, "name"']
+        assert pd.to_datetime(table["time"]).dt.tz is not None
+
+    @pytest.mark.parametrize("cut", range(1, 27))
+    def test_a_line_cut_short_costs_that_label_alone(self, store, cut):
+        store.set("J1", "lens")
+        store.set("J2", "not")
+        store.path.write_bytes(store.path.read_bytes()[:-cut])
+        again = LabelStore(store.path)
+        there = int(cut == 1)  # nothing but the end of the line is missing
+        assert again.counts() == {"lens": 1, "not": there, "unsure": 0}
+        again.set("J3", "unsure")
+        assert LabelStore(store.path).counts() == {"lens": 1, "not": there, "unsure": 1}
+        assert again.counts() == LabelStore(store.path).counts()
+
+    def test_a_header_cut_short_is_no_obstacle(self, store):
+        store.path.parent.mkdir()
+        store.path.write_text("name,la")
+        LabelStore(store.path).set("J1", "lens")
+        assert LabelStore(store.path)["J1"] == "lens"
+
+    def test_another_file_is_not_written_into(self, store):
+        store.path.parent.mkdir()
+        store.path.write_text("ra,dec\n1,2\n")
+        with pytest.raises(ValueError, match="first line is not"):
+            LabelStore(store.path)
+
+    def test_undo_gives_back_what_was_before_step_by_step(self, store):
+        for label in ("lens", "not", ""):
+            store.set("J1", label)
+        states = [store["J1"]]
+        while store.undo() == "J1":
+            states.append(store["J1"])
+        assert states == ["", "not", "lens", ""]
+        assert LabelStore(store.path)["J1"] == ""
+        assert len(store) == 0
+
+    def test_two_notebooks_label_at_once(self, store):
+        other = LabelStore(store.path)
+        for i in range(20):
+            (store, other)[i % 2].set(f"J{i}", "lens")
+        store.refresh()
+        assert len(store) == 20
+        assert store.table().equals(LabelStore(store.path).table())
+
+    def test_a_wrong_label_writes_nothing(self, store):
+        with pytest.raises(ValueError, match="none of lens, not, unsure"):
+            store.set("J1", "maybe")
+        assert not store.path.exists()
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+    def test_a_folder_that_must_not_be_written_to_says_so(self, tmp_path):
+        tmp_path.chmod(0o500)
+        with pytest.raises(PermissionError, match="another file"):
+            LabelStore(tmp_path / "inspected.csv").set("J1", "lens")
+
+
+class TestPixels:
+    def test_two_bytes_keep_faint_and_bright_light(self):
+        rng = np.random.default_rng(0)
+        images = rng.normal(0, 1, (3, 2, 16, 16)) * np.array([1, 1e-3, 50])[:, None, None, None]
+        images[:, :, 8, 8] = [[1e5, 90.0]] * 3
+        images[1, :, 0] = np.nan
+        softening = np.array([3.0, 3e-3, 150.0])
+        pixels, unit = encode(images, softening)
+        back = decode(pixels, softening, unit, images.shape)
+        assert len(pixels) == 2 * images.size
+        np.testing.assert_array_equal(np.isnan(back), np.isnan(images))
+        bound = 4e-4 * np.hypot(np.abs(images), softening[:, None, None, None])
+        assert np.nanmax(np.abs(back - images) / bound) < 1
+
+    @pytest.mark.parametrize("normalisation", ["minmax", "asinh"])
+    def test_input_becomes_flux_again(self, normalisation):
+        preprocessing = Preprocessing(normalisation, noise=0.3)
+        rng = np.random.default_rng(0)
+        images = rng.normal(0, 2, (4, 12, 12)).astype(np.float32)
+        mask = rng.random(images.shape) < 0.9
+        x = preprocessing(torch.tensor(images), torch.tensor(mask))[:, 0].numpy()
+        for image, real, inputs, (a, b, bent) in zip(
+            images, mask, x, flux_of(preprocessing, images, mask), strict=True
+        ):
+            flux = a * np.sinh(b * inputs) if bent else a + b * inputs
+            np.testing.assert_allclose(flux[real], image[real], rtol=1e-4, atol=1e-5)
+
+    def test_sky_and_noise_are_those_of_the_border_whatever_is_in_the_middle(self):
+        images = np.random.default_rng(0).normal(7.0, 3.0, (20, 64, 64))
+        images[:, 8:56, 8:56] += 1e4
+        mask = np.ones(images.shape, bool)
+        mask[:, :8] = False
+        images[~mask] = -1e6
+        sky, noise = sky_and_noise(images, mask).mean(axis=0)
+        assert sky == pytest.approx(7, abs=0.1)
+        assert noise == pytest.approx(3, rel=0.03)
+
+    def test_a_constant_sky_has_noise_one(self):
+        assert sky_and_noise(np.full((2, 8, 8), 5.0), np.ones((2, 8, 8), bool)).tolist() == [[5, 1]] * 2
+
+
+class TestOverview:
+    def test_every_score_is_in_the_histogram_in_order(self):
+        score = np.random.default_rng(0).standard_t(3, 5000)
+        place, histogram = score_axis(score)
+        assert sum(histogram["counts"]) == 5000
+        assert (np.diff(place[np.argsort(score)]) >= 0).all()
+        assert place[score.argmax()] == 1
+        for at, written in histogram["ticks"]:
+            below, above = score[place <= at + 0.02].max(), score[place >= at - 0.02].min()
+            assert above <= float(written) <= below
+
+    def test_equal_scores_are_no_obstacle(self):
+        assert np.isfinite(score_axis(np.full(9, 2.0))[0]).all()
+
+    def test_east_is_left_also_across_right_ascension_zero(self):
+        plane, ends = sky_plane(np.array([350.0, 10.0, 0.0, np.nan]), np.array([-1.0, 1.0, 0.0, np.nan]))
+        np.testing.assert_allclose(plane[:3], [[1, 0], [0, 1], [0.5, 0.5]], atol=1e-12)
+        assert np.isnan(plane[3]).all()
+        assert ends == {"ra": [10.0, 350.0], "dec": [-1.0, 1.0]}
+
+    def test_the_widest_direction_of_latent_space_lies_across(self):
+        table = scores_table(500, 50, shifts={2: 30.0})
+        plane = latent_plane(table)
+        positive = table["is_lens"].to_numpy()
+        assert abs(np.corrcoef(plane[:, 0], positive)[0, 1]) < 1.01
+        assert plane.min() >= 0
+        assert plane.max() <= 1
+        assert latent_plane(table[["name", "mu_0"]]).shape == (550, 0)
+
+
+@pytest.fixture(scope="module")
+def lists():
+    scores = scores_table(6000, 1200, seed=3)
+    detector = Detector("signal", "signal")
+    calibration = scores[scores["split"] == "conformal"]
+    candidates = candidate_list(detector, calibration, scores[scores["split"] != "conformal"])
+    rows = scores[scores["split"] == "selection"]
+    return candidates, rows, operating_curve(rows["signal"].to_numpy(), rows["label"] == 1)
+
+
+class TestOperatingPoints:
+    def test_numbers_are_those_of_the_list_that_it_would_give(self, lists):
+        candidates, rows, curve = lists
+        for point in operating_points(candidates, curve).iloc[::25].itertuples():
+            listed = candidates[candidates["score"] >= point.threshold]
+            flagged = rows["signal"] >= point.threshold
+            assert point.listed == len(listed)
+            assert point.fdr == listed["q"].iloc[-1]
+            assert point.recall == pytest.approx(flagged[rows["label"] == 1].mean())
+
+    def test_from_one_object_to_all_never_backwards(self, lists):
+        points = operating_points(*lists[::2])
+        assert points["listed"].iloc[0] == 1
+        assert points["listed"].iloc[-1] == len(lists[0])
+        assert points["listed"].is_monotonic_increasing
+        assert points["recall"].is_monotonic_increasing
+        assert points["fdr"].is_monotonic_increasing
+
+    def test_ties_are_listed_together(self):
+        points = operating_points(pd.DataFrame({"score": [3.0, 1.0, 1.0, 1.0, 0.0]}))
+        assert points["listed"].tolist() == [1, 4, 5]
+        assert points[["fdr", "precision", "recall"]].isna().all(axis=None)
+
+    def test_the_slider_stands_where_a_tenth_is_false(self, lists):
+        slider = ThresholdSlider(*lists[::2])
+        fdr = slider.points["fdr"]
+        assert fdr[slider.place] <= 0.1 < fdr[slider.place + 1]
+        slider.place += 5
+        assert slider.threshold == slider.points["threshold"][slider.place]
+        assert ThresholdSlider(*lists[::2], threshold=slider.threshold).place == slider.place
+        json.dumps(slider.table, allow_nan=False)
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    return toy_survey(tmp_path_factory.mktemp("toy"), n=60)
+
+
+@pytest.fixture(scope="module")
+def ranked(survey):
+    table = scores_table(len(survey), 0, seed=4).drop(columns="is_lens")
+    place = survey.coordinates
+    table = table.assign(name=survey.names, split=survey.split, ra=place.ra.deg, dec=place.dec.deg)
+    table = table.assign(label=survey.labels, graded=survey.graded, score=table["signal"] + 3 * survey.labels)
+    return table[table["split"] != "test"].reset_index(drop=True)
+
+
+@pytest.fixture
+def inspector(survey, ranked, tmp_path):
+    columns = ["mu_0", "mu_1", "score"]
+    return Inspector(survey, ranked, labels=tmp_path / "labels.csv", columns=columns, per_page=10)
+
+
+def names_on(inspector):
+    return [item["name"] for item in inspector.page["items"]]
+
+
+class TestInspector:
+    def test_pages_show_every_object_once_in_order(self, inspector, ranked):
+        seen = []
+        for number in range(inspector.page["pages"]):
+            inspector.show(number)
+            seen += names_on(inspector)
+        assert seen == ranked.sort_values("score", ascending=False, kind="stable")["name"].tolist()
+        inspector.show(99)
+        assert inspector.page["number"] == inspector.page["pages"] - 1
+
+    def test_the_browser_gets_the_pixels_of_the_survey(self, inspector, survey):
+        items = inspector.page["items"]
+        shape = (len(items), 1, survey.size, survey.size)
+        scale = [np.array([item[key] for item in items]) for key in ("softening", "unit")]
+        drawn = decode(inspector.pixels, *scale, shape)[:, 0]
+        for item, picture in zip(items, drawn, strict=True):
+            row = np.flatnonzero(survey.names == item["name"])[0]
+            assert np.isnan(picture[~survey.mask[row]]).all()
+            np.testing.assert_allclose(
+                picture[survey.mask[row]], survey.images[row][survey.mask[row]], rtol=1e-3, atol=1e-2
+            )
+
+    def test_a_message_labels_and_is_answered(self, inspector):
+        answers = []
+        inspector.send = answers.append
+        name = names_on(inspector)[2]
+        inspector._heard(inspector, {"id": 7, "do": "label", "with": [name, "lens"]}, [])
+        assert answers == [{"done": 7}]
+        assert LabelStore(inspector.labels.path)[name] == "lens"
+        assert inspector.progress["marks"][name] == "lens"
+        assert inspector.progress["counts"]["lens"] == 1
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            {"do": "close"},
+            {"do": "label", "with": ["nobody", "lens"]},
+            {"do": "filter", "with": ["some"]},
+            {"do": "order", "with": ["learnt"]},
+        ],
+    )
+    def test_what_cannot_be_done_is_said_and_answered(self, inspector, message):
+        answers = []
+        inspector.send = answers.append
+        inspector._heard(inspector, {"id": 1, **message}, [])
+        assert answers == [{"done": 1}]
+        assert inspector.progress["text"]
+        assert not inspector.labels.path.exists()
+
+    def test_undo_goes_back_to_the_object(self, inspector):
+        name = names_on(inspector)[3]
+        inspector.label(name, "not")
+        inspector.show(2)
+        inspector.undo()
+        assert names_on(inspector)[inspector.page["select"]] == name
+        assert inspector.labels[name] == ""
+        inspector.undo()
+        assert inspector.progress["text"] == "Nothing to undo."
+
+    def test_filters(self, inspector):
+        first, second = names_on(inspector)[:2]
+        inspector.label(first, "lens")
+        inspector.filter("lens")
+        assert names_on(inspector) == [first]
+        inspector.filter("none")
+        assert names_on(inspector)[0] == second
+        inspector.filter("all", second[-4:].upper())
+        assert second in names_on(inspector)
+        inspector.filter("unsure")
+        assert inspector.page["items"] == []
+        assert inspector.pixels == b""
+
+    def test_jump_by_rank_name_and_position(self, inspector, ranked):
+        ordered = ranked.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
+        row = ordered.iloc[17]
+        for to in ("18", row["name"], f"{row['ra']:.6f}, {row['dec']:.6f}"):
+            inspector.filter("lens")
+            inspector.jump(to)
+            assert (inspector.page["number"], inspector.page["select"]) == (1, 7)
+        inspector.jump("no such thing")
+        assert "no object" in inspector.progress["text"]
+
+    def test_it_learns_from_the_labels_and_ranks_anew(self, inspector, survey, ranked):
+        """Objects are labelled by the sign of a column that the score does not know."""
+        by_name = ranked.set_index("name")["mu_0"]
+        for name in by_name.index[:30]:
+            inspector.label(name, "lens" if by_name[name] > 0 else "not")
+        inspector.order("learnt")
+        told = inspector.ranked
+        assert told["mu_0"].head(10).mean() > told["mu_0"].tail(10).mean() + 1
+        assert told["rank"].tolist() == list(range(1, len(ranked) + 1))
+        inspector.order("uncertain")
+        assert (inspector.ranked["probability"] - 0.5).abs().is_monotonic_increasing
+        inspector.order("score")
+        assert inspector.ranked["score"].is_monotonic_decreasing
+
+    def test_labels_of_test_objects_teach_nothing(self, survey, ranked, tmp_path):
+        """On a folder of one's own they may be labelled; the head is the same without them."""
+        probability = {}
+        for split in ("train", "test"):
+            table = ranked.assign(split=["train"] * 40 + [split] * (len(ranked) - 40))
+            inspector = Inspector(survey, table, labels=tmp_path / f"{split}.csv", columns=["mu_0"])
+            for name, label in zip(
+                table["name"][[0, 1, 45, 46]], ("lens", "not", "not", "lens"), strict=True
+            ):
+                inspector.label(name, label)
+            inspector.order("learnt")
+            probability[split] = inspector.ranking.head
+        assert (probability["train"].lenses, probability["test"].lenses) == (2, 1)
+
+    def test_known_lenses_carry_their_name(self, survey, ranked, tmp_path):
+        name = ranked["name"][5]
+        known = pd.DataFrame({"name": [name] * 2, "separation": [1.4, 0.3], "catalogue_name": ["B", "A"]})
+        inspector = Inspector(survey, ranked, labels=tmp_path / "l.csv", known=known)
+        inspector.filter("known")
+        assert [(item["name"], item["known"]) for item in inspector.page["items"]] == [(name, 'A, 0.3"')]
+        assert "known" in inspector.overview["filters"]
+
+    def test_objects_without_a_position_are_shown(self, survey, ranked, tmp_path):
+        nowhere = ranked.assign(ra=np.nan, dec=np.nan)
+        inspector = Inspector(survey, nowhere, labels=tmp_path / "l.csv", columns=["mu_0"])
+        assert inspector.page["items"][0]["sky"] == []
+        json.dumps([inspector.page, inspector.overview, inspector.progress], allow_nan=False)
+
+    def test_objects_of_another_survey_are_refused(self, survey, ranked, tmp_path):
+        with pytest.raises(ValueError, match="stranger is not in the survey"):
+            Inspector(
+                survey, ranked.assign(name=["stranger", *ranked["name"][1:]]), labels=tmp_path / "l.csv"
+            )
+
+    def test_test_tiles_of_the_study_are_not_looked_at(self, survey, ranked, tmp_path):
+        class Trained:
+            survey_fingerprint = survey.fingerprint
+
+        with pytest.raises(LeakageError, match="not looked at by eye"):
+            Inspector(survey, ranked.assign(split="test"), model=Trained(), labels=tmp_path / "l.csv")
+
+    def test_labels_lie_beside_the_survey_by_default(self, survey, ranked, tmp_path):
+        elsewhere = replace(survey, folder=tmp_path)
+        inspector = Inspector(elsewhere, ranked, columns=["mu_0"])
+        inspector.label(names_on(inspector)[0], "lens")
+        assert (tmp_path / "inspected.csv").read_text().startswith("name,label,time\n")
+
+    def test_a_sky_full_of_objects_is_sampled(self):
+        sky = SkyCoord(np.arange(5000) % 360, np.zeros(5000), unit="deg")
+        plane, _ = sky_plane(sky.ra.deg, sky.dec.deg)
+        from lensq.inspector.overview import sample
+
+        assert len(sample(plane)) == 1500
+
+
+def test_the_book_carries_the_script_of_the_installed_anywidget():
+    carried = (ROOT / "book/_static/vendor/anywidget.js").read_bytes()
+    assert carried == (Path(anywidget.__file__).parent / "nbextension/index.js").read_bytes()
