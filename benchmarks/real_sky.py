@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from appearance import appearance, off_centre, rank_among
 
 import lensq
 from lensq.scores.scoring import label_free
-from lensq.simulate.realism import appearance, off_centre, rank_among
 from lensq.statistics.metrics import measure
 from lensq.survey.survey import Survey
 

@@ -36,7 +36,11 @@ def main(file: Path = FILE) -> None:
         rows = np.concatenate([table.index[:COLUMNS] for table in kinds.values()])
         names = np.repeat(list(kinds), [min(COLUMNS, len(table)) for table in kinds.values()])
         figure = lensq.figures.class_gallery(
-            sample.images[rows], names, mask=sample.mask[rows], columns=COLUMNS
+            sample.images[rows],
+            names,
+            mask=sample.mask[rows],
+            columns=COLUMNS,
+            pixel_scale=sample.pixel_scale,
         )
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110)

@@ -9,7 +9,6 @@ from .detection import fault_effects as fault_effects
 from .detection import fdr_curves as fdr_curves
 from .detection import metric_intervals as metric_intervals
 from .detection import precision_against_prevalence as precision_against_prevalence
-from .detection import ranking_curves as ranking_curves
 from .detection import score_histograms as score_histograms
 from .detection import threshold_panels as threshold_panels
 from .latent import box_plots as box_plots

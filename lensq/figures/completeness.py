@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from lensq.figures.style import CYCLE, LENS, NORMAL, panels, readable, shared_legend, styled
+from lensq.figures.style import CYCLE, LENS, ORDINARY, panels, readable, shared_legend, styled
 
 _FEW = 10  # cells with fewer lenses are left empty
 
@@ -58,15 +58,8 @@ def completeness_map(table: pd.DataFrame, *, xlabel: str, ylabel: str) -> Figure
         for j, centre_x in enumerate((x[:-1] + x[1:]) / 2):
             if number.iloc[i, j] >= _FEW:
                 value = share.iloc[i, j]
-                axis.text(
-                    centre_x,
-                    centre_y,
-                    f"{value:.2f}\n({number.iloc[i, j]})",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color="black" if value > 0.6 else "white",
-                )
+                text, colour = f"{value:.2f}\n({number.iloc[i, j]})", "black" if value > 0.6 else "white"
+                axis.text(centre_x, centre_y, text, ha="center", va="center", fontsize=8, color=colour)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.grid(False)
     figure.colorbar(drawn, ax=axis, label="completeness", pad=0.02)
@@ -85,7 +78,7 @@ def share_by_class(table: pd.DataFrame, *, xlabel: str = "share flagged") -> Fig
     figure, (axis,) = panels(1, 1, 0.8 + 0.24 * len(table))
     figure.set_figwidth(6.0)
     place = np.arange(len(table))
-    colours = [LENS if name == "lens" else NORMAL for name in table["class"]]
+    colours = [LENS if name == "lens" else ORDINARY for name in table["class"]]
     axis.hlines(place, table["low"], table["high"], color=colours)
     axis.scatter(table["share"], place, color=colours, s=22, zorder=3, clip_on=False)
     names = [f"{readable(c)} ({n:,})" for c, n in zip(table["class"], table["n"], strict=True)]

@@ -4,19 +4,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lensq.figures.style import (
     CYCLE,
     LENS,
-    NORMAL,
+    ORDINARY,
+    class_histograms,
     logarithmic,
     panels,
     readable,
     shared_legend,
     styled,
-    two_histograms,
 )
 from lensq.statistics.guard import labelled
 
@@ -42,7 +41,7 @@ def score_histograms(
     against: str = "label",
     thresholds: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Distribution of scores, normal against lens, densities logarithmic; the end bins hold what lies beyond.
+    """Distribution of scores, ordinary against lens, densities logarithmic.
 
     Args:
         scores: Scores table.
@@ -52,15 +51,11 @@ def score_histograms(
     """
     labels = dict(columns) if isinstance(columns, Mapping) else {c: readable(c) for c in columns}
     rows, positive = labelled(scores, against)
-    figure, axes = panels(len(labels), 2, 2.3)
-    for axis, (column, label) in zip(axes, labels.items(), strict=True):
-        values = rows[column].to_numpy(float)
-        two_histograms(axis, values[~positive], values[positive])
-        axis.set(xlabel=label, ylabel="density")
-        axis.locator_params(axis="x", nbins=6)
+    values = {label: rows[column] for column, label in labels.items()}
+    figure, axes = class_histograms(values, positive, 2)
+    for axis, column in zip(axes, labels, strict=True):
         if thresholds and column in thresholds:
             axis.axvline(thresholds[column], color="0.2", linestyle="--", linewidth=1.2)
-    shared_legend(figure, axes[0])
     return figure
 
 
@@ -95,15 +90,6 @@ def threshold_panels(
     return figure
 
 
-def _draw_interval(axis: Axes, x, y, low, high, *, across: bool, **options) -> None:
-    """A point with its interval; an interval that does not enclose the point is drawn as it is."""
-    if across:
-        axis.hlines(y, low, high, color=options["color"], linewidth=1.6)
-    else:
-        axis.vlines(x, low, high, color=options["color"], linewidth=1.6)
-    axis.plot(x, y, "o", markersize=4.5, linestyle="none", **options)
-
-
 @styled
 def metric_intervals(
     table: pd.DataFrame,
@@ -120,78 +106,51 @@ def metric_intervals(
         highlight: name of the detector drawn in the lens colour.
     """
     place = np.arange(len(table))[::-1]
-    colours = np.where(table.index == highlight, LENS, NORMAL)
-    figure, axes = panels(len(metrics), len(metrics), 0.9 + 0.27 * len(table), sharey=True)
+    colours = np.where(table.index == highlight, LENS, ORDINARY)
+    figure, axes = panels(len(metrics), len(metrics), 1.0 + 0.3 * len(table), sharey=True)
     for axis, metric in zip(axes, metrics, strict=True):
-        for y, colour, (_, row) in zip(place, colours, table.iterrows(), strict=True):
-            low, high = row[f"{metric}_low"], row[f"{metric}_high"]
-            _draw_interval(axis, row[metric], y, low, high, across=True, color=colour)
+        low, high = table[f"{metric}_low"], table[f"{metric}_high"]
+        axis.hlines(place, low, high, color=colours, linewidth=5, alpha=0.4)
+        axis.scatter(table[metric], place, 14, colours, zorder=3)
         axis.set_xlabel(_METRICS[metric].replace(" at ", "\nat "))
-        axis.locator_params(axis="x", nbins=4)
-    axes[0].set_yticks(place, [readable(name) for name in table.index])
+        axis.locator_params(axis="x", nbins=3)
+    axes[0].set_yticks(place, [readable(name) for name in table.index], fontsize=10)
     axes[0].set_ylim(-0.6, len(table) - 0.4)
     return figure
 
 
 @styled
-def ranking_curves(
-    curves: Mapping[str, pd.DataFrame], *, prevalence: float | None = None, points: bool = False
-) -> Figure:
-    """Recall against false positive rate (logarithmic) and precision against recall.
-
-    Args:
-        curves: name to table of `lensq.statistics.metrics.operating_curve`.
-        prevalence: the share of positives of the curves, drawn as the precision of a guess.
-        points: mark each curve's highest F1.
-    """
-    figure, (left, right) = panels(2, 2, 3.6)
-    lines = ("-", "--", "-.", ":")
-    least = min(curve["FPR"][curve["FPR"] > 0].min() for curve in curves.values())
-    for i, (name, curve) in enumerate(curves.items()):
-        look = {"color": CYCLE[i % len(CYCLE)], "linestyle": lines[i // len(CYCLE) % len(lines)]}
-        left.step(curve["FPR"].clip(lower=least), curve["recall"], where="post", label=readable(name), **look)
-        right.plot(curve["recall"], curve["precision"], **look)
-        if points:
-            best = curve.loc[curve["F1"].idxmax()]
-            right.plot(best["recall"], best["precision"], "o", color=look["color"], markersize=5)
-            left.plot(best["FPR"], best["recall"], "o", color=look["color"], markersize=5)
-    chance = np.geomspace(least, 1, 100)
-    left.plot(chance, chance, color="0.6", linewidth=1, linestyle=":")
-    left.set(xscale="log", xlim=(least, 1), ylim=(0, 1), xlabel="false positive rate", ylabel="recall")
-    right.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision")
-    if prevalence is not None:
-        right.axhline(prevalence, color="0.6", linewidth=1, linestyle=":")
-    shared_legend(figure, left, columns=4)
-    return figure
-
-
-@styled
 def precision_against_prevalence(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Precision of operating points where lenses are rarer, with 95% intervals, both axes logarithmic.
+    """Precision of operating points against the share of lenses, a band for the 95% interval.
+
+    The points are the table's; between and beyond them the rates of the operating point are the same.
 
     Args:
         tables: detector to table of `lensq.statistics.metrics.precision_at`.
     """
-    figure, (axis,) = panels(1, 1, 3.2)
-    figure.set_figwidth(5.5)
+    figure, (axis,) = panels(1, 1, 3.4)
     for i, (name, table) in enumerate(tables.items()):
-        x = table.index.to_numpy() * 1.08 ** (i - (len(tables) - 1) / 2)
-        axis.plot(x, table["precision"], color=CYCLE[i % len(CYCLE)], alpha=0.4, linewidth=1)
-        _draw_interval(
-            axis,
-            x,
-            table["precision"],
-            table["low"],
-            table["high"],
-            across=False,
-            color=CYCLE[i % len(CYCLE)],
-            label=readable(name),
-        )
+        colour = CYCLE[i % len(CYCLE)]
+        share = np.geomspace(table.index.min() / 2, table.index.max() * 2, 200)
+        first = table.iloc[0]
+        low, middle, high = (_carried(first[c], table.index[0], share) for c in ("low", "precision", "high"))
+        axis.fill_between(share, low, high, color=colour, alpha=0.25, linewidth=0)
+        axis.plot(share, middle, color=colour, label=readable(name))
+        axis.plot(table.index, table["precision"], "o", color=colour, markersize=5)
+        if len(tables) == 1:
+            for x, y in table["precision"].items():
+                axis.annotate(f"{100 * y:.2g}%", (x, y), (7, -9), textcoords="offset points", fontsize=8.5)
     axis.set(xlabel="share of lenses among the objects", ylabel="precision")
     for which in ("x", "y"):
         logarithmic(axis, which, percent=True)
     axis.legend()
     return figure
+
+
+def _carried(precision: float, prevalence: float, others: np.ndarray) -> np.ndarray:
+    """A precision at other prevalences: the odds of a lens grow with those among all objects."""
+    odds = precision / (1 - precision) * (1 - prevalence) / prevalence * others / (1 - others)
+    return odds / (1 + odds)
 
 
 @styled
@@ -234,7 +193,7 @@ def fault_effects(table: pd.DataFrame, metrics: Sequence[str] = ("AP", "AUROC"))
         part = table.xs(metric, level="metric").loc[faults]
         low, high = part["without"] + part["low"], part["without"] + part["high"]
         axis.hlines(place, low, high, color=LENS, linewidth=1.6)
-        axis.plot(part["without"], place, "o", color=NORMAL, markersize=4.5, label="without the fault")
+        axis.plot(part["without"], place, "o", color=ORDINARY, markersize=4.5, label="without the fault")
         axis.plot(part["with"], place, "D", color=LENS, markersize=4.5, label="with it")
         axis.set_xlabel(_METRICS[metric])
         axis.locator_params(axis="x", nbins=5)

@@ -12,11 +12,11 @@ from lensq.figures.style import (
     CYCLE,
     LEFT,
     LENS,
+    class_histograms,
     panels,
     readable,
     shared_legend,
     styled,
-    two_histograms,
 )
 from lensq.statistics.guard import labelled
 from lensq.statistics.latent import latent_values
@@ -78,7 +78,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
 
 @styled
 def loss_histograms(scores: pd.DataFrame, *, against: str = "label") -> Figure:
-    """Each term of the loss, object by object, normal against lens; densities are logarithmic.
+    """Each term of the loss, object by object, ordinary against lens; densities are logarithmic.
 
     Args:
         scores: Scores table; the terms that the variant has are drawn, after the negative ELBO.
@@ -87,15 +87,7 @@ def loss_histograms(scores: pd.DataFrame, *, against: str = "label") -> Figure:
     rows, positive = labelled(scores, against)
     terms = {"negative ELBO (nats)": -rows["elbo"]} if "elbo" in rows else {}
     terms |= {label: rows[name] for name, label in _TERMS.items() if name in rows}
-    figure, axes = panels(len(terms), 3, 2.1)
-    for axis, (label, values) in zip(axes, terms.items(), strict=True):
-        two_histograms(axis, values[~positive].to_numpy(float), values[positive].to_numpy(float))
-        axis.set_xlabel(label)
-        axis.locator_params(axis="x", nbins=4)
-    for axis in axes[::3]:
-        axis.set_ylabel("density")
-    shared_legend(figure, axes[0])
-    return figure
+    return class_histograms(terms, positive)[0]
 
 
 @styled
@@ -134,7 +126,7 @@ def box_plots(
     dimensions: Sequence[int] | None = None,
     against: str = "label",
 ) -> Figure:
-    """Normal and lens side by side in each dimension: median, quartiles, 5% and 95%.
+    """Ordinary and lens side by side in each dimension: median, quartiles, 5% and 95%.
 
     Args:
         scores: Scores table.
@@ -151,7 +143,7 @@ def box_plots(
     for start, axis in zip(range(0, number, per_panel), axes, strict=True):
         part = values[:, start : start + per_panel]
         place = np.arange(part.shape[1])
-        for name, members, shift in (("normal", ~positive, -0.2), ("lens", positive, 0.2)):
+        for name, members, shift in (("ordinary", ~positive, -0.2), ("lens", positive, 0.2)):
             axis.boxplot(
                 part[members],
                 positions=place + shift,
@@ -182,27 +174,19 @@ def dimension_histograms(
     statistic: str = "kl",
     *,
     against: str = "label",
-    columns: int = 3,
 ) -> Figure:
-    """Histograms of one statistic in chosen dimensions, normal against lens.
+    """Histograms of one statistic in chosen dimensions, ordinary against lens.
 
     Args:
         scores: Scores table.
         dimensions: which, a panel each.
         statistic: `kl`, `mu` or `logvar`.
         against: the column that tells the classes.
-        columns: panels in a row.
     """
     rows, positive = labelled(scores, against)
     values = _drawn_values(rows, statistic, dimensions)
-    figure, axes = panels(len(dimensions), columns, 2.1)
-    for axis, dimension, value in zip(axes, dimensions, values.T, strict=True):
-        two_histograms(axis, value[~positive], value[positive])
-        axis.set_xlabel(f"{_AXIS[statistic]}, dimension {dimension}")
-    for axis in axes[::columns]:
-        axis.set_ylabel("density")
-    shared_legend(figure, axes[0])
-    return figure
+    labels = [f"{_AXIS[statistic]}, dimension {dimension}" for dimension in dimensions]
+    return class_histograms(dict(zip(labels, values.T, strict=True)), positive)[0]
 
 
 @styled
@@ -227,13 +211,13 @@ def kl_by_rank(
         f"{n} highest": order[-n:],
         f"all but {n} highest": order[:-n],
     }
-    figure, axes = panels(4, 2, 2.2)
-    for axis, (name, dimensions) in zip(axes, groups.items(), strict=True):
-        mean = np.log10(np.maximum(latent_values(rows, "kl", dimensions).mean(axis=1), 1e-8))
-        two_histograms(axis, mean[~positive], mean[positive])
-        axis.set(xlabel=f"log10 mean KL (nats), {name}", ylabel="density")
-    shared_legend(figure, axes[0])
-    return figure
+    means = {
+        f"log10 mean KL (nats), {name}": np.log10(
+            np.maximum(latent_values(rows, "kl", members).mean(axis=1), 1e-8)
+        )
+        for name, members in groups.items()
+    }
+    return class_histograms(means, positive, 2)[0]
 
 
 @styled
@@ -261,7 +245,7 @@ def stability_rows(stability: pd.DataFrame) -> Figure:
 
 @styled
 def latent_map(*maps: pd.DataFrame, titles: Sequence[str] = ()) -> Figure:
-    """Joint t-SNE maps side by side, lenses drawn over normals. The axes have no unit.
+    """Joint t-SNE maps side by side, lenses drawn over ordinary objects. The axes have no unit.
 
     Args:
         *maps: tables of `lensq.statistics.latent.joint_map`.
@@ -269,17 +253,9 @@ def latent_map(*maps: pd.DataFrame, titles: Sequence[str] = ()) -> Figure:
     """
     figure, axes = panels(len(maps), 2, 4.2 if len(maps) > 1 else 5.5)
     for i, (axis, table) in enumerate(zip(axes, maps, strict=True)):
-        for name, members, size in (("normal", ~table["positive"], 5), ("lens", table["positive"], 9)):
-            part = table[members]
-            axis.scatter(
-                part["x"],
-                part["y"],
-                s=size,
-                color=COLOURS[name],
-                alpha=0.6,
-                linewidths=0,
-                label=f"{name} ({len(part):,})",
-            )
+        for name, members, size in (("ordinary", ~table["positive"], 5), ("lens", table["positive"], 9)):
+            part, label = table[members], f"{name} ({members.sum():,})"
+            axis.scatter(part["x"], part["y"], size, COLOURS[name], alpha=0.6, linewidths=0, label=label)
         axis.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
         axis.set_aspect("equal", adjustable="datalim")
         if titles:

@@ -7,8 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lensq.figures.style import COLOURS, LENS, NORMAL, WIDTH, panels, readable, styled
-from lensq.survey.images import PIXEL_SCALE
+from lensq.figures.style import COLOURS, LENS, ORDINARY, WIDTH, panels, readable, styled
 
 _FONT_FIT = 105.0  # points of font size that fit one letter to an inch of caption
 _SOFTENING = 3.0  # in units of the sky noise
@@ -31,19 +30,34 @@ def stretch(images: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     images = np.asarray(images, np.float64)
     real = np.isfinite(images) if mask is None else np.asarray(mask, bool)
     pixels = np.where(real, images, np.nan)
-    size = pixels.shape[-1]
-    offset = np.abs(np.arange(size) - (size - 1) / 2)
-    border = np.maximum(offset[:, None], offset) >= 0.375 * size
-    result = np.empty_like(pixels)
-    for i, image in enumerate(pixels):
-        edge = image[border & real[i]]
-        edge = edge if len(edge) else image[real[i]]
-        sky = np.median(edge) if len(edge) else 0.0
-        noise = 1.4826 * np.median(np.abs(edge - sky)) if len(edge) else 1.0
-        light = (image - sky) / (_SOFTENING * (noise if noise > 0 else 1.0))
-        brightest = max(np.max(light, where=real[i], initial=0.0), 10 / _SOFTENING)
+    for image, picture, shown, (sky, noise) in zip(
+        images, pixels, real, sky_and_noise(images, real), strict=True
+    ):
+        light = (image - sky) / (_SOFTENING * noise)
+        brightest = max(np.max(light, where=shown, initial=0.0), 10 / _SOFTENING)
         floor = np.arcsinh(-2 / _SOFTENING)
-        result[i] = np.clip((np.arcsinh(light) - floor) / (np.arcsinh(brightest) - floor), 0, 1)
+        picture[shown] = np.clip((np.arcsinh(light) - floor) / (np.arcsinh(brightest) - floor), 0, 1)[shown]
+    return pixels
+
+
+def sky_and_noise(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Sky level and noise of each image: median, and 1.48 median absolute deviations, of its outer quarter.
+
+    Args:
+        images: (N, S, S) flux.
+        mask: (N, S, S) bool.
+
+    Returns:
+        (N, 2); the noise is 1 where the sky is constant.
+    """
+    offset = np.abs(np.arange(images.shape[-1]) - (images.shape[-1] - 1) / 2)
+    border = np.maximum(offset[:, None], offset) >= 0.375 * images.shape[-1]
+    result = np.empty((len(images), 2))
+    for i, (image, real) in enumerate(zip(images, mask, strict=True)):
+        edge = image[border & real] if (border & real).any() else image[real]
+        sky = np.median(edge) if len(edge) else 0.0
+        noise = 1.4826 * np.median(np.abs(edge - sky)) if len(edge) else 0.0
+        result[i] = sky, noise if noise > 0 else 1.0
     return result
 
 
@@ -56,11 +70,12 @@ def _show(axis: Axes, picture: np.ndarray, frame: str | None = None, **options):
     return axis.imshow(np.ma.masked_invalid(picture), **({"vmin": 0, "vmax": 1} | options))
 
 
-def _scale_bar(axis: Axes, size: int, pixel_scale: float, arcsec: float = 2.0) -> None:
-    length = arcsec / pixel_scale
-    x, y = 0.07 * size, 0.07 * size
-    axis.plot([x, x + length], [y, y], color="white", linewidth=2, solid_capstyle="butt")
-    axis.text(x + length / 2, y + 0.03 * size, f'{arcsec:g}"', color="white", fontsize=8, ha="center")
+def _scale_bar(axis: Axes, size: int, pixel_scale: float | None) -> None:
+    """Two arcseconds; nothing where the scale is not known."""
+    if pixel_scale is not None:
+        x, y, length = 0.07 * size, 0.07 * size, 2 / pixel_scale
+        axis.plot([x, x + length], [y, y], color="white", linewidth=2, solid_capstyle="butt")
+        axis.text(x + length / 2, y + 0.03 * size, '2"', color="white", fontsize=8, ha="center")
 
 
 @styled
@@ -71,7 +86,7 @@ def gallery(
     mask: np.ndarray | None = None,
     frames: Sequence[str | None] | None = None,
     columns: int = 8,
-    pixel_scale: float = PIXEL_SCALE,
+    pixel_scale: float | None = None,
 ) -> Figure:
     """Cutouts in rows, stretched by `stretch`, with a scale bar of 2 arcsec in the first.
 
@@ -81,7 +96,7 @@ def gallery(
         mask: (N, S, S) bool; masked pixels are drawn in beige.
         frames: colour of each frame; None for a thin grey one.
         columns: cutouts in a row.
-        pixel_scale: arcsec per pixel.
+        pixel_scale: arcsec a pixel of the images, `survey.pixel_scale`; without it there is no scale bar.
     """
     width = WIDTH / columns
     written = [line for caption in captions or () for line in str(caption).split("\n")]
@@ -93,7 +108,7 @@ def gallery(
     for i, (axis, picture) in enumerate(zip(axes, stretch(images, mask), strict=True)):
         _show(axis, picture, frames[i] if frames is not None else None)
         if captions is not None:
-            axis.set_title(captions[i], fontsize=fontsize, pad=3)
+            axis.set_title(captions[i], fontsize=fontsize, pad=3, parse_math=False)
     _scale_bar(axes[0], images.shape[-1], pixel_scale)
     return figure
 
@@ -105,7 +120,7 @@ def class_gallery(
     *,
     mask: np.ndarray | None = None,
     columns: int = 8,
-    pixel_scale: float = PIXEL_SCALE,
+    pixel_scale: float | None = None,
 ) -> Figure:
     """The first cutouts of each class, a row a class, in the order in which classes first appear.
 
@@ -114,7 +129,7 @@ def class_gallery(
         classes: class of each.
         mask: (N, S, S) bool.
         columns: cutouts in a row.
-        pixel_scale: arcsec per pixel.
+        pixel_scale: arcsec a pixel of the images, `survey.pixel_scale`; without it there is no scale bar.
     """
     classes = np.asarray(classes)
     names = list(dict.fromkeys(classes.tolist()))
@@ -127,7 +142,8 @@ def class_gallery(
         for axis in axes[row * columns + len(members) : (row + 1) * columns]:
             axis.remove()
         label, colour = readable(name).replace(" ", "\n"), COLOURS.get(name, "black")
-        axes[row * columns].set_ylabel(label, rotation=0, ha="right", va="center", color=colour)
+        look = {"rotation": 0, "ha": "right", "va": "center", "color": colour, "parse_math": False}
+        axes[row * columns].set_ylabel(label, **look)
     _scale_bar(axes[0], images.shape[-1], pixel_scale)
     return figure
 
@@ -167,7 +183,7 @@ def reconstruction_grid(
             _show(axis, np.sqrt(np.clip((picture - low) / max(high - low, 1e-12), 0, 1)))
         last = _show(rows[2][i], residual[i], cmap="RdBu_r", vmin=-limit, vmax=limit)
         if captions is not None:
-            rows[0][i].set_title(captions[i], fontsize=8.5, pad=3)
+            rows[0][i].set_title(captions[i], fontsize=8.5, pad=3, parse_math=False)
     for row, name in zip(rows, ("input", "reconstruction", "residual"), strict=True):
         row[0].set_ylabel(name)
     label = f"residual ({'input units' if noise is None else 'sky noise'})"
@@ -213,11 +229,11 @@ def ranked_gallery(
     *,
     mask: np.ndarray | None = None,
     columns: int = 6,
-    pixel_scale: float = PIXEL_SCALE,
+    pixel_scale: float | None = None,
 ) -> Figure:
     """Candidates in the order of the table, framed by what is known of them.
 
-    Frames: lens colour where `label` is 1, normal colour where it is 0, grey where unknown.
+    Frames: lens colour where `label` is 1, the ordinary colour where it is 0, grey where unknown.
 
     Args:
         images: (N, S, S) flux, in the order of the table.
@@ -225,7 +241,7 @@ def ranked_gallery(
             written beneath the name, and `label`.
         mask: (N, S, S) bool.
         columns: cutouts in a row.
-        pixel_scale: arcsec per pixel.
+        pixel_scale: arcsec a pixel of the images, `survey.pixel_scale`; without it there is no scale bar.
     """
     captions = []
     for position, row in enumerate(candidates.itertuples(index=False), start=1):
@@ -234,7 +250,7 @@ def ranked_gallery(
         ]
         captions.append(f"{row.name}\n{'  '.join(second)}")
     labels = candidates["label"] if "label" in candidates else np.full(len(candidates), -1)
-    frames = [{1: LENS, 0: NORMAL}.get(label) for label in labels]
+    frames = [{1: LENS, 0: ORDINARY}.get(label) for label in labels]
     return gallery.__wrapped__(
         images, captions, mask=mask, frames=frames, columns=columns, pixel_scale=pixel_scale
     )

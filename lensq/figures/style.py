@@ -1,7 +1,7 @@
 """One look for all figures: colours, sizes, grids of panels."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import ParamSpec
 
@@ -14,15 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 _PALETTE = sns.color_palette("colorblind").as_hex()
-NORMAL, LENS = _PALETTE[0], _PALETTE[3]
-COLOURS = {"normal": NORMAL, "lens": LENS}
+ORDINARY, LENS = _PALETTE[0], _PALETTE[3]
+COLOURS = {"ordinary": ORDINARY, "lens": LENS}
 CHOSEN, LEFT = _PALETTE[2], "0.72"
 SPLIT_COLOURS = {
-    "train": _PALETTE[0],
-    "validation": _PALETTE[9],
-    "selection": _PALETTE[2],
-    "conformal": _PALETTE[1],
-    "test": _PALETTE[4],
+    name: _PALETTE[i]
+    for name, i in {"train": 0, "validation": 9, "selection": 2, "conformal": 1, "test": 4}.items()
 }
 CYCLE = [_PALETTE[i] for i in (0, 1, 2, 4, 5, 9, 7)]
 _WRITTEN = {
@@ -42,7 +39,7 @@ WIDTH = 8.0  # inches, the text width of the book
 _STYLE = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "figure.dpi": 110,
+    "figure.dpi": 220,
     "font.size": 9.5,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9.5,
@@ -105,40 +102,86 @@ def panels(n: int, columns: int, height: float, *, sharex=False, sharey=False) -
     return figure, flat[:n]
 
 
-def two_histograms(axis: Axes, normal: np.ndarray, lens: np.ndarray, *, log: bool = True) -> None:
+def two_histograms(axis: Axes, ordinary: np.ndarray, lens: np.ndarray, *, log: bool = True) -> None:
     """Densities of both classes over the same bins; the end bins hold what lies beyond 0.2% and 99.8%.
+
+    How many those are is written above. Where the middle half of the ordinary objects would fill less than
+    a twentieth of a linear axis, the axis is asinh about their median.
 
     Args:
         axis: where to draw.
-        normal: values of normals.
+        ordinary: values of ordinary objects.
         lens: values of lenses.
         log: logarithmic density, so that tails show.
     """
-    ends = np.quantile(normal, [0.002, 0.998]), np.quantile(lens, [0.002, 0.998])
+    ends = np.quantile(ordinary, [0.002, 0.998]), np.quantile(lens, [0.002, 0.998])
     low, high = np.min(ends), np.max(ends)
-    bins = int(np.clip(2.5 * np.cbrt(min(len(normal), len(lens))), 12, 40))
-    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
-    for name, values in (("normal", normal), ("lens", lens)):
+    high = high if high > low else low + 1
+    bins = int(np.clip(5 * np.cbrt(min(len(ordinary), len(lens))), 20, 60))
+    edges = np.linspace(low, high, bins + 1)
+    quarter, middle, three = np.quantile(ordinary, [0.25, 0.5, 0.75])
+    if three > quarter and high - low > 20 * (three - quarter):
+        edges = _bend(axis, low, high, middle, (three - quarter) / 2, bins)
+    else:
+        axis.locator_params(axis="x", nbins=5)
+    for name, values in (("ordinary", ordinary), ("lens", lens)):
         density, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges, density=True)
-        axis.stairs(
-            density,
-            edges,
-            fill=True,
-            facecolor=to_rgba(COLOURS[name], 0.25),
-            edgecolor=COLOURS[name],
-            linewidth=1.3,
-            label=f"{name} ({len(values):,})",
-        )
+        look = {"fill": True, "facecolor": to_rgba(COLOURS[name], 0.25), "edgecolor": COLOURS[name]}
+        axis.stairs(density, edges, linewidth=1.3, label=f"{name} ({len(values):,})", **look)
+    both = np.concatenate([ordinary, lens])
+    beyond = f"end bins: {(both < low).sum():,} below, {(both > high).sum():,} above"
+    axis.set_title(beyond, loc="right", fontsize=7, color="0.4", pad=2)
     if log:
         axis.set_yscale("log")
         axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def logarithmic(axis: Axes, which: str = "x", *, percent: bool = False) -> None:
-    """A logarithmic axis with plain numbers at 1, 2 and 5, or with per cent at decades."""
+def _bend(axis: Axes, low: float, high: float, middle: float, width: float, bins: int) -> np.ndarray:
+    """Make the axis asinh about `middle`, linear within `width`; the edges of even bins, and five ticks."""
+
+    def bend(value):
+        return np.arcsinh((value - middle) / width)
+
+    def straight(value):
+        return middle + width * np.sinh(value)
+
+    axis.set_xscale("function", functions=(bend, straight))
+    ends = bend(low), bend(high)
+    marks = [float(f"{value:.3g}") for value in straight(np.linspace(*ends, 5))]
+    axis.set_xticks(marks, [f"{mark:g}" for mark in marks])
+    edges = straight(np.linspace(*ends, bins + 1))
+    edges[0], edges[-1] = low, high
+    return edges
+
+
+def class_histograms(
+    values: Mapping[str, np.ndarray], positive: np.ndarray, columns: int = 3, *, log: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A panel a quantity, `two_histograms` in each; values that are not finite are left out.
+
+    Args:
+        values: axis label with unit to (N,) values.
+        positive: (N,) bool, the lenses.
+        columns: panels in a row.
+        log: logarithmic density.
+    """
+    figure, axes = panels(len(values), columns, 2.2)
+    for axis, (label, column) in zip(axes, values.items(), strict=True):
+        column = np.asarray(column, float)
+        finite = np.isfinite(column)
+        two_histograms(axis, column[finite & ~positive], column[finite & positive], log=log)
+        axis.set_xlabel(label)
+    for axis in axes[::columns]:
+        axis.set_ylabel("density")
+    shared_legend(figure, axes[0])
+    return figure, axes
+
+
+def logarithmic(axis: Axes, which: str = "x", *, percent: bool = False, decades: bool = False) -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5, or at decades, or with per cent at decades."""
     getattr(axis, f"set_{which}scale")("log")
     scale = getattr(axis, f"{which}axis")
-    scale.set_major_locator(LogLocator(subs=(1.0,) if percent else (1.0, 2.0, 5.0)))
+    scale.set_major_locator(LogLocator(subs=(1.0,) if percent or decades else (1.0, 2.0, 5.0)))
     scale.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g}%" if percent else f"{v:g}"))
     scale.set_minor_formatter(NullFormatter())
 

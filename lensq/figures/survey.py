@@ -10,13 +10,14 @@ from matplotlib.patches import Rectangle
 
 from lensq.figures.style import (
     LENS,
-    NORMAL,
+    ORDINARY,
     SPLIT_COLOURS,
+    class_histograms,
+    logarithmic,
     panels,
     readable,
     shared_legend,
     styled,
-    two_histograms,
 )
 from lensq.statistics.guard import labelled
 
@@ -25,15 +26,7 @@ def _scatter_sky(axis: Axes, table: pd.DataFrame, size: float) -> None:
     for split, colour in SPLIT_COLOURS.items():
         part = table[table["split"] == split]
         if len(part):
-            axis.scatter(
-                part["ra"],
-                part["dec"],
-                s=size,
-                color=colour,
-                linewidths=0,
-                rasterized=True,
-                label=f"{split} ({len(part):,})",
-            )
+            axis.scatter(part["ra"], part["dec"], size, colour, lw=0, label=f"{split} ({len(part):,})")
     axis.set(xlabel="right ascension (deg)", ylabel="declination (deg)")
     axis.invert_xaxis()
 
@@ -65,7 +58,7 @@ def sky_map(table: pd.DataFrame, *, zoom: float = 12.0) -> Figure:
 
 @styled
 def property_histograms(table: pd.DataFrame, columns: Mapping[str, str], *, against: str = "label") -> Figure:
-    """Distribution of properties of the images, normal against lens, as densities.
+    """Distribution of properties of the images, ordinary against lens, as densities.
 
     Args:
         table: one row an object.
@@ -73,19 +66,13 @@ def property_histograms(table: pd.DataFrame, columns: Mapping[str, str], *, agai
         against: the column that tells the classes.
     """
     rows, positive = labelled(table, against)
-    figure, axes = panels(len(columns), 2, 2.2)
-    for axis, (column, label) in zip(axes, columns.items(), strict=True):
-        values = rows[column].to_numpy(float)
-        finite = np.isfinite(values)
-        two_histograms(axis, values[finite & ~positive], values[finite & positive], log=False)
-        axis.set(xlabel=label, ylabel="density")
-    shared_legend(figure, axes[0])
-    return figure
+    values = {label: rows[column] for column, label in columns.items()}
+    return class_histograms(values, positive, 2, log=False)[0]
 
 
 @styled
 def class_counts(counts: pd.Series, *, highlight: tuple[str, ...] = ("lens",)) -> Figure:
-    """How many objects each class has, on a logarithmic axis, the largest on top.
+    """How many objects each class has, as points on a logarithmic axis, the largest on top.
 
     Args:
         counts: class to number of objects.
@@ -94,10 +81,15 @@ def class_counts(counts: pd.Series, *, highlight: tuple[str, ...] = ("lens",)) -
     counts = counts.sort_values()
     figure, (axis,) = panels(1, 1, 0.7 + 0.24 * len(counts))
     figure.set_figwidth(6.0)
-    colours = [LENS if name in highlight else NORMAL for name in counts.index]
-    bars = axis.barh([readable(name) for name in counts.index], counts, color=colours)
-    axis.bar_label(bars, [f"{n:,}" for n in counts], padding=3, fontsize=8.5)
-    axis.set(xscale="log", xlabel="objects", xlim=(max(0.8, counts.min() / 2), counts.max() * 3))
+    place = np.arange(len(counts))
+    axis.hlines(place, 1, counts, color="0.85", linewidth=1)
+    colours = [LENS if name in highlight else ORDINARY for name in counts.index]
+    axis.scatter(counts, place, 30, colours, zorder=3)
+    for y, n in zip(place, counts, strict=True):
+        axis.annotate(f"{n:,}", (n, y), (7, 0), textcoords="offset points", va="center", fontsize=8.5)
+    axis.set_yticks(place, [readable(name) for name in counts.index])
+    logarithmic(axis, decades=True)
+    axis.set(xlabel="objects", xlim=(1, counts.max() * 4))
     axis.grid(False, axis="y")
     return figure
 

@@ -11,13 +11,13 @@ import pandas as pd
 import traitlets
 from astropy.coordinates import SkyCoord
 
+from lensq.figures.pictures import sky_and_noise
 from lensq.inspector.labels import FILE, LabelStore
 from lensq.inspector.overview import latent_plane, sample, score_axis, sky_plane
-from lensq.inspector.pixels import encode, flux_of, sky_and_noise
+from lensq.inspector.pixels import encode, flux_of
 from lensq.inspector.ranking import FILTERS, ORDERS, Ranking
 from lensq.scores.scoring import reconstruct
 from lensq.statistics.guard import LeakageError
-from lensq.survey.images import PIXEL_SCALE
 
 if TYPE_CHECKING:
     from lensq.models.training import Model
@@ -57,7 +57,6 @@ class Inspector(anywidget.AnyWidget):
         columns: Sequence[str] | None = None,
         known: pd.DataFrame | None = None,
         per_page: int = 24,
-        pixel_scale: float = PIXEL_SCALE,
     ) -> None:
         """Open a ranked survey.
 
@@ -71,7 +70,6 @@ class Inspector(anywidget.AnyWidget):
                 `ranked`.
             known: table of `lensq.survey.survey.match_catalogue`, for objects that are known lenses.
             per_page: how many objects a page shows.
-            pixel_scale: arcsec per pixel.
 
         Raises:
             LeakageError: `ranked` holds test objects of the survey that the model was trained on, and
@@ -102,7 +100,6 @@ class Inspector(anywidget.AnyWidget):
         if places.isna().any():
             raise ValueError(f"{places.index[places.isna()][0]} is not in the survey {survey.folder}")
         self._places = places.to_numpy(int)
-        self._arcsec = pixel_scale * survey.native_pixels
         self._on_axis, histogram = score_axis(table[score].to_numpy(float))
         self._latent = latent_plane(table)
         self._sky, ends = sky_plane(table["ra"].to_numpy(float), table["dec"].to_numpy(float))
@@ -147,7 +144,7 @@ class Inspector(anywidget.AnyWidget):
                 "shown": len(shown),
                 "total": len(self.ranking.table),
                 "size": self.survey.size,
-                "arcsec": self._arcsec,
+                "arcsec": self.survey.pixel_scale,
                 "planes": 1 if self.model is None else 2,
                 "items": items,
                 "select": int(np.clip(select, 0, max(0, len(rows) - 1))),

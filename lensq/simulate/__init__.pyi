@@ -54,5 +54,3 @@ from .parameters import MIXES as MIXES
 from .parameters import parameter_table as parameter_table
 from .scenes import CLASSES as CLASSES
 from .survey import simulate_survey as simulate_survey
-from .truth import read_truth as read_truth
-from .truth import truth_units as truth_units

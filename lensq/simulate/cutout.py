@@ -91,16 +91,10 @@ def make_cutout(
         "total_magnitude": float(magnitude(scene.flux)),
         "centre_x": float(centre[0] * INSTRUMENT.pixel_scale - origin[0]),
         "centre_y": float(centre[1] * INSTRUMENT.pixel_scale - origin[1]),
-        "seeing": conditions.seeing,
-        "sky": conditions.sky,
-        "gain": conditions.gain,
-        "exposures": conditions.exposures,
+        **{name: getattr(conditions, name) for name in ("seeing", "sky", "gain", "exposures")},
         "artefact": kind,
         "size": side,
-        "clarity": verdict.clarity,
-        "flagged": verdict.flagged,
-        "grade": verdict.grade,
-        "graded": verdict.graded,
+        **vars(verdict),
     }
     return Cutout(image.astype(np.float32), truth)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lensq.simulate.observe import Conditions
-from lensq.simulate.parameters import FLAG_CHANCE, INSPECTOR, INSTRUMENT
+from lensq.simulate.parameters import FLAG_CHANCE, INSTRUMENT, LABELLER
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def clarity(resemblance: tuple[float, float] | None, conditions: Conditions) -> 
     separation, flux = resemblance
     width = conditions.seeing / 2.355 / INSTRUMENT.pixel_scale
     signal_to_noise = flux / (conditions.sky * np.sqrt(4 * np.pi) * width)
-    resolved = (separation / conditions.seeing - INSPECTOR.resolved_at) / INSPECTOR.resolved_width
-    detected = (signal_to_noise - INSPECTOR.detected_at) / INSPECTOR.detected_width
+    resolved = (separation / conditions.seeing - LABELLER.resolved_at) / LABELLER.resolved_width
+    detected = (signal_to_noise - LABELLER.detected_at) / LABELLER.detected_width
     return float(1 / (1 + np.exp(-np.clip(resolved, -50, 50))) / (1 + np.exp(-np.clip(detected, -50, 50))))
 
 
@@ -50,7 +50,7 @@ def inspect(name: str, seen: float, rng: np.random.Generator) -> Verdict:
     low, high = FLAG_CHANCE[name]
     is_lens = name == "lens"
     flagged = bool(rng.random() < low + (high - low) * seen)
-    best = INSPECTOR.lens_grade if is_lens else INSPECTOR.mimic_grade
-    grade = float(np.clip(best * seen + rng.normal(0, INSPECTOR.grade_scatter), 0, 3))
-    known = is_lens and rng.random() < INSPECTOR.known_elsewhere
-    return Verdict(seen, flagged, grade, grade >= INSPECTOR.passing_grade and (flagged or known))
+    best = LABELLER.lens_grade if is_lens else LABELLER.mimic_grade
+    grade = float(np.clip(best * seen + rng.normal(0, LABELLER.grade_scatter), 0, 3))
+    known = is_lens and rng.random() < LABELLER.known_elsewhere
+    return Verdict(seen, flagged, grade, grade >= LABELLER.passing_grade and (flagged or known))

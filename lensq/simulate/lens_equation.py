@@ -36,23 +36,6 @@ class SIEWithShear:
         """The lenses of these rows."""
         return SIEWithShear(*(np.asarray(value)[rows] for value in vars(self).values()))
 
-    def keywords(self) -> list[dict]:
-        """The lens as keyword arguments of lenstronomy's models "SIE" and "SHEAR"."""
-        modulus = (1 - self.axis_ratio) / (1 + self.axis_ratio)
-        return [
-            {
-                "theta_E": self.einstein_radius,
-                "e1": modulus * np.cos(2 * self.angle),
-                "e2": modulus * np.sin(2 * self.angle),
-                "center_x": 0.0,
-                "center_y": 0.0,
-            },
-            {
-                "gamma1": self.shear * np.cos(2 * self.shear_angle),
-                "gamma2": self.shear * np.sin(2 * self.shear_angle),
-            },
-        ]
-
 
 def _isothermal_deflection(cosine, sine, lens: SIEWithShear):
     """Deflection of the SIE alone in the direction (cosine, sine); Kormann et al. (1994), equation 27."""

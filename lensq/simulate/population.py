@@ -62,7 +62,7 @@ class LensedQuasar:
         return float(self.magnification[deciding_image(len(self.x))] / self.magnification[0])
 
     @property
-    def total_magnitude(self) -> float:
+    def magnitude_i(self) -> float:
         """All quasar images together."""
         return float(-2.5 * np.log10(np.sum(10 ** (-0.4 * self.magnitudes))))
 
@@ -131,14 +131,13 @@ def draw_lens(rng: np.random.Generator) -> LensedQuasar:
 
 def _try_batch(rng: np.random.Generator) -> LensedQuasar | None:
     """The first of a batch of candidates that is selected, or None."""
-    sigma, z_lens, z_source, cumulative, *_ = _tables()
+    *centres, cumulative, magnitudes, counts = _tables()
     cell = np.searchsorted(cumulative, rng.random(_BATCH) * cumulative[-1], side="right")
-    i, j, k = np.unravel_index(cell, (len(sigma), len(z_lens), len(z_source)))
+    cell = np.unravel_index(cell, [len(centre) for centre in centres])
     jitter = rng.uniform(-0.5, 0.5, (3, _BATCH)) * np.array(_CELL)[:, None]
-    sigma, z_lens, z_source = sigma[i] + jitter[0], z_lens[j] + jitter[1], z_source[k] + jitter[2]
-    theta = einstein_radius(sigma, z_lens, z_source)
-    apparent = deflector_magnitude(sigma, z_lens)
-    scatter = rng.normal(0, LENSES.deflector_scatter, _BATCH)
+    place = np.stack([centre[i] for centre, i in zip(centres, cell, strict=True)]) + jitter
+    theta = einstein_radius(*place)
+    deflector = deflector_magnitude(*place[:2]) + rng.normal(0, LENSES.deflector_scatter, _BATCH)
     ellipticity = rng.normal(*LENSES.ellipticity, _BATCH)
     lens = SIEWithShear(
         theta,
@@ -147,49 +146,47 @@ def _try_batch(rng: np.random.Generator) -> LensedQuasar | None:
         LENSES.shear[0] * 10 ** rng.normal(0, LENSES.shear[1], _BATCH),
         rng.uniform(0, np.pi, _BATCH),
     )
-    source_x, source_y = rng.uniform(-_SOURCE_BOX, _SOURCE_BOX, (2, _BATCH)) * theta
+    source = rng.uniform(-_SOURCE_BOX, _SOURCE_BOX, (2, _BATCH)) * theta
     chance = rng.random(_BATCH)
     good = (ellipticity > 0) & (ellipticity < 0.8) & (theta > 0.2 * LENSES.separation_limits[0])
-    good &= (LENSES.deflector_limits[0] < apparent + scatter) & (
-        apparent + scatter < LENSES.deflector_limits[1]
-    )
+    good &= (LENSES.deflector_limits[0] < deflector) & (deflector < LENSES.deflector_limits[1])
     good = np.flatnonzero(good)
-    row, x, y = solve(source_x[good], source_y[good], lens[good], steps=12)
+    row, x, y = solve(*source[:, good], lens[good], steps=12)
     rough = np.abs(magnification(x, y, lens[good[row]]))
-    magnitudes, counts = _tables()[4:]
-    for place, b in enumerate(good):
-        here = row == place
+    for i, b in enumerate(good):
+        here = row == i
         strength = _selected(x[here], y[here], rough[here])
         if strength is None:
             continue
-        selected = np.interp(_intrinsic_limit(strength), magnitudes, counts[k[b]])
-        if chance[b] * counts[k[b], -1] > selected:
+        quasars = counts[cell[2][b]]
+        selected = np.interp(_intrinsic_limit(strength), magnitudes, quasars)
+        if chance[b] * quasars[-1] > selected:
             continue
-        source = float(np.interp(rng.random() * selected, counts[k[b]], magnitudes))
-        if source < LENSES.total_limits[0] + 2.5 * np.log10(strength.sum()):
-            continue
-        images = _images(source_x[b], source_y[b], lens[b])
-        log_radius = np.polyval(SHAPES.deflector_size[2::-1], np.log10(sigma[b]))
-        radius = 10 ** (log_radius + rng.normal(0, SHAPES.deflector_size[3]))
-        rounder, turned = rng.normal(0, SHAPES.light_and_mass)
-        return LensedQuasar(
-            lens=SIEWithShear(*(float(value) for value in vars(lens[b]).values())),
-            sigma_v=float(sigma[b]),
-            z_lens=float(z_lens[b]),
-            z_source=float(z_source[b]),
-            source_x=float(source_x[b]),
-            source_y=float(source_y[b]),
-            source_magnitude=source,
-            x=images[0],
-            y=images[1],
-            magnification=images[2],
-            magnitudes=source - 2.5 * np.log10(images[2]),
-            deflector_magnitude=float(apparent[b] + scatter[b]),
-            deflector_radius=float(np.clip(arcsec_from_kpc(radius, z_lens[b]), 0.12, 2.5)),
-            deflector_axis_ratio=float(np.clip(lens.axis_ratio[b] + rounder, 0.35, 1)),
-            deflector_angle=float(lens.angle[b] + turned),
-        )
+        intrinsic = float(np.interp(rng.random() * selected, quasars, magnitudes))
+        if intrinsic >= LENSES.total_limits[0] + 2.5 * np.log10(strength.sum()):
+            return _lensed(lens[b], place[:, b], (*source[:, b], intrinsic), deflector[b], rng)
     return None
+
+
+def _lensed(lens: SIEWithShear, place, source, deflector: float, rng: np.random.Generator) -> LensedQuasar:
+    """A selected candidate with its exact images and the light of its deflector."""
+    sigma, z_lens, _ = place
+    x, y, strength = _images(*source[:2], lens)
+    log_radius = np.polyval(SHAPES.deflector_size[2::-1], np.log10(sigma))
+    radius = 10 ** (log_radius + rng.normal(0, SHAPES.deflector_size[3]))
+    rounder, rotated = rng.normal(0, SHAPES.light_and_mass)
+    return LensedQuasar(
+        SIEWithShear(*(float(value) for value in vars(lens).values())),
+        *(float(value) for value in (*place, *source)),
+        x,
+        y,
+        strength,
+        magnitudes=source[2] - 2.5 * np.log10(strength),
+        deflector_magnitude=float(deflector),
+        deflector_radius=float(np.clip(arcsec_from_kpc(radius, z_lens), 0.12, 2.5)),
+        deflector_axis_ratio=float(np.clip(lens.axis_ratio + rounder, 0.35, 1)),
+        deflector_angle=float(lens.angle + rotated),
+    )
 
 
 def _images(source_x: float, source_y: float, lens: SIEWithShear):

@@ -14,16 +14,8 @@ import lensq.simulate.light as light
 from lensq.simulate.parameters import LIGHT, SHAPES
 from lensq.simulate.population import draw_lens
 
-_LENS_COLUMNS = (
-    "sigma_v",
-    "z_lens",
-    "z_source",
-    "source_x",
-    "source_y",
-    "source_magnitude",
-    "deflector_magnitude",
-    "deflector_radius",
-)
+_LENS_COLUMNS = ("sigma_v", "z_lens", "z_source", "source_x", "source_y", "source_magnitude")
+_LENS_COLUMNS += ("deflector_magnitude", "deflector_radius", "magnitude_i", "separation", "flux_ratio")
 
 
 @dataclass
@@ -34,7 +26,7 @@ class Scene:
         parts: GalSim objects of the object itself, arcsec and counts.
         truth: the parameters that were drawn, by column name of the truth table.
         resemblance: (separation in arcsec, flux of the fainter one in counts) of the two images that
-            an inspector would take for a lensed pair; None where there is nothing to see.
+            a labeller would take for a lensed pair; None where there is nothing to see.
     """
 
     parts: list[galsim.GSObject]
@@ -88,14 +80,14 @@ def _fainter_by(rng: np.random.Generator) -> float:
     return float(abs(rng.normal(0, SHAPES.pair_contrast)) % 2.5)
 
 
-def _companion_truth(separation: float, primary: float, companion: float) -> dict:
-    return {
-        "companion_separation": separation,
-        "companion_flux_ratio": float(10 ** (-0.4 * abs(companion - primary))),
-    }
+def _pair(parts: list, mag: float, other: float, separation: float, **truth) -> Scene:
+    """A scene of two objects of these magnitudes, arcsec apart, that may be taken for lensed images."""
+    truth["companion_separation"] = separation
+    truth["companion_flux_ratio"] = float(10 ** (-0.4 * abs(other - mag)))
+    return Scene(parts, truth, (separation, float(light.counts(max(mag, other)))))
 
 
-def _quasar(rng: np.random.Generator) -> Scene:
+def point_source(rng: np.random.Generator) -> Scene:
     """A quasar in its host, whose brightness follows from the redshift."""
     mag = _point_magnitude(rng)
     redshift = -1.0
@@ -106,11 +98,6 @@ def _quasar(rng: np.random.Generator) -> Scene:
     galaxy = light.host(host, rng)
     truth = {"point_magnitude": mag, "host_magnitude": host, "z_source": redshift, **galaxy.truth("host")}
     return Scene([light.point(mag), galaxy.light], truth)
-
-
-def point_source(rng: np.random.Generator) -> Scene:
-    """A quasar; the host is seen where the redshift is low."""
-    return _quasar(rng)
 
 
 def _alone(galaxy: light.Galaxy) -> Scene:
@@ -143,10 +130,8 @@ def star_galaxy(rng: np.random.Generator, at: tuple[float, float] | None = None)
     other = float(np.clip(mag + rng.normal(0, SHAPES.galaxy_contrast), 17.5, 23.3))
     x, y = _beside(rng, at, _separation(rng, 0.4, SHAPES.pair_separation[1]))
     galaxy = light.galaxy(other, rng, x, y)
-    separation = float(np.hypot(x, y))
-    fainter = float(light.counts(max(mag, other)))
-    truth = {**_companion_truth(separation, mag, other), **galaxy.truth("galaxy")}
-    return Scene([light.point(mag), galaxy.light], truth, (separation, fainter))
+    parts = [light.point(mag), galaxy.light]
+    return _pair(parts, mag, other, float(np.hypot(x, y)), **galaxy.truth("galaxy"))
 
 
 def star_star(rng: np.random.Generator, at: tuple[float, float] | None = None) -> Scene:
@@ -154,14 +139,12 @@ def star_star(rng: np.random.Generator, at: tuple[float, float] | None = None) -
     mag = _point_magnitude(rng)
     other = mag + _fainter_by(rng)
     x, y = _beside(rng, at, _separation(rng, *SHAPES.pair_separation))
-    separation = float(np.hypot(x, y))
-    parts = [light.point(mag), light.point(other, x, y)]
-    return Scene(parts, _companion_truth(separation, mag, other), (separation, float(light.counts(other))))
+    return _pair([light.point(mag), light.point(other, x, y)], mag, other, float(np.hypot(x, y)))
 
 
 def quasar_companion(rng: np.random.Generator) -> Scene:
     """A quasar in its host with one or two companion galaxies."""
-    quasar = _quasar(rng)
+    quasar = point_source(rng)
     mag, parts = quasar.truth["point_magnitude"], quasar.parts
     companions = []
     for _ in range(rng.integers(1, 3)):
@@ -170,8 +153,7 @@ def quasar_companion(rng: np.random.Generator) -> Scene:
         companions.append((other, separation, light.galaxy(other, rng, *_at(rng, separation))))
         parts.append(companions[-1][2].light)
     other, separation, galaxy = min(companions, key=lambda companion: companion[0])
-    truth = {**quasar.truth, **_companion_truth(separation, mag, other), **galaxy.truth("galaxy")}
-    return Scene(parts, truth, (separation, float(light.counts(other))))
+    return _pair(parts, mag, other, separation, **quasar.truth, **galaxy.truth("galaxy"))
 
 
 def pair_galaxy(rng: np.random.Generator) -> Scene:
@@ -186,8 +168,7 @@ def pair_galaxy(rng: np.random.Generator) -> Scene:
     if rng.random() < 0.15:
         third = _separation(rng, *SHAPES.pair_separation)
         parts.append(light.point(mag + _fainter_by(rng), *_at(rng, third)))
-    truth = {**_companion_truth(separation, mag, other), **galaxy.truth("galaxy")}
-    return Scene(parts, truth, (separation, float(light.counts(other))))
+    return _pair(parts, mag, other, separation, **galaxy.truth("galaxy"))
 
 
 def merger(rng: np.random.Generator) -> Scene:
@@ -197,8 +178,7 @@ def merger(rng: np.random.Generator) -> Scene:
     galaxy = light.galaxy(mag, rng)
     parts = [galaxy.light, light.galaxy(other, rng, *_at(rng, separation)).light]
     parts += light.tidal_arm(float(light.counts(mag)) * rng.uniform(*SHAPES.tail_light), rng)
-    truth = {**_companion_truth(separation, mag, other), **galaxy.truth("galaxy")}
-    return Scene(parts, truth, (separation, float(light.counts(other))))
+    return _pair(parts, mag, other, separation, **galaxy.truth("galaxy"))
 
 
 def artefact(rng: np.random.Generator) -> Scene:
@@ -214,25 +194,20 @@ def lens(rng: np.random.Generator) -> Scene:
     parts = [light.point(*image) for image in zip(drawn.magnitudes, drawn.x, drawn.y, strict=True)]
     index, q, angle = rng.normal(*SHAPES.deflector_index), drawn.deflector_axis_ratio, drawn.deflector_angle
     parts.append(light.sersic(drawn.deflector_magnitude, drawn.deflector_radius, index, q, angle))
-    truth = {
+    truth = {name: getattr(drawn, name) for name in _LENS_COLUMNS} | {
         "deflector_ellipticity": 1 - q,
         "deflector_angle": angle % np.pi,
-        "magnitude_i": drawn.total_magnitude,
         "einstein_radius": drawn.lens.einstein_radius,
         "ellipticity": 1 - drawn.lens.axis_ratio,
         "position_angle": drawn.lens.angle,
         "shear": drawn.lens.shear,
         "shear_angle": drawn.lens.shear_angle,
-        "separation": drawn.separation,
-        "flux_ratio": drawn.flux_ratio,
         "n_images": len(drawn.x),
         "image_x": drawn.x.tolist(),
         "image_y": drawn.y.tolist(),
         "image_magnitudes": drawn.magnitudes.tolist(),
         "magnifications": drawn.magnification.tolist(),
     }
-    for name in _LENS_COLUMNS:
-        truth[name] = getattr(drawn, name)
     if drawn.z_source < 3 and rng.random() < LIGHT.host_arc_fraction:
         typical, slope, scatter = LIGHT.host_arc_magnitude
         host = float(np.clip(rng.normal(typical + slope * (drawn.z_source - 1.5), scatter), 21.5, 26.5))

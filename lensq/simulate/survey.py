@@ -1,5 +1,6 @@
 """Write a simulated survey: shards in parallel, resumable, the same for any number of workers."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -7,11 +8,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 
+import joblib
 import numpy as np
-import pyarrow as pa
+import pandas as pd
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
@@ -20,26 +23,66 @@ from lensq.simulate.fits import write_fits
 from lensq.simulate.parameters import MIXES
 from lensq.simulate.sky import Plan, make_plan
 from lensq.simulate.truth import SCHEMA, truth_table
+from lensq.survey.files import atomic
 from lensq.survey.provenance import code_hash
 
 _SHARD = 256
-_LABELS = ("inspector", "truth")
+_LABELS = ("labeller", "truth")
 _CONTROLS = (None, "flux")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a simulated survey holds; see `simulate_survey`.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    n: int
+    seed: int
+    mix: str = "catalogue"
+    anomaly_rate: float = 0.05
+    labels: str = "labeller"
+    size: int | Sequence[int] = 64
+    control: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _is_whole(self.n) or self.n < 1:
+            raise ValueError(f"n = {self.n}: a survey needs a whole number of objects, at least one")
+        if not _is_whole(self.seed) or self.seed < 0:
+            raise ValueError(f"seed = {self.seed}: give a whole number from 0")
+        for name, choices in (("mix", MIXES), ("labels", _LABELS), ("control", _CONTROLS)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"{name} = {value!r}: choose one of {', '.join(map(str, choices))}")
+        if not 0 <= self.anomaly_rate <= 1:
+            raise ValueError(f"anomaly_rate = {self.anomaly_rate}: give a share between 0 and 1")
+        sizes = [self.size] if np.ndim(self.size) == 0 else list(self.size)
+        if not sizes or not all(_is_whole(side) and 16 <= side <= 512 for side in sizes):
+            raise ValueError(f"size = {self.size}: cutouts have 16 to 512 pixels a side")
+
+    def record(self) -> dict:
+        """The content as it is written beside the survey, with the state of code and parameters."""
+        tables = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.csv")))
+        plain = {"n": int(self.n), "seed": int(self.seed), "anomaly_rate": float(self.anomaly_rate)}
+        plain["size"] = np.atleast_1d(self.size).tolist()
+        made_by = {"code": code_hash("simulate.survey"), "tables": hashlib.sha256(tables).hexdigest()[:16]}
+        return asdict(self) | plain | made_by
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def simulate_survey(
     folder: str | Path,
     n: int,
     *,
-    seed: int,
-    mix: str = "catalogue",
-    anomaly_rate: float = 0.05,
     workers: int | None = None,
-    labels: str = "inspector",
-    size: int | Sequence[int] = 64,
-    control: str | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    **content,
 ) -> Path:
     """Write a simulated survey of `n` objects in the layout of the HSC set.
 
@@ -51,18 +94,17 @@ def simulate_survey(
     Args:
         folder: Where to write; made if absent.
         n: Number of objects, lenses included.
-        seed: Any integer from 0.
-        mix: Shares of the ordinary classes, a key of `MIXES`.
-        anomaly_rate: Share of lensed quasars, 0 to 1; met to within one object.
         workers: Processes; None for one a core.
-        labels: What `candidates_list_selected.txt` holds: "inspector" for the objects flagged by eye,
-            "truth" for the lenses.
-        size: Side of the cutouts in pixels, or several, of which one is drawn for each object.
-        control: "flux" for the flux-matched control, in which ordinary objects have as much light within
-            5 pixels as lensed systems; None for the magnitudes of a survey.
         overwrite: Replace a simulated survey made with other settings or other code, rather than refuse;
             a folder that the simulator did not make is never touched.
         progress: Show a progress bar.
+        **content: `seed`, any integer from 0, has to be given. `mix` ("catalogue"): shares of the ordinary
+            classes, a key of `MIXES`. `anomaly_rate` (0.05): share of lensed quasars, 0 to 1, met to within
+            one object. `labels`: what `candidates_list_selected.txt` holds, "labeller" for the objects that
+            a simulated labeller flags by eye, "truth" for the lenses. `size` (64): side of the cutouts in
+            pixels, or several, of which one is drawn for each object. `control`: "flux" for the
+            flux-matched control, in which ordinary objects have as much light within 5 pixels as lensed
+            systems; None for the magnitudes of a survey.
 
     Returns:
         The folder.
@@ -70,27 +112,14 @@ def simulate_survey(
     Raises:
         ValueError: An argument is out of range, or the folder holds something else.
     """
-    settings = {
-        "n": n,
-        "seed": seed,
-        "mix": mix,
-        "anomaly_rate": anomaly_rate,
-        "labels": labels,
-        "size": [size] if np.ndim(size) == 0 else list(size),
-        "control": control,
-        "code": code_hash("simulate.survey"),
-    }
-    _check(**settings)
+    settings = Content(n, **content).record()
     if workers is not None and workers < 1:
         raise ValueError(f"workers = {workers}: give at least one, or None for one a core")
-    settings.update(
-        n=int(n), seed=int(seed), anomaly_rate=float(anomaly_rate), size=[int(s) for s in settings["size"]]
-    )
-    folder = Path(folder)
+    folder, n = Path(folder), settings["n"]
     shards = _open(folder, settings, overwrite)
     if shards is None:
         return folder
-    plan = make_plan(n, seed, mix, anomaly_rate)
+    plan = make_plan(n, *(settings[name] for name in ("seed", "mix", "anomaly_rate")))
     todo = [start for start in range(0, n, _SHARD) if not _shard_file(shards, start).is_file()]
     done = n - sum(min(start + _SHARD, n) - start for start in todo)
     jobs = [(start, plan[start : start + _SHARD], folder, settings) for start in todo]
@@ -99,27 +128,6 @@ def simulate_survey(
             bar.update(made)
     _finish(folder, shards, settings)
     return folder
-
-
-def _check(n, seed, mix, anomaly_rate, labels, size, control, code) -> None:
-    if not _is_whole(n) or n < 1:
-        raise ValueError(f"n = {n}: a survey needs a whole number of objects, at least one")
-    if not _is_whole(seed) or seed < 0:
-        raise ValueError(f"seed = {seed}: give a whole number from 0")
-    if mix not in MIXES:
-        raise ValueError(f"mix = {mix!r}: choose one of {', '.join(MIXES)}")
-    if not 0 <= anomaly_rate <= 1:
-        raise ValueError(f"anomaly_rate = {anomaly_rate}: give a share between 0 and 1")
-    if labels not in _LABELS:
-        raise ValueError(f"labels = {labels!r}: choose one of {', '.join(_LABELS)}")
-    if control not in _CONTROLS:
-        raise ValueError(f"control = {control!r}: choose 'flux' or None")
-    if not size or not all(_is_whole(side) and 16 <= side <= 512 for side in size):
-        raise ValueError(f"size = {size}: cutouts have 16 to 512 pixels a side")
-
-
-def _is_whole(value) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _open(folder: Path, settings: dict, overwrite: bool) -> Path | None:
@@ -131,9 +139,7 @@ def _open(folder: Path, settings: dict, overwrite: bool) -> Path | None:
         if not same and overwrite:
             _clear(folder)
         elif not same:
-            differs = ", ".join(
-                f"{key} = {found.get(key)}" for key in settings if found.get(key) != settings[key]
-            )
+            differs = ", ".join(f"{k} = {found.get(k)}" for k in settings if found.get(k) != settings[k])
             raise ValueError(
                 f"{folder} holds a simulated survey with {differs}: choose another folder, or set overwrite"
             )
@@ -145,9 +151,8 @@ def _open(folder: Path, settings: dict, overwrite: bool) -> Path | None:
         raise ValueError(f"{folder} is not empty and holds no simulated survey: choose another folder")
     (folder / "fits_data").mkdir(parents=True, exist_ok=True)
     shards.mkdir(exist_ok=True)
-    partial = folder / ".simulation.part"
-    partial.write_text(json.dumps(settings, indent=1) + "\n")
-    os.replace(partial, record)
+    with atomic(record) as partial:
+        partial.write_text(json.dumps(settings, indent=1) + "\n")
     return shards
 
 
@@ -168,7 +173,8 @@ def _reopen(folder: Path, shards: Path, n: int) -> None:
     if truth.is_file():
         table = pq.read_table(truth, schema=SCHEMA)
         for start in range(0, whole, _SHARD):
-            _write_shard(table.slice(start, _SHARD), _shard_file(shards, start))
+            with atomic(_shard_file(shards, start)) as partial:
+                pq.write_table(table.slice(start, _SHARD), partial)
         truth.unlink()
     _shard_file(shards, whole).unlink(missing_ok=True)
 
@@ -177,15 +183,9 @@ def _shard_file(shards: Path, start: int) -> Path:
     return shards / f"{start:09d}.parquet"
 
 
-def _write_shard(table: pa.Table, path: Path) -> None:
-    partial = path.with_suffix(".part")
-    pq.write_table(table, partial)
-    os.replace(partial, path)
-
-
 def _run(jobs: list[tuple], workers: int | None) -> Iterator[int]:
     """Make the shards, yielding the number of objects of each as it is done."""
-    workers = min(workers or _cores(), len(jobs))
+    workers = min(workers or joblib.cpu_count(), len(jobs))
     if workers <= 1:
         yield from map(_make_shard, jobs)
         return
@@ -212,10 +212,6 @@ def _end_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _make_shard(job: tuple[int, Plan, Path, dict]) -> int:
     start, plan, folder, settings = job
     how = {"seed": settings["seed"], "size": tuple(settings["size"]), "control": settings["control"]}
@@ -226,31 +222,21 @@ def _make_shard(job: tuple[int, Plan, Path, dict]) -> int:
         made = make_cutout(target, **how)
         write_fits(folder / "fits_data" / f"{name}_HSC-I_img.fits", made.image, plan.ra[i], plan.dec[i])
         rows.append({**made.truth, "name": str(name), "ra": float(plan.ra[i]), "dec": float(plan.dec[i])})
-    _write_shard(truth_table(rows), _shard_file(folder / ".shards", start))
+    with atomic(_shard_file(folder / ".shards", start)) as partial:
+        pq.write_table(truth_table(rows), partial)
     return len(rows)
 
 
 def _finish(folder: Path, shards: Path, settings: dict) -> None:
     """Join the shards into the truth table and write the lists; the truth table comes last."""
-    chosen = "flagged" if settings["labels"] == "inspector" else "is_lens"
-    lists = {"raw": None, "selected": chosen, "graded": "graded"}
-    partial = {key: folder / f".candidates_list_{key}.part" for key in lists}
-    open_lists = {key: path.open("w") for key, path in partial.items()}
-    try:
-        with pq.ParquetWriter(folder / ".truth.part", SCHEMA) as writer:
+    flags = {"selected": "flagged" if settings["labels"] == "labeller" else "is_lens", "graded": "graded"}
+    with atomic(folder / "truth.parquet") as truth:
+        with pq.ParquetWriter(truth, SCHEMA) as writer:
             for path in sorted(shards.glob("*.parquet")):
-                table = pq.read_table(path, schema=SCHEMA)
-                writer.write_table(table)
-                names = table["name"].to_pylist()
-                for key, column in lists.items():
-                    keep = table[column].to_pylist() if column else [True] * len(names)
-                    open_lists[key].writelines(
-                        f"{name}\n" for name, kept in zip(names, keep, strict=True) if kept
-                    )
-    finally:
-        for handle in open_lists.values():
-            handle.close()
-    for key, path in partial.items():
-        os.replace(path, folder / f"candidates_list_{key}.txt")
-    os.replace(folder / ".truth.part", folder / "truth.parquet")
+                writer.write_table(pq.read_table(path, schema=SCHEMA))
+        table = pd.read_parquet(truth, columns=["name", *flags.values()])
+        names = {"raw": table["name"]} | {key: table.loc[table[flag], "name"] for key, flag in flags.items()}
+        for key, listed in names.items():
+            with atomic(folder / f"candidates_list_{key}.txt") as partial:
+                listed.to_csv(partial, header=False, index=False, lineterminator="\n")
     shutil.rmtree(shards)

@@ -27,6 +27,7 @@ import pyarrow as pa
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
+from lensq.survey.images import PIXEL_SCALE
 from lensq.survey.inventory import settle, take_inventory
 from lensq.survey.split import FRACTIONS, assign_splits, close_pairs, groups_table
 from lensq.survey.store import open_store
@@ -92,6 +93,11 @@ class Survey:
     def native_pixels(self) -> float:
         """Side of a pixel of the images in native pixels, those of the files; 1 unless they were resized."""
         return self.native_side / self.size if self.resized else 1.0
+
+    @property
+    def pixel_scale(self) -> float:
+        """Arcseconds a pixel of the images."""
+        return PIXEL_SCALE * self.native_pixels
 
     def rows(self, *splits: str) -> np.ndarray:
         """Rows of the objects in some splits.

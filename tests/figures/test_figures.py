@@ -1,5 +1,6 @@
 """Figures show the numbers of their tables, in the right colours, with labels and units."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -10,15 +11,16 @@ import seaborn as sns
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import same_color, to_hex
 from tables import scores_table
+from toy import toy_survey
 
 from lensq import figures
 from lensq.detection.completeness import completeness, completeness_map, share_by_class
 from lensq.detection.conformal import fdr_study
 from lensq.detection.detectors import Detector, choose_detector, compare_detectors, threshold_curves
 from lensq.statistics.latent import choice_stability, dimension_statistics, joint_map, latent_values
-from lensq.statistics.metrics import operating_curve, precision_at
+from lensq.statistics.metrics import precision_at
 
-NORMAL, LENS = figures.COLOURS["normal"], figures.COLOURS["lens"]
+ORDINARY, LENS = figures.COLOURS["ordinary"], figures.COLOURS["lens"]
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +82,10 @@ def test_stretch_keeps_the_order_of_fluxes_and_leaves_noise_dark(cutouts):
 
 def test_gallery_shows_each_cutout_with_its_caption_and_a_scale(cutouts):
     images, mask = cutouts
-    frames = [None, LENS, None, NORMAL, None]
-    figure = figures.gallery(images[:5], list("abcde"), mask=mask[:5], frames=frames, columns=3)
+    frames = [None, LENS, None, ORDINARY, None]
+    figure = figures.gallery(
+        images[:5], list("abcde"), mask=mask[:5], frames=frames, columns=3, pixel_scale=0.168
+    )
     axes = axes_of(figure)
     assert [axis.get_title() for axis in axes] == list("abcde")
     expected = figures.stretch(images[:5], mask[:5])
@@ -89,10 +93,38 @@ def test_gallery_shows_each_cutout_with_its_caption_and_a_scale(cutouts):
         assert np.allclose(shown(axis).filled(np.nan), picture, equal_nan=True)
         assert shown(axis).mask.sum() == np.isnan(picture).sum()
     assert same_color(axes[1].spines["left"].get_edgecolor(), LENS)
-    assert same_color(axes[3].spines["left"].get_edgecolor(), NORMAL)
+    assert same_color(axes[3].spines["left"].get_edgecolor(), ORDINARY)
     (bar,) = axes[0].get_lines()
     assert np.ptp(bar.get_xdata()) * 0.168 == pytest.approx(2)
     assert axes[0].texts[0].get_text() == '2"'
+
+
+def test_the_scale_bar_follows_the_scale_and_is_left_out_without_one(cutouts, tmp_path):
+    survey = replace(toy_survey(tmp_path, 4, 24), resized=True, native_side=48)  # of 24 px
+    assert survey.pixel_scale == pytest.approx(0.168 * 48 / survey.size)
+    for draw in (figures.gallery, lambda images, **how: figures.class_gallery(images, ["a"] * 4, **how)):
+        (bar,) = axes_of(draw(cutouts[0][:4], pixel_scale=survey.pixel_scale))[0].get_lines()
+        assert np.ptp(bar.get_xdata()) * survey.pixel_scale == pytest.approx(2)
+        assert not axes_of(draw(cutouts[0][:4]))[0].get_lines()
+
+
+HOSTILE = ["<img src=x onerror=alert(1)>", "a&b", "it's", 'quote"quote', "$\\frac{1}{$", "50%_^{"]
+
+
+def test_names_are_shown_as_they_are_and_never_as_mathematics(cutouts):
+    images = cutouts[0][: len(HOSTILE)]
+    table = pd.DataFrame({"name": HOSTILE, "score": 1.0})
+    drawn = {
+        "captions": figures.gallery(images, HOSTILE),
+        "ranked": figures.ranked_gallery(images, table),
+        "reconstructions": figures.reconstruction_grid(images, images, captions=HOSTILE),
+    }
+    for figure in drawn.values():
+        titles = [axis.get_title() for axis in axes_of(figure)[: len(HOSTILE)]]
+        assert [title.split("\n")[0] for title in titles] == HOSTILE
+        assert not any(axis.title.get_parse_math() for axis in axes_of(figure)[: len(HOSTILE)])
+    labels = [axis.get_ylabel() for axis in axes_of(figures.class_gallery(images, HOSTILE, columns=1))]
+    assert [label.replace("\n", " ") for label in labels] == [name.replace("_", " ") for name in HOSTILE]
 
 
 def test_long_captions_fit_their_cutout(cutouts):
@@ -158,7 +190,7 @@ def test_ranked_gallery_tells_rank_name_score_and_what_is_known(cutouts):
         "B\n2.  score 5  q 0.2",
         "C\n3.  score 1  q 1",
     ]
-    assert [to_hex(axis.spines["top"].get_edgecolor()) for axis in axes] == [LENS, NORMAL, "#bfbfbf"]
+    assert [to_hex(axis.spines["top"].get_edgecolor()) for axis in axes] == [LENS, ORDINARY, "#bfbfbf"]
 
 
 # The latent space
@@ -223,15 +255,31 @@ def test_histograms_are_densities_of_each_class_over_the_same_bins(scores):
     for axis, dimension in zip(axes, (1, 3), strict=True):
         values = scores[f"mu_{dimension}"].to_numpy(float)
         data = stairs(axis)
-        for colour, members in ((NORMAL, ~lens), (LENS, lens)):
+        for colour, members in ((ORDINARY, ~lens), (LENS, lens)):
             edges = data[colour].edges
             inside = np.clip(values[members], edges[0], edges[-1])
             assert np.allclose(data[colour].values, np.histogram(inside, edges, density=True)[0])
-        assert np.array_equal(data[NORMAL].edges, data[LENS].edges)
+        assert np.array_equal(data[ORDINARY].edges, data[LENS].edges)
         assert axis.get_xlabel() == f"$\\mu$, dimension {dimension}"
         assert axis.get_yscale() == "log"
     legend = [text.get_text() for text in axes[0].figure.legends[0].get_texts()]
-    assert legend == ["normal (600)", "lens (120)"]
+    assert legend == ["ordinary (600)", "lens (120)"]
+
+
+def test_objects_beyond_the_ends_are_counted_and_a_long_tail_leaves_the_bulk_its_bins(scores):
+    rng = np.random.default_rng(5)
+    values = np.r_[rng.normal(100, 1, 1000), rng.normal(100, 1, 90), np.geomspace(200, 1e5, 10)]
+    rows = pd.DataFrame({"tail": values, "is_lens": np.arange(1100) >= 1000, "split": "selection"})
+    (axis,) = axes_of(figures.score_histograms(rows, ["tail"], against="is_lens"))
+    edges = stairs(axis)[ORDINARY].edges
+    quarters = np.quantile(values[:1000], [0.25, 0.75])
+    assert ((edges > quarters[0]) & (edges < quarters[1])).sum() >= 3  # on a linear axis there is none
+    assert (np.diff(edges) > 0).all()
+    below, above = (values < edges[0]).sum(), (values > edges[-1]).sum()
+    assert axis.get_title(loc="right") == f"end bins: {below} below, {above} above"
+    assert above > 0
+    flat = figures.score_histograms(rows.assign(tail=rng.normal(size=1100)), ["tail"], against="is_lens")
+    assert axes_of(flat)[0].get_xscale() == "linear"
 
 
 def test_kl_by_rank_averages_the_right_dimensions(scores, statistics):
@@ -242,7 +290,7 @@ def test_kl_by_rank_averages_the_right_dimensions(scores, statistics):
     for axis, (name, dimensions) in zip(axes, groups.items(), strict=True):
         assert axis.get_xlabel() == f"log10 mean KL (nats), {name}"
         mean = np.log10(latent_values(scores, "kl", dimensions).mean(axis=1))[~scores["is_lens"]]
-        data = stairs(axis)[NORMAL]
+        data = stairs(axis)[ORDINARY]
         inside = np.clip(mean, data.edges[0], data.edges[-1])
         assert np.allclose(data.values, np.histogram(inside, data.edges, density=True)[0])
 
@@ -260,8 +308,8 @@ def test_stability_is_a_picture_of_frequencies(scores):
 def test_a_map_draws_lenses_over_normals(scores):
     table = joint_map(scores, n_normals=60, n_anomalies=20, perplexity=10)
     (axis,) = axes_of(figures.latent_map(table))
-    normal, lens = axis.collections
-    for drawn, members, colour in ((normal, ~table["positive"], NORMAL), (lens, table["positive"], LENS)):
+    ordinary, lens = axis.collections
+    for drawn, members, colour in ((ordinary, ~table["positive"], ORDINARY), (lens, table["positive"], LENS)):
         assert np.allclose(drawn.get_offsets(), table.loc[members, ["x", "y"]])
         assert same_color(drawn.get_facecolor()[0][:3], colour)
 
@@ -301,35 +349,28 @@ def test_intervals_are_those_of_the_table(scores):
     assert [tick.get_text() for tick in axes[0].get_yticklabels()] == ["signal", "noise"]
     assert axes[0].get_yticks()[0] > axes[0].get_yticks()[1]  # the best on top
     for axis, metric in zip(axes, ("AP", "AUROC"), strict=True):
-        points = [line.get_xdata()[0] for line in axis.get_lines()]
-        assert points == table[metric].tolist()
-        for drawn, (_, row) in zip(axis.collections, table.iterrows(), strict=True):
-            assert drawn.get_segments()[0][:, 0].tolist() == [row[f"{metric}_low"], row[f"{metric}_high"]]
-        assert same_color(axis.get_lines()[1].get_color(), LENS)
+        intervals, points = axis.collections
+        assert np.allclose(points.get_offsets()[:, 0], table[metric])
+        ends = [segment[:, 0].tolist() for segment in intervals.get_segments()]
+        assert ends == table[[f"{metric}_low", f"{metric}_high"]].to_numpy().tolist()
+        assert same_color(points.get_facecolor()[1], LENS)
+        assert intervals.get_linewidth()[0] ** 2 > points.get_sizes()[0]  # wider than the point is high
     assert axes[0].get_xlabel() == "average precision"
-
-
-def test_ranking_curves_are_the_operating_curves(scores):
-    curves = {name: operating_curve(scores[name], scores["is_lens"]) for name in ("signal", "noise")}
-    left, right = axes_of(figures.ranking_curves(curves, prevalence=0.0758))
-    for i, curve in enumerate(curves.values()):
-        least = left.get_xlim()[0]
-        assert np.allclose(left.get_lines()[i].get_xdata(), curve["FPR"].clip(lower=least))
-        assert np.array_equal(left.get_lines()[i].get_ydata(), curve["recall"])
-        assert np.array_equal(right.get_lines()[i].get_ydata(), curve["precision"])
-    assert right.get_lines()[-1].get_ydata()[0] == 0.0758
-    assert left.get_xlabel() == "false positive rate"
-    assert left.get_xscale() == "log"
 
 
 def test_precision_is_drawn_where_lenses_are_rarer():
     table = precision_at(50, 100, 30, 5000)
     (axis,) = axes_of(figures.precision_against_prevalence({"one": table}))
     line, points = axis.get_lines()
-    assert np.allclose(line.get_ydata(), table["precision"])
-    assert np.allclose(points.get_xdata(), table.index)
-    ends = [segment[:, 1].tolist() for segment in axis.collections[0].get_segments()]
-    assert np.allclose(ends, table[["low", "high"]])
+    assert np.allclose(points.get_xydata(), table["precision"].reset_index())
+    assert len(line.get_xdata()) == 200
+    between = np.interp(np.log(table.index), np.log(line.get_xdata()), np.log(line.get_ydata()))
+    assert np.allclose(np.exp(between), table["precision"], rtol=1e-3)
+    band = axis.collections[0].get_paths()[0].vertices
+    for prevalence, row in table.iterrows():  # the rates of the operating point are those of every row
+        near = band[np.argsort(np.abs(np.log(band[:, 0] / prevalence)))[:4], 1]
+        assert near.min() == pytest.approx(row["low"], rel=0.05)
+        assert near.max() == pytest.approx(row["high"], rel=0.05)
     labels = [tick.get_text() for tick in axis.get_xticklabels()]
     assert {"0.01%", "0.1%", "1%"} <= set(labels)
 
@@ -408,16 +449,17 @@ def test_properties_leave_out_what_is_unknown(scores):
     (axis,) = axes_of(figures.property_histograms(rows, {"seeing": "seeing FWHM (arcsec)"}))
     known = rows[rows["seeing"].notna()]
     legend = [text.get_text() for text in axis.figure.legends[0].get_texts()]
-    assert legend == [f"normal ({(~known['is_lens']).sum()})", f"lens ({known['is_lens'].sum()})"]
+    assert legend == [f"ordinary ({(~known['is_lens']).sum()})", f"lens ({known['is_lens'].sum()})"]
     assert axis.get_xlabel() == "seeing FWHM (arcsec)"
 
 
-def test_class_counts_are_bars(scores):
+def test_class_counts_are_points_on_a_logarithmic_axis():
     counts = pd.Series({"point": 4000, "lens": 30, "star_star": 500})
     (axis,) = axes_of(figures.class_counts(counts))
-    assert [bar.get_width() for bar in axis.patches] == [30, 500, 4000]
+    points = axis.collections[1]
+    assert points.get_offsets().tolist() == [[30, 0], [500, 1], [4000, 2]]
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["lens", "star star", "point"]
-    assert [to_hex(bar.get_facecolor()) for bar in axis.patches] == [LENS, NORMAL, NORMAL]
+    assert [to_hex(colour) for colour in points.get_facecolor()] == [LENS, ORDINARY, ORDINARY]
     assert [text.get_text() for text in axis.texts] == ["30", "500", "4,000"]
 
 
@@ -477,7 +519,7 @@ def test_figures_are_of_book_width_on_white_and_closed(scores, statistics):
     before = plt.get_fignums()
     figure = figures.dimension_rows(statistics)
     assert plt.get_fignums() == before
-    assert figure.get_figwidth() == 8
+    assert figure.get_figwidth() * figure.dpi == 1760  # twice the text width of the book
     assert to_hex(figure.get_facecolor()) == "#ffffff"
     with pytest.raises(ValueError, match="no column 'nothing'"):
         figures.box_plots(scores, against="nothing")
@@ -490,8 +532,8 @@ def test_drawing_leaves_the_reader_s_style_alone(statistics):
     assert dict(plt.rcParams) == before
 
 
-def test_normal_and_lens_come_from_a_colour_blind_safe_palette():
+def test_ordinary_and_lens_come_from_a_colour_blind_safe_palette():
     palette = sns.color_palette("colorblind").as_hex()
-    assert NORMAL != LENS
-    assert {NORMAL, LENS, *figures.SPLIT_COLOURS.values()} <= set(palette)
+    assert ORDINARY != LENS
+    assert {ORDINARY, LENS, *figures.SPLIT_COLOURS.values()} <= set(palette)
     assert len(set(figures.SPLIT_COLOURS.values())) == 5

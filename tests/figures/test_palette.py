@@ -31,7 +31,7 @@ SIGHT = {
     ],
 }
 PALETTES = {
-    "normal and lens": (list(style.COLOURS.values()), 50),
+    "ordinary and lens": (list(style.COLOURS.values()), 50),
     "chosen and left": ([style.CHOSEN, style.LEFT], 15),
     "splits": (list(style.SPLIT_COLOURS.values()), 10),
     "cycle": (style.CYCLE, 10),
@@ -54,17 +54,9 @@ def test_white_and_black_are_where_they_belong():
     assert seen("black", "deuteranopia") == pytest.approx([0, 0, 0], abs=0.1)
 
 
-def test_red_and_green_are_told_apart_with_all_cones_alone():
-    def apart(sight: str) -> float:
-        return np.linalg.norm(seen("#d62728", sight) - seen("#628b00", sight))
-
-    assert apart("all cones") > 90
-    assert apart("deuteranopia") < 25
-
-
 @pytest.mark.parametrize("sight", SIGHT)
 @pytest.mark.parametrize("name", PALETTES)
-def test_colours_of_a_figure_are_told_apart(name, sight):
+def test_colours_of_a_figure_differ(name, sight):
     colours, least = PALETTES[name]
     for first, second in combinations(colours, 2):
         distance = np.linalg.norm(seen(first, sight) - seen(second, sight))

@@ -8,17 +8,18 @@ import time
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 
 import lensq.simulate.survey as writer
-from lensq.simulate import gallery, read_truth, simulate_survey, truth_units
+from lensq.simulate import gallery, simulate_survey
 from lensq.simulate.cutout import Target, _lens_brightness, central_magnitude, make_cutout
 from lensq.simulate.labeller import clarity, inspect
 from lensq.simulate.observe import draw_conditions
-from lensq.simulate.parameters import FLAG_CHANCE, FOOTPRINT, INSPECTOR, LIGHT, MIXES
+from lensq.simulate.parameters import FLAG_CHANCE, FOOTPRINT, LABELLER, LIGHT, MIXES
 from lensq.simulate.scenes import PAIRS, make_scene
 from lensq.simulate.sky import _unique_cells, make_plan
 from lensq.simulate.truth import COLUMNS
@@ -50,6 +51,10 @@ def running_in(group):
     listed = subprocess.run(["ps", "-eo", "pid,pgid,stat"], capture_output=True, text=True, check=True).stdout
     rows = [line.split() for line in listed.splitlines()[1:]]
     return [int(pid) for pid, its_group, state in rows if int(its_group) == group and state[0] != "Z"]
+
+
+def read_truth(folder):
+    return pd.read_parquet(folder / "truth.parquet")
 
 
 def lines(folder, name):
@@ -95,11 +100,13 @@ def test_files_are_valid_fits_at_the_named_place(survey):
 
 
 def test_truth_has_every_column_with_its_unit(survey):
-    truth, units = read_truth(survey), truth_units(survey)
-    assert list(truth) == list(COLUMNS)
-    pd.testing.assert_frame_equal(units, truth_units())
-    assert units.set_index("column").loc["separation", "unit"] == "arcsec"
-    assert units.set_index("column").loc["sigma_v", "unit"] == "km/s"
+    truth, schema = read_truth(survey), pq.read_schema(survey / "truth.parquet")
+    assert list(truth) == schema.names == COLUMNS.index.tolist()
+    assert {name: schema.field(name).metadata[b"unit"].decode() for name in schema.names} == dict(
+        COLUMNS["unit"]
+    )
+    assert schema.field("separation").metadata[b"unit"] == b"arcsec"
+    assert schema.field("sigma_v").metadata[b"unit"] == b"km/s"
     lenses, ordinary = truth[truth["is_lens"]], truth[~truth["is_lens"]]
     assert len(lenses) == 18
     assert (lenses["class"] == "lens").all()
@@ -158,8 +165,6 @@ def test_an_interrupted_survey_continues(tmp_path, small_shards, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         simulate_survey(tmp_path / "cut", 30, seed=4, **QUIET)
     assert not (tmp_path / "cut" / "truth.parquet").exists()
-    with pytest.raises(FileNotFoundError, match="finished"):
-        read_truth(tmp_path / "cut")
     again = []
     monkeypatch.setattr(writer, "make_cutout", lambda t, **how: again.append(t.index) or real(t, **how))
     simulate_survey(tmp_path / "cut", 30, seed=4, **QUIET)
@@ -212,10 +217,10 @@ def test_a_killed_survey_continues_and_leaves_no_process(tmp_path):
         ({"anomaly_rate": -0.1}, "between 0 and 1"),
         ({"anomaly_rate": float("nan")}, "between 0 and 1"),
         ({"workers": 0}, "workers"),
-        ({"labels": "guess"}, "inspector, truth"),
+        ({"labels": "guess"}, "labeller, truth"),
         ({"size": 8}, "16 to 512"),
         ({"size": ()}, "16 to 512"),
-        ({"control": "size"}, "'flux' or None"),
+        ({"control": "size"}, "None, flux"),
     ],
 )
 def test_impossible_parameters_are_errors_before_any_work(tmp_path, change, message):
@@ -346,14 +351,14 @@ def test_flux_matched_control_gives_ordinary_objects_the_light_of_lenses():
     np.testing.assert_array_equal(plain.image, control.image)
 
 
-def test_inspector_flags_as_stated():
+def test_labeller_flags_as_stated():
     rng = np.random.default_rng(0)
     verdicts = [inspect("lens", 1.0, rng) for _ in range(2000)]
     assert np.mean([v.flagged for v in verdicts]) == pytest.approx(FLAG_CHANCE["lens"][1], abs=0.02)
     blurred = [inspect("lens", 0.0, rng) for _ in range(2000)]
     assert np.mean([v.flagged for v in blurred]) == pytest.approx(FLAG_CHANCE["lens"][0], abs=0.02)
     missed = [v for v in verdicts if not v.flagged]
-    assert np.mean([v.graded for v in missed]) == pytest.approx(INSPECTOR.known_elsewhere, abs=0.15)
+    assert np.mean([v.graded for v in missed]) == pytest.approx(LABELLER.known_elsewhere, abs=0.15)
     mimics = [inspect("pair_galaxy", 1.0, rng) for _ in range(2000)]
     assert all(v.flagged for v in mimics if v.graded)
     assert 0 < np.mean([v.graded for v in mimics]) < 0.1
@@ -367,5 +372,5 @@ def test_clarity_rises_with_separation_and_light():
     assert wide > 0.99
     assert narrow < 0.1
     assert faint < 0.1
-    at_half = INSPECTOR.resolved_at * conditions.seeing
+    at_half = LABELLER.resolved_at * conditions.seeing
     assert clarity((at_half, 1e4), conditions) == pytest.approx(0.5, abs=1e-6)
