@@ -3,7 +3,7 @@
     python benchmarks/yardstick.py TRAIN TEST --json results/yardstick.json --csv ../book/yardstick.csv
 
 TRAIN and TEST are survey folders in the usual layout whose labels are the truth. A variant is trained on
-TRAIN's train tiles, its encoder fine-tuned on injected lenses, then with a hundred labels of train objects, or
+TRAIN's train tiles, its encoder fine-tuned on injected lenses, then with a hundred labels of train objects or
 with all labels of the train and selection tiles, as in notebook 11; the baselines and the supervised network
 are those of notebook 12, and so is the table. Every object of TEST is evaluated. Ten minutes on a core.
 """

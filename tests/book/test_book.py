@@ -37,8 +37,8 @@ def text_of(page: Path) -> str:
 
 
 def outside_code(text: str) -> str:
-    """Markdown without its fenced code, math and literals, where nothing is a link."""
-    return re.sub(r"```[\s\S]*?```|(?<!\})`[^`]*`", "", text)
+    """Markdown without its fenced code, math, roles and literals, where nothing is a link."""
+    return re.sub(r"```[\s\S]*?```|(\{[\w:-]+\})?`[^`]*`", "", text)
 
 
 def test_every_page_is_in_the_table_of_contents_once():
@@ -135,6 +135,15 @@ def test_every_term_is_in_the_glossary_and_every_entry_is_linked():
     )
     assert inside | outside <= entries, f"not in glossary.md: {sorted((inside | outside) - entries)}"
     assert entries <= outside, f"never linked: {sorted(entries - outside)}"
+
+
+METAPHORS = r"judg\w+|told|taught|paint\w*|telling|everybody|entrants?|rooms?|floors?|company"
+
+
+@pytest.mark.parametrize("page", [*PROSE, *NOTEBOOKS], ids=lambda page: page.stem)
+def test_pages_use_the_words_of_the_field(page):
+    """Evaluated, trained with labels, fine-tuned, injected, discriminative, all methods, packages."""
+    assert re.findall(rf"\b({METAPHORS})\b", outside_code(text_of(page)), re.IGNORECASE) == []
 
 
 def test_parameter_lines_do_not_wrap():
