@@ -24,7 +24,7 @@ RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONNOUSERSITE=1
 SNAKEMAKE = $(RUN) snakemake --snakefile Snakefile --directory $(BUILD) --cores $(CORES) --quiet rules host \
 	--rerun-incomplete --config profile=$(PROFILE) survey="$(abspath $(SURVEY))"
 
-.PHONY: help book test lab candidates sweep bench lint clean
+.PHONY: help book test lab candidates sweep bench frame lint clean
 
 help: ## list what can be done
 	@echo "lensq: lensed quasars by variational autoencoders"
@@ -74,6 +74,9 @@ CLAIMS := ingest simulate training scoring million
 bench: $(INSTALLED) ## run the benchmarks, each against its baseline (and study after make book)
 	@for claim in $(CLAIMS) $(if $(wildcard $(BUILD)/html/index.html),study); do echo "== $$claim"; \
 		$(RUN) python benchmarks/$$claim.py --json benchmarks/results/$$claim.json; done
+
+frame: $(INSTALLED) ## write notebooks/frame.ipynb, what the seven variants share, into their notebooks
+	$(RUN) python notebooks/frame.py
 
 lint: $(INSTALLED) ## check style, types of file and that notebooks carry no outputs
 	$(RUN) ruff check --quiet .

@@ -53,7 +53,7 @@ STUDY = {
         [f"results/{CHOSEN}/detection.json"],
     ),
     "11_injected_lenses": (["results/SVDD_VAE/scores.parquet"], []),
-    # On sky of another seed: 10 makes that test survey, and who judges after it finds it made.
+    # On sky of another seed: 10 makes that test survey, and what is evaluated after it finds it made.
     "12_leaderboard": (
         [*(f"results/{variant}/scores.parquet" for variant in VARIANTS), f"results/{CHOSEN}/detection.json"]
         + [executed("11_injected_lenses")],
@@ -63,7 +63,7 @@ STUDY = {
         [f"results/{CHOSEN}/scores.parquet", "results/SEMISUP_GMVAE/scores.parquet"],
         ["results/faults.csv"],
     ),
-    # Where there are labels it judges on the test of 10 and 11. A survey may be ranked without.
+    # Where there are labels it is evaluated on the test of 10 and 12. A survey may be ranked without.
     "14_candidates": (
         [f"results/{CHOSEN}/scores.parquet"]
         + [f"results/{CHOSEN}/detection.json"] * LABELLED

@@ -3,7 +3,7 @@
     make book && python benchmarks/study.py --build _build --profile laptop --json study.json
 
 Reads what papermill noted in the executed notebooks of a build folder. Then changes the strict operating
-point of notebook 14 in a copy of the profile, has Snakemake bring that notebook up to date, and changes it
+point of notebook 15 in a copy of the profile, has Snakemake bring that notebook up to date, and changes it
 back. The baseline is the time of all notebooks.
 """
 

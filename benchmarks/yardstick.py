@@ -1,11 +1,11 @@
-"""How the study's detectors do on surveys of another simulator: train on one folder, judge on another, once.
+"""How the study's detectors do on surveys of another simulator: train on one, evaluate on another, once.
 
     python benchmarks/yardstick.py TRAIN TEST --json results/yardstick.json --csv ../book/yardstick.csv
 
 TRAIN and TEST are survey folders in the usual layout whose labels are the truth. A variant is trained on
-TRAIN's train tiles, its encoder taught by injected lenses, by a hundred labels of train objects and by all
-labels of the train and selection tiles, as in notebook 15; the baselines and the supervised network are those
-of notebook 11, and so is the table. Every object of TEST is judged. Minutes on a core: about ten.
+TRAIN's train tiles, its encoder fine-tuned on injected lenses, then with a hundred labels of train objects or
+with all labels of the train and selection tiles, as in notebook 11; the baselines and the supervised network
+are those of notebook 12, and so is the table. Every object of TEST is evaluated. Ten minutes on a core.
 """
 
 import tempfile

@@ -37,8 +37,8 @@ def text_of(page: Path) -> str:
 
 
 def outside_code(text: str) -> str:
-    """Markdown without its fenced code, math and literals, where nothing is a link."""
-    return re.sub(r"```[\s\S]*?```|(?<!\})`[^`]*`", "", text)
+    """Markdown without its fenced code, math, roles and literals, where nothing is a link."""
+    return re.sub(r"```[\s\S]*?```|(\{[\w:-]+\})?`[^`]*`", "", text)
 
 
 def test_every_page_is_in_the_table_of_contents_once():
@@ -98,10 +98,75 @@ def test_every_figure_has_alternative_text():
                 assert len(render.get("image", {}).get("alt", "")) >= 20, (notebook.name, render)
 
 
-def test_architecture_names_every_room():
-    rooms = {path.stem for path in (ROOT / "lensq").iterdir() if not path.name.startswith(("_", "py.typed"))}
-    named = set(re.findall(r"`(\w+)`", (BOOK / "architecture.md").read_text()))
-    assert rooms <= named, f"not on the page: {sorted(rooms - named)}"
+def packages_of_the_page() -> list[str]:
+    """The first column of the architecture page's table of packages."""
+    table = re.search(r"```\{list-table\}.*?```", (BOOK / "architecture.md").read_text(), re.DOTALL)[0]
+    return re.findall(r"^\* - `(\w+)`$", table, re.MULTILINE)
+
+
+def test_architecture_lists_the_packages_and_no_other():
+    there = {path.parent.name for path in (ROOT / "lensq").glob("*/__init__.py")}
+    listed = packages_of_the_page()
+    assert len(listed) == len(set(listed))
+    assert set(listed) == there
+
+
+def test_architecture_has_the_packages_in_the_order_in_which_they_import():
+    order, against = packages_of_the_page(), []
+    for package in order:
+        for file in (ROOT / "lensq" / package).rglob("*.py"):
+            used = re.findall(r"^ *(?:from|import) lensq\.(\w+)", file.read_text(), re.MULTILINE)
+            against += [f"{file.name}: {name}" for name in used if order.index(name) > order.index(package)]
+    assert against == []
+
+
+def test_the_drawing_names_every_package():
+    drawn = " ".join(ElementTree.parse(BOOK / "_static/packages.svg").getroot().itertext())
+    assert [name for name in packages_of_the_page() if name not in re.findall(r"\w+", drawn)] == []
+
+
+def test_every_term_is_in_the_glossary_and_every_entry_is_linked():
+    glossary = (BOOK / "glossary.md").read_text()
+    entries = set(re.findall(r"^(\w.*)\n  \S", glossary, re.MULTILINE))
+    pages = "\n".join(text_of(page) for page in [*PROSE, *NOTEBOOKS] if page.stem != "glossary")
+    inside, outside = (
+        {re.sub(r".*<(.+)>", r"\1", term) for term in re.findall(r"\{term\}`([^`]+)`", text)}
+        for text in (glossary, pages)
+    )
+    assert inside | outside <= entries, f"not in glossary.md: {sorted((inside | outside) - entries)}"
+    assert entries <= outside, f"never linked: {sorted(entries - outside)}"
+
+
+METAPHORS = r"judg\w+|told|taught|paint\w*|telling|everybody|entrants?|rooms?|floors?|company"
+
+
+@pytest.mark.parametrize("page", [*PROSE, *NOTEBOOKS], ids=lambda page: page.stem)
+def test_pages_use_the_words_of_the_field(page):
+    """Evaluated, trained with labels, fine-tuned, injected, discriminative, all methods, packages."""
+    assert re.findall(rf"\b({METAPHORS})\b", outside_code(text_of(page)), re.IGNORECASE) == []
+
+
+def test_parameter_lines_do_not_wrap():
+    """A line of a parameters cell has room for 100 characters on the page."""
+    for notebook in NOTEBOOKS:
+        (cell,) = [c for c in code_cells(notebook) if "parameters" in c["metadata"].get("tags", [])]
+        long = [line for line in "".join(cell["source"]).splitlines() if len(line) > 100]
+        assert long == [], notebook.name
+
+
+def test_the_sidebar_has_the_notebooks_in_the_order_of_their_numbers():
+    (notebooks,) = [part["chapters"] for part in TOC["parts"] if part["caption"] == "Notebooks"]
+    assert [chapter["file"] for chapter in notebooks] == [f"notebooks/{file.stem}" for file in NOTEBOOKS]
+    assert [chapter["title"][:2] for chapter in notebooks] == [file.stem[:2] for file in NOTEBOOKS]
+
+
+LINK = re.compile(r"\[[Nn]otebook (\d\d)\]\(\.\./notebooks/(\d\d)_")
+
+
+def test_a_linked_notebook_is_called_by_its_number():
+    linked = [(page.name, *link) for page in PROSE for link in LINK.findall(page.read_text())]
+    assert len(linked) > 5
+    assert [link for link in linked if link[1] != link[2]] == []
 
 
 def test_the_address_of_the_repository_stands_in_one_place():

@@ -1,4 +1,4 @@
-"""A live JupyterLab: notebook 13 runs, its inspector is used by keyboard, its kernel is killed.
+"""A live JupyterLab: notebook 14 runs, its inspector is used by keyboard, its kernel is killed.
 
 One visit does it all; the tests look at what was seen on the way.
 """
