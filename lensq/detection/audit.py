@@ -50,7 +50,7 @@ def refusals(selection: pd.DataFrame, foreign: pd.DataFrame, *, against: str = "
         "stability of the choice": lambda: choice_stability(slipped, against=against, resamples=1),
         "dimensions, direction, threshold": lambda: choose_detector(slipped, "kl", against=against),
         "p-values": lambda: candidate_list(anything, slipped, foreign),
-        "false discovery rates": lambda: fdr_study(anything, slipped, against=against, resamples=1),
+        "false discovery rates": lambda: fdr_study(anything, slipped, resamples=1),
     }
     refused = {}
     for name, step in steps.items():
