@@ -154,16 +154,16 @@ def fdr_study(
         )
     tables = []
     for contamination, n_hidden in zip(contaminations, hidden, strict=True):
-        rng = np.random.default_rng(seed)
-        p = np.empty((resamples, n_objects))
-        for r in range(resamples):
+        rng, p = np.random.default_rng(seed), []
+        for _ in range(resamples):
             background, signal = rng.permutation(normals), rng.permutation(anomalies)
-            unseen = signal[n_positive : n_positive + n_hidden]
-            calibration = np.r_[background[: n_calibration - n_hidden], unseen]
-            others = background[n_calibration : n_calibration + n_rejected]
-            others = np.r_[others, rng.permutation(flagged)[:n_flagged]]
-            p[r] = conformal_p_values(calibration, np.r_[signal[:n_positive], others])
-        tables.append(_discoveries(p, n_positive, fdrs).assign(contamination=contamination))
+            calibration = background[: n_calibration - n_hidden], signal[n_positive : n_positive + n_hidden]
+            others = (
+                background[n_calibration : n_calibration + n_rejected],
+                rng.permutation(flagged)[:n_flagged],
+            )
+            p.append(conformal_p_values(np.concatenate(calibration), np.r_[signal[:n_positive], *others]))
+        tables.append(_discoveries(np.stack(p), n_positive, fdrs).assign(contamination=contamination))
     table = pd.concat(tables, ignore_index=True)
     table = table.assign(n_calibration=n_calibration, n_objects=n_objects, n_anomalies=n_positive)
     return table[["contamination", *table.columns.drop("contamination")]]
