@@ -21,7 +21,7 @@ from lensq.classifiers.baselines import fit_baselines
 from lensq.classifiers.finetuning import finetune, label_the_top
 from lensq.classifiers.supervised import fit_supervised
 from lensq.detection.entries import baseline_entries, trained_entries, variant_entries
-from lensq.detection.leaderboard import COLUMNS, lead, leaderboard, objects
+from lensq.detection.leaderboard import COLUMNS, lead, objects, rank_entries
 from lensq.scores.residual import CENTRAL_RADIUS
 
 
@@ -48,7 +48,9 @@ def run(given) -> None:
     held_out = lensq.read_survey(given.test)
     held_out = replace(held_out, split=np.full(len(held_out), "test", dtype=sample.split.dtype))
     if shared := len(np.intersect1d(sample.names, held_out.names)):
-        raise SystemExit(f"{shared} objects are in both folders; a survey cannot judge what it taught")
+        raise SystemExit(
+            f"{shared} objects are in both folders; models would be tested on what they learnt from"
+        )
     with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
         results = Path(scratch)
         out = results / given.variant
@@ -56,7 +58,7 @@ def run(given) -> None:
         lensq.score(model, sample, out=out / "scores.parquet")
         injected = results / "injected"
         none = finetune(model, sample, out=injected / "none", steps=given.injected_steps)
-        few = {"steps": 300, "learning_rate": 1e-3, "share_told": 0.25}
+        few = {"steps": 300, "learning_rate": 1e-3, "share_labelled": 0.25}
         label_the_top(model, sample, none, sample.labels, out=injected / "few", budget=given.asked, **few)
         known = np.where(np.isin(sample.split, ["train", "selection"]), sample.labels, -1)
         finetune(model, sample, known, out=injected / "all", start=none, steps=1200)
@@ -68,7 +70,7 @@ def run(given) -> None:
         entries |= baseline_entries(baselines, sample, held_out)
         entries |= trained_entries(results, network, sample.labels, sample, held_out)
     selection, test = objects(sample, "selection"), objects(held_out, "test")
-    table = leaderboard(entries, selection, test, groups="group")
+    table = rank_entries(entries, selection, test, groups="group")
     print(table[list(COLUMNS)].round(3).to_string(index=False))
     pca = "PCA(16)", "pca_residual"
     figures, ratios = table[list(COLUMNS)].to_dict("records"), {}
@@ -92,7 +94,7 @@ if __name__ == "__main__":
     parser.add_argument("--variant", default="SVDD_VAE")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--injected-steps", type=int, default=3000)
-    parser.add_argument("--asked", type=int, default=100, help="labels that the inspector is asked for")
+    parser.add_argument("--asked", type=int, default=100, help="labels that the labeller is asked for")
     parser.add_argument("--csv", type=Path, help="file for the book's table")
     parser.add_argument("--scratch", help="folder for the models")
     run(parser.parse_args())

@@ -16,16 +16,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import QuantileTransformer
 
 from lensq.scores.scoring import label_free
-from lensq.statistics.guard import require_split
+from lensq.statistics.guard import LABELLED_ON, require_split
 from lensq.statistics.latent import latent_dimensions
-
-LABELLED_ON = ("train", "validation", "selection", "conformal")
-"""Splits whose objects may be labelled: all but test."""
 
 STRATEGIES = ("anomalous", "uncertain", "random")
 
 _BACKGROUND = 1000  # objects without a label that stand for ordinary ones
 _ORDINARY_WEIGHT = 50.0  # in labels, of all of them together
+_STRENGTH = 0.1  # inverse, of the regularisation of the logistic regression
 _TRUST = 30.0  # in labels, how much the score without labels weighs
 
 
@@ -57,8 +55,8 @@ class Head:
     Attributes:
         columns: what it looks at.
         start: the score that ranked before there were labels.
-        lenses: how many lenses it was shown.
-        others: how many objects that are none.
+        lenses: how many labels say lens.
+        others: how many say that there is none.
     """
 
     columns: tuple[str, ...]
@@ -97,9 +95,7 @@ class Head:
 
     def _blend(self, probability: np.ndarray, start: np.ndarray) -> np.ndarray:
         learnt, before = (
-            (np.searchsorted(levels, values, "left") + np.searchsorted(levels, values, "right"))
-            / 2
-            / len(levels)
+            sum(np.searchsorted(levels, values, side) for side in ("left", "right")) / (2 * len(levels))
             for levels, values in zip(self._levels, (probability, start), strict=True)
         )
         labels = self.lenses + self.others
@@ -126,12 +122,12 @@ class Pool:
         """Take a table in.
 
         Args:
-            scores: Scores table, rows of train and calibration objects only.
+            scores: Scores table, rows of the train, validation and selection splits only.
             columns: what heads look at; `light_columns` by default. Any numbers of the table will do.
             start: the score that ranks before there are labels, higher for more anomalous objects.
 
         Raises:
-            LeakageError: A row is of the test split.
+            LeakageError: A row is of another split.
             ValueError: A column is missing, or a value is not finite.
         """
         require_split(scores, *LABELLED_ON, purpose="learning from labels")
@@ -147,13 +143,7 @@ class Pool:
         self._row = pd.Series(np.arange(len(values)), index=self.scores["name"].to_numpy())
         self._ordinary = np.random.default_rng(0).permutation(len(values))[:_BACKGROUND]
 
-    def fit(
-        self,
-        labels: pd.DataFrame,
-        *,
-        kind: Literal["logistic", "boosting"] = "logistic",
-        strength: float = 0.1,
-    ) -> Head:
+    def fit(self, labels: pd.DataFrame, *, kind: Literal["logistic", "boosting"] = "logistic") -> Head:
         """Train a head.
 
         Args:
@@ -161,7 +151,6 @@ class Pool:
                 in the pool. The order of the rows does not matter.
             kind: "logistic" for a logistic regression, "boosting" for small boosted trees, which want more
                 labels.
-            strength: inverse strength of the regularisation of the logistic regression.
 
         Returns:
             The head.
@@ -175,16 +164,15 @@ class Pool:
                 max_iter=60, max_leaf_nodes=6, min_samples_leaf=5, early_stopping=False
             )
         elif kind == "logistic":
-            classifier = LogisticRegression(C=strength, solver="newton-cholesky")
+            classifier = LogisticRegression(C=_STRENGTH, solver="newton-cholesky")
         else:
             raise ValueError(f'kind {kind!r}: take "logistic" or "boosting"')
         others = np.count_nonzero(~positive)
         ordinary = np.setdiff1d(self._ordinary, rows)
         total = (len(rows) + _ORDINARY_WEIGHT) / 2  # of each class
-        weights = np.where(positive, total / positive.sum(), total / (others + _ORDINARY_WEIGHT))
-        spread = np.full(
-            len(ordinary), total * _ORDINARY_WEIGHT / (others + _ORDINARY_WEIGHT) / max(len(ordinary), 1)
-        )
+        no = total / (others + _ORDINARY_WEIGHT)
+        weights = np.where(positive, total / positive.sum(), no)
+        spread = np.full(len(ordinary), no * _ORDINARY_WEIGHT / max(len(ordinary), 1))
         classifier.fit(
             self._x[np.r_[rows, ordinary]],
             np.r_[positive, np.zeros(len(ordinary), bool)],

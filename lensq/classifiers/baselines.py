@@ -43,20 +43,9 @@ USES_LABELS = frozenset({"pca_logistic"})
 _OF_COMPONENTS = ("pca_residual", "pca_mse", "pca_knn", "deep_svdd", "pca_logistic")
 _OF_FEATURES = ("isolation_forest", "ecod")
 
-FEATURES = (
-    "log_flux",
-    "core_share",
-    "inner_share",
-    "outer_share",
-    "size",
-    "ellipticity",
-    "asymmetry",
-    "offset",
-    "peaks",
-    "peak_share",
-)
-
+_PREPROCESSING = Preprocessing()  # per-image min-max, what the principal components see
 _BATCH = 1024
+_MOST_TRAIN = 10_000  # objects, drawn at random
 _NEIGHBOURS = 10
 _FOLDS = 5
 _SVDD_EPOCHS = 20
@@ -72,7 +61,7 @@ def simple_features(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
         mask: (N, S, S) bool, True where a pixel is real.
 
     Returns:
-        (N, 10) float64 in the order of `FEATURES`: log10 of the flux in units of the sky noise; share of it
+        (N, 10) float64: log10 of the flux in units of the sky noise; share of it
         within 2.5 and within 5 pixels; light outside the aperture over light inside; root mean square radius
         (pixels); ellipticity from second moments (0 to 1); asymmetry under half a turn; distance of the
         centroid from the centre (pixels); number of local maxima above 5 times the noise; share of the
@@ -126,7 +115,7 @@ def tail_scores(train: np.ndarray, values: np.ndarray) -> np.ndarray:
 
     Args:
         train: (n, F) features of train objects.
-        values: (N, F) features to judge.
+        values: (N, F) features to score.
 
     Returns:
         (N,) the largest of the summed -log probabilities of left tails, of right tails, and of the tail on
@@ -149,11 +138,11 @@ def _parts(rows: np.ndarray) -> list[np.ndarray]:
 
 
 def _read(
-    images: np.ndarray, mask: np.ndarray, preprocessing: Preprocessing, rows: np.ndarray
+    images: np.ndarray, mask: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Flux (B, S, S), mask (B, S, S) and preprocessed pixels (B, S*S) of some rows."""
     flux, real = np.asarray(images[rows], np.float32), np.asarray(mask[rows], bool)
-    return flux, real, preprocessing(torch.from_numpy(flux), torch.from_numpy(real)).flatten(1).numpy()
+    return flux, real, _PREPROCESSING(torch.from_numpy(flux), torch.from_numpy(real)).flatten(1).numpy()
 
 
 class _Seconds(dict):
@@ -191,7 +180,6 @@ class Baselines:
     """Fitted baselines; `score` is a function of each image alone.
 
     Attributes:
-        preprocessing: turns flux into what the principal components see.
         pca: principal components of train images.
         scale: standard deviation of each component, for distances.
         neighbours: train objects in whitened components.
@@ -206,7 +194,6 @@ class Baselines:
         train_s: column to seconds of training, that of its components or features included.
     """
 
-    preprocessing: Preprocessing
     pca: PCA
     scale: np.ndarray
     neighbours: NearestNeighbors
@@ -233,35 +220,39 @@ class Baselines:
         """
         parts, clock = [], _Seconds()
         for rows in _parts(np.arange(len(objects))):
-            part = {}
             with clock.spent_on(*COLUMNS):
-                flux, real, x = _read(images, mask, self.preprocessing, rows)
-            with clock.spent_on(*_OF_COMPONENTS):
-                codes = self.pca.transform(x)
-            with clock.spent_on("pca_residual", "pca_mse"):
-                residual = np.where(real.reshape(x.shape), x - self.pca.inverse_transform(codes), 0)
-            with clock.spent_on("pca_residual"):
-                square = torch.from_numpy(residual.reshape(real.shape).astype(np.float32))[:, None]
-                inside = torch.from_numpy(real)[:, None]
-                part["pca_residual"] = central_residual(square, inside, self.radius).numpy()
-            with clock.spent_on("pca_mse"):
-                part["pca_mse"] = (residual**2).sum(axis=1) / np.maximum(real.sum(axis=(1, 2)), 1)
-            with clock.spent_on("pca_knn"):
-                part["pca_knn"] = self.neighbours.kneighbors(codes / self.scale)[0].mean(axis=1)
-            with clock.spent_on("deep_svdd"):
-                part["deep_svdd"] = self.svdd.decision_function(codes / self.scale)
-            with clock.spent_on("pca_logistic"):
-                part["pca_logistic"] = self.classifier.decision_function(codes)
-            with clock.spent_on(*_OF_FEATURES):
-                features = simple_features(flux, real)
-            with clock.spent_on("isolation_forest"):
-                part["isolation_forest"] = -self.forest.score_samples(features)
-            with clock.spent_on("ecod"):
-                part["ecod"] = tail_scores(self.train_features, features)
-            parts.append(part)
+                pixels = _read(images, mask, rows)
+            parts.append(self._scores(*pixels, clock))
         table = objects.assign(**{name: np.concatenate([part[name] for part in parts]) for name in COLUMNS})
         table.attrs["score_per_s"] = {name: len(table) / clock[name] for name in COLUMNS}
         return table
+
+    def _scores(self, flux: np.ndarray, real: np.ndarray, x: np.ndarray, clock: _Seconds) -> dict:
+        with clock.spent_on(*_OF_COMPONENTS):
+            codes = self.pca.transform(x)
+        with clock.spent_on("pca_residual", "pca_mse"):
+            residual = np.where(real.reshape(x.shape), x - self.pca.inverse_transform(codes), 0)
+        with clock.spent_on(*_OF_FEATURES):
+            features = simple_features(flux, real)
+
+        def central() -> np.ndarray:
+            square = torch.from_numpy(residual.reshape(real.shape).astype(np.float32))[:, None]
+            return central_residual(square, torch.from_numpy(real)[:, None], self.radius).numpy()
+
+        scores = {
+            "pca_residual": central,
+            "pca_mse": lambda: (residual**2).sum(axis=1) / np.maximum(real.sum(axis=(1, 2)), 1),
+            "pca_knn": lambda: self.neighbours.kneighbors(codes / self.scale)[0].mean(axis=1),
+            "deep_svdd": lambda: self.svdd.decision_function(codes / self.scale),
+            "isolation_forest": lambda: -self.forest.score_samples(features),
+            "ecod": lambda: tail_scores(self.train_features, features),
+            "pca_logistic": lambda: self.classifier.decision_function(codes),
+        }
+        part = {}
+        for name, score in scores.items():
+            with clock.spent_on(name):
+                part[name] = score()
+        return part
 
     def held_out(self, selection: pd.DataFrame) -> pd.DataFrame:
         """A table of `score` in which no classifier has seen the labelled selection objects that it scores.
@@ -279,9 +270,7 @@ def fit_baselines(
     objects: pd.DataFrame,
     *,
     components: int = 16,
-    preprocessing: Preprocessing | None = None,
     against: str = "label",
-    max_train: int = 10_000,
     radius: float = CENTRAL_RADIUS,
     seed: int = 0,
 ) -> Baselines:
@@ -292,26 +281,22 @@ def fit_baselines(
         mask: (N, S, S) bool, True where a pixel is real.
         objects: N rows with name, split, label, graded.
         components: number of principal components.
-        preprocessing: per-image min-max by default.
         against: the column that the classifier learns.
-        max_train: train on at most so many objects, drawn at random.
         radius: of the disc of `pca_residual` in pixels of the images; `CENTRAL_RADIUS` is in native ones.
-        seed: seed of the draw, the forest and the folds.
+        seed: seed of the draw of at most 10,000 train objects, of the forest and of the folds.
 
     Raises:
         ValueError: if there are fewer train objects than components, or too few labels for 5 folds.
     """
-    preprocessing = preprocessing or Preprocessing()
-    rng = np.random.default_rng(seed)
+    rng, clock = np.random.default_rng(seed), _Seconds()
     state = int(rng.integers(2**31))
     train = np.flatnonzero(objects["split"] == "train")
     if len(train) <= components:
         raise ValueError(f"{len(train)} train objects cannot give {components} principal components")
-    train = np.sort(rng.permutation(train)[:max_train])
-    clock = _Seconds()
+    train = np.sort(rng.permutation(train)[:_MOST_TRAIN])
     with clock.spent_on(*COLUMNS):
-        read = [_read(images, mask, preprocessing, rows) for rows in _parts(train)]
-        flux, real, x = map(np.concatenate, zip(*read, strict=True))
+        parts = [_read(images, mask, rows) for rows in _parts(train)]
+        flux, real, x = map(np.concatenate, zip(*parts, strict=True))
     with clock.spent_on(*_OF_COMPONENTS):
         pca = PCA(components, svd_solver="randomized", random_state=state).fit(x)
         codes = pca.transform(x)
@@ -325,34 +310,22 @@ def fit_baselines(
     with clock.spent_on("isolation_forest"):
         forest = IsolationForest(n_estimators=200, random_state=state).fit(features)
     with clock.spent_on("pca_logistic"):
-        known, positive, selection = _labelled_codes(images, mask, objects, preprocessing, pca, against)
-        classifier = make_pipeline(
-            StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)
-        )
+        known, positive, selection = _labelled_codes(images, mask, objects, pca, against)
+        regression = LogisticRegression(class_weight="balanced", max_iter=1000)
+        classifier = make_pipeline(StandardScaler(), regression)
         folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=state)
-        held_out = cross_val_predict(classifier, selection, positive, cv=folds, method="decision_function")
+        blind = cross_val_predict(classifier, selection, positive, cv=folds, method="decision_function")
         classifier.fit(selection, positive)
-    return Baselines(
-        preprocessing=preprocessing,
-        pca=pca,
-        scale=scale,
-        neighbours=neighbours,
-        svdd=svdd,
-        forest=forest,
-        train_features=features,
-        radius=radius,
-        classifier=classifier,
-        out_of_fold=pd.Series(held_out, index=known["name"].to_numpy()),
-        labels_used=len(known),
-        train_s=dict(clock),
-    )
+    blind = pd.Series(blind, index=known["name"].to_numpy())
+    fitted = pca, scale, neighbours, svdd, forest, features, radius, classifier, blind
+    return Baselines(*fitted, labels_used=len(known), train_s=dict(clock))
 
 
-def _labelled_codes(images, mask, objects, preprocessing, pca, against):
+def _labelled_codes(images, mask, objects, pca, against):
     """Labelled objects of the selection split: rows, which are positive, and their components."""
     rows = objects.reset_index(drop=True)
     known, positive = labelled(rows[rows["split"] == "selection"], against)
     if min(positive.sum(), (~positive).sum()) < _FOLDS:
         raise ValueError(f"the selection split needs at least {_FOLDS} labelled objects of each class")
-    read = (_read(images, mask, preprocessing, part) for part in _parts(known.index.to_numpy()))
+    read = (_read(images, mask, part) for part in _parts(known.index.to_numpy()))
     return known, positive, np.concatenate([pca.transform(x) for _, _, x in read])

@@ -6,6 +6,8 @@ variational autoencoder has trained before.
 
 import json
 import os
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lensq.models.batches import read_pixels
+from lensq.models.memory import keep_freed_memory
 from lensq.models.networks import build_network
 from lensq.survey.images import Preprocessing
 from lensq.survey.images import symmetries as symmetries_of
@@ -37,6 +41,66 @@ def build_classifier(size: int, width: int, network: str = "resnet18") -> nn.Mod
     return nn.Sequential(encoder, nn.Linear(encoder.features, 1)).to(memory_format=torch.channels_last)
 
 
+def turned(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (B, 1, S, S), each turned and mirrored at random."""
+    turn = torch.randint(8, (len(x),), generator=generator).to(x.device)
+    return symmetries_of(x)[turn, torch.arange(len(x), device=x.device)]
+
+
+@keep_freed_memory()
+def train(
+    network: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    steps: int,
+    learning_rate: float,
+    every: int,
+    warm_up: float = 0.3,
+    validation: Callable[[], float] | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train a network in place by the cross-entropy of its log odds, and leave it on the CPU.
+
+    The learning rate rises and falls to nothing once (Smith and Topin 2019), so that the last step is the one
+    to keep.
+
+    Args:
+        network: images (B, 1, S, S) to log odds (B, 1).
+        batches: images and answers (B,), 1 lens, 0 not.
+        steps: how many batches there are.
+        learning_rate: the highest of AdamW's.
+        every: steps to a row of the history.
+        warm_up: share of the steps in which the learning rate rises.
+        validation: called at each row, returns its `validation_loss`.
+        progress: show a progress bar.
+
+    Returns:
+        `step`, `seconds`, `train_loss` (nats) and `validation_loss`.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network.to(device).train()
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=warm_up)
+    history, losses, begun = [], [], time.monotonic()
+    for step, (x, answers) in enumerate(tqdm(batches, "train", steps, disable=not progress), 1):
+        loss = F.binary_cross_entropy_with_logits(network(x.to(device))[:, 0], answers.float().to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.detach())
+        if step % every == 0:
+            row = {"step": step, "train_loss": float(torch.stack(losses).mean())}
+            if validation:
+                network.eval()
+                row["validation_loss"] = validation()
+                network.to(device).train()
+            history.append(row | {"seconds": time.monotonic() - begun})
+            losses, begun = [], time.monotonic()
+    network.cpu().eval()
+    return pd.DataFrame(history)
+
+
 @dataclass(eq=False)
 class Classifier:
     """A trained classifier.
@@ -53,6 +117,12 @@ class Classifier:
     preprocessing: Preprocessing
     history: pd.DataFrame
     settings: dict[str, Any]
+
+    @property
+    def images_seen(self) -> int:
+        """Images that its training looked at, each pass counted."""
+        held = self.settings
+        return held["steps"] * held["batch_size"] if "steps" in held else held["epochs"] * held["labels_used"]
 
     @torch.inference_mode()
     def score(

@@ -1,12 +1,12 @@
-"""Inject point sources onto cutouts: what a lens does to a quasar, learnt from no lens.
+"""Inject point sources into cutouts: what a lens does to a quasar, learnt from no lens.
 
 A lensed quasar is the same point source seen twice or four times around a galaxy. The survey shows galaxies,
 and the decoder of a variational autoencoder draws point sources with the survey's own seeing and without
-noise. So a lens can be injected: a real cutout with its noise, and on it the same point source more than
+noise. So a lens can be injected: a real cutout with its noise, and in it the same point source more than
 once. One point source injected alone makes an ordinary object, a star beside a galaxy or a pair of stars; a
-network that has to tell the two apart cannot go by traces of the injecting.
+network that has to separate the two cannot go by traces of the injection.
 
-Injection anomalies from the sample itself is how CutPaste (Li et al. 2021, arXiv 2104.04015) finds defects.
+Anomalies made from ordinary images are how CutPaste (Li et al. 2021, arXiv 2104.04015) finds defects.
 No label is used; the distributions of `InjectionOptions` are what is put in by hand.
 """
 
@@ -30,7 +30,7 @@ _TEMPLATE_INSIDE, _TEMPLATE_OUTSIDE = 6.0, 11.0  # pixels, between which a templ
 
 @dataclass(frozen=True)
 class InjectionOptions:
-    """What a injected lens looks like; choices on a plain reading of what is known of lensed quasars.
+    """What an injected lens looks like; choices on a plain reading of what is known of lensed quasars.
 
     Attributes:
         separation: median of the lognormal distribution of image separations, arcseconds.
@@ -38,7 +38,7 @@ class InjectionOptions:
         closest, widest: separations are kept between these, arcseconds.
         faintest_ratio: flux of the fainter of two images over the brighter, uniform from here to 1.
         fainter, brighter: magnitudes by which all images together are brighter than the object that they are
-            injected on, uniform between these.
+            injected into, uniform between these.
         quads: share of lenses with four images.
     """
 
@@ -94,7 +94,7 @@ def point_sources(model: Model, survey: Survey, *, n: int = 256, seed: int = 0) 
         ValueError: the model's preprocessing does not scale linearly with flux.
     """
     if model.preprocessing.normalisation != "minmax":
-        raise ValueError("point sources are injected by a model with normalisation='minmax'")
+        raise ValueError("point sources are drawn by a model with normalisation='minmax'")
     rows = survey.rows("train")
     core, flux = (torch.cat(part) for part in zip(*_measured(survey, rows), strict=True))
     bright = flux >= flux.quantile(0.3)
@@ -155,11 +155,11 @@ def inject(
     templates: Tensor,
     what: Literal["lens", "single"],
     generator: torch.Generator,
-    options: InjectionOptions | None = None,
+    options: InjectionOptions = InjectionOptions(),
     *,
     pixel_scale: float = PIXEL_SCALE,
 ) -> tuple[Tensor, Tensor]:
-    """Inject a lensed quasar, or a single point source, onto each cutout.
+    """Inject a lensed quasar, or a single point source, into each cutout.
 
     The images of a double lie on opposite sides of the centre, the brighter one farther out (as a
     singular isothermal sphere has them: magnification grows with the distance from the deflector). The two
@@ -178,41 +178,37 @@ def inject(
     Returns:
         Images and masks, injected and perhaps moved alike; noise is that of the cutout.
     """
-    options = options or InjectionOptions()
     n = len(images)
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(n, generator=generator)
 
     source = templates[torch.randint(len(templates), (n,), generator=generator)]
-    flux = concentration(images, mask)[1].clamp(min=2.0) * 10 ** (
-        0.4 * uniform(options.fainter, options.brighter)
-    )
-    normal = torch.randn(n, generator=generator)
-    separation = options.separation * torch.exp(options.spread * normal)
-    separation = separation.clamp(options.closest, options.widest) / pixel_scale
-    angle, ratio = uniform(0, 2 * math.pi), uniform(options.faintest_ratio, 1)
-    reach = separation * uniform(0.5, 0.8)  # of the brighter image
-    quad = torch.rand(n, generator=generator) < options.quads
-    across = [(angle + 0.5 * math.pi + uniform(-0.4, 0.4), separation * uniform(0.4, 0.6)) for _ in range(2)]
-    faint = uniform(0.15, 0.5)
+    brighter = 10 ** (0.4 * uniform(options.fainter, options.brighter))
+    flux = concentration(images, mask)[1].clamp(min=2.0) * brighter
+    parts = _lens(uniform, torch.randn(n, generator=generator), generator, options, pixel_scale)
     centred = torch.rand(n, generator=generator) < 0.5
     jitter = uniform(-0.6, 0.6), uniform(-0.6, 0.6)
-    x, y = reach * torch.cos(angle), reach * torch.sin(angle)
     if what == "single":
-        ratio = torch.zeros(n)
-        quad = torch.zeros(n, dtype=torch.bool)
-    parts = [(1 / (1 + ratio), x, y)]
-    if what == "lens":
-        other = reach - separation
-        parts.append((ratio / (1 + ratio), other * torch.cos(angle), other * torch.sin(angle)))
-        for sign, (direction, distance) in zip((1, -1), across, strict=True):
-            away = sign * distance
-            parts.append((quad * faint, away * torch.cos(direction), away * torch.sin(direction)))
+        parts = [(torch.ones(n), *parts[0][1:])]
     injected = images.clone()
     for share, dx, dy in parts:
         lit = share > 0
         if lit.any():
             injected[lit] += (flux * share)[lit, None, None] * _moved(source[lit], dx[lit], dy[lit])
-    dx, dy = ((j - centred * p).round().long() for j, p in zip(jitter, (x, y), strict=True))
+    dx, dy = ((j - centred * p).round().long() for j, p in zip(jitter, parts[0][1:], strict=True))
     return _rolled(torch.where(mask, injected, 0.0), dx, dy), _rolled(mask, dx, dy)
+
+
+def _lens(uniform, normal: Tensor, generator, options: InjectionOptions, pixel_scale: float):
+    """Four images, the brightest first: share of the flux of two, and place (pixels) from the centre."""
+    separation = options.separation * torch.exp(options.spread * normal)
+    separation = separation.clamp(options.closest, options.widest) / pixel_scale
+    angle, ratio = uniform(0, 2 * math.pi), uniform(options.faintest_ratio, 1)
+    reach = separation * uniform(0.5, 0.8)  # of the brightest image
+    quad = torch.rand(len(normal), generator=generator) < options.quads
+    across = [(angle + 0.5 * math.pi + uniform(-0.4, 0.4), separation * uniform(0.4, 0.6)) for _ in range(2)]
+    further = quad * uniform(0.15, 0.5)
+    polar = [(1 / (1 + ratio), angle, reach), (ratio / (1 + ratio), angle, reach - separation)]
+    polar += [(further, towards, sign * away) for sign, (towards, away) in zip((1, -1), across, strict=True)]
+    return [(share, away * torch.cos(towards), away * torch.sin(towards)) for share, towards, away in polar]

@@ -1,4 +1,4 @@
-"""The supervised reference: a ResNet-18 that is told every label of the train and selection tiles.
+"""The supervised reference: a ResNet-18 that is trained with every label of the train and selection tiles.
 
 What a network reaches that sees labels says how much there is to find in these pixels at least. The images
 are normalised by asinh with one noise scale for the survey, turned and mirrored at random, and lenses and
@@ -6,7 +6,8 @@ normals are equally likely in a batch.
 """
 
 import hashlib
-import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,71 +15,69 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from lensq.classifiers.classifier import Classifier, build_classifier
+from lensq.classifiers.classifier import Classifier, build_classifier, train, turned
 from lensq.models.batches import Batches, keyed_generator, read_pixels
-from lensq.models.memory import keep_freed_memory
 from lensq.survey.images import Preprocessing, noise_level
-from lensq.survey.images import symmetries as symmetries_of
 from lensq.survey.provenance import code_hash
 from lensq.survey.survey import Survey
 
-TAUGHT = ("train", "selection")
+TRAINED_ON = ("train", "selection")
 """The splits whose labels shape the weights."""
 
 
-def _balanced_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of logits (B,) in nats, the two classes weighing the same."""
-    losses = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none")
-    return torch.stack([losses[labels == k].mean() for k in (0, 1)]).mean()
+@dataclass(frozen=True)
+class SupervisedOptions:
+    """How the classifier is trained.
 
-
-def fit_supervised(
-    survey: Survey,
-    labels: np.ndarray,
-    *,
-    out: Path | str,
-    width: int = 16,
-    epochs: int = 8,
-    learning_rate: float = 3e-3,
-    batch_size: int = 64,
-    seed: int = 0,
-    progress: bool = True,
-) -> Classifier:
-    """Train the classifier on all labels of the train and selection tiles.
-
-    The learning rate rises and falls to nothing once over the training (Smith and Topin 2019), so that the
-    last epoch is the one to keep. Train and selection objects are known to it; the validation tiles only
-    draw a curve, and a threshold can be chosen there. Called again with the same survey and settings, it
-    reads back what it wrote.
-
-    Args:
-        survey: the survey.
-        labels: (N,) 1 lens, 0 normal, -1 not known; only train, selection and validation are read.
-        out: folder for `model.pt`.
+    Attributes:
         width: channels of the first stage, 64 in ResNet-18.
         epochs: passes over as many images as are labelled.
         learning_rate: the highest of AdamW's.
         batch_size: objects a batch.
         seed: of weights, order and symmetries.
+    """
+
+    width: int = 16
+    epochs: int = 8
+    learning_rate: float = 3e-3
+    batch_size: int = 64
+    seed: int = 0
+
+
+def _balanced_loss(logits: Tensor, labels: Tensor) -> float:
+    """Cross-entropy of logits (B,) in nats, the two classes weighing the same."""
+    losses = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none")
+    return float(torch.stack([losses[labels == k].mean() for k in (0, 1)]).mean())
+
+
+def fit_supervised(
+    survey: Survey, labels: np.ndarray, *, out: Path | str, progress: bool = True, **options
+) -> Classifier:
+    """Train the classifier on all labels of the train and selection tiles.
+
+    Train and selection objects are known to it; the validation tiles only draw a curve, and a threshold can
+    be chosen there. Called again with the same survey and settings, it reads back what it wrote.
+
+    Args:
+        survey: the survey.
+        labels: (N,) 1 lens, 0 normal, -1 not known; only train, selection and validation are read.
+        out: folder for `model.pt`.
         progress: show a progress bar.
+        **options: see `SupervisedOptions`.
 
     Raises:
         ValueError: both classes are not among the labelled objects, of training or of validation.
     """
-    labels = np.asarray(labels, np.int64)
-    rows, validation = (part[labels[part] >= 0] for part in (survey.rows(*TAUGHT), survey.rows("validation")))
-    for part, where in ((rows, " and ".join(TAUGHT)), (validation, "validation")):
+    how, labels = SupervisedOptions(**options), np.asarray(labels, np.int64)
+    splits = TRAINED_ON, ("validation",)
+    rows, validation = (part[labels[part] >= 0] for part in (survey.rows(*names) for names in splits))
+    for part, names in zip((rows, validation), splits, strict=True):
         if len(np.unique(labels[part])) < 2:
-            raise ValueError(f"a classifier needs labelled lenses and normals in {where} of {survey.folder}")
-    settings = {
+            where = f"{' and '.join(names)} of {survey.folder}"
+            raise ValueError(f"a classifier needs labelled lenses and normals in {where}")
+    settings = asdict(how) | {
         "network": "resnet18",
-        "width": width,
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "seed": seed,
         "size": survey.size,
         "resized": survey.resized,
         "survey": survey.fingerprint,
@@ -89,65 +88,48 @@ def fit_supervised(
     path = Path(out) / "model.pt"
     if held := Classifier.load_made_with(path, settings):
         return held
-    sample = rows[:: max(1, len(rows) // 1024)]
-    preprocessing = Preprocessing("asinh", noise=float(noise_level(*read_pixels(survey, sample)).nanmedian()))
+    some = rows[:: max(1, len(rows) // 1024)]
+    preprocessing = Preprocessing("asinh", noise=float(noise_level(*read_pixels(survey, some)).nanmedian()))
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = build_classifier(survey.size, width)
+        torch.manual_seed(how.seed)
+        network = build_classifier(survey.size, how.width)
     model = Classifier(network, preprocessing, pd.DataFrame(), settings)
-    model.history = _train(model, survey, labels, rows, validation, progress)
+
+    def validation_loss() -> float:
+        scores = model.score(survey, validation, symmetries=False, progress=False)
+        return _balanced_loss(torch.from_numpy(scores), torch.from_numpy(labels[validation]))
+
+    batches, number = _batches(survey, rows, labels[rows], preprocessing, how)
+    recipe = {"steps": how.epochs * number, "every": number, "learning_rate": how.learning_rate}
+    history = train(network, batches, **recipe, validation=validation_loss, progress=progress)
+    model.history = history.assign(step=range(how.epochs)).rename(columns={"step": "epoch"})
     model.save(path)
     return model
 
 
-@keep_freed_memory()
-def _train(
-    model: Classifier,
-    survey: Survey,
-    labels: np.ndarray,
-    rows: np.ndarray,
-    validation: np.ndarray,
-    progress: bool,
-) -> pd.DataFrame:
-    """Train the network in place and return the history."""
-    settings, network, epoch = model.settings, model.network, 0
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def _batches(
+    survey: Survey, rows: np.ndarray, labels: np.ndarray, preprocessing: Preprocessing, how: SupervisedOptions
+) -> tuple[Iterator[tuple[Tensor, Tensor]], int]:
+    """All batches of all epochs, and their number an epoch."""
+    epoch = 0
     batches = Batches(
         survey,
         rows,
-        model.preprocessing,
-        settings["batch_size"],
-        labels=labels[rows],
-        seed=settings["seed"],
+        preprocessing,
+        how.batch_size,
+        labels=labels,
+        seed=how.seed,
         shuffle=True,
-        anomaly=labels[rows] == 1,
-        device=device,
+        anomaly=labels == 1,
+        device="cuda" if torch.cuda.is_available() else "cpu",
         epoch=lambda: epoch,
     )
-    network.to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings["learning_rate"], total_steps=settings["epochs"] * len(batches)
-    )
-    history = []
-    for epoch in tqdm(range(settings["epochs"]), unit="epoch", desc="supervised", disable=not progress):
-        begun, losses = time.monotonic(), []
-        turns = keyed_generator(settings["seed"], "turns", epoch)
-        network.to(device).train()
-        for x, _, wanted in batches:
-            turn = torch.randint(8, (len(x),), generator=turns).to(device)
-            x = symmetries_of(x)[turn, torch.arange(len(x), device=device)]
-            loss = F.binary_cross_entropy_with_logits(network(x)[:, 0], wanted.float())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.detach())
-        network.eval()
-        held_out = model.score(survey, validation, symmetries=False, progress=False)
-        loss = _balanced_loss(torch.from_numpy(held_out), torch.from_numpy(labels[validation]))
-        row = {"epoch": epoch, "seconds": time.monotonic() - begun}
-        row |= {"train_loss": float(torch.stack(losses).mean()), "validation_loss": float(loss)}
-        history.append(row)
-    network.cpu().eval()
-    return pd.DataFrame(history)
+
+    def passes():
+        nonlocal epoch
+        for epoch in range(how.epochs):
+            generator = keyed_generator(how.seed, "turns", epoch)
+            for x, _, wanted in batches:
+                yield turned(x, generator), wanted
+
+    return passes(), len(batches)

@@ -2,8 +2,8 @@
 
 - Rows of another split under a false name: `check_splits` asks the survey itself.
 - A score that knows the label, or the batch: `reproduce` scores the objects again, blindfolded.
-- Anything else that lets the judged objects choose: with labels dealt anew there is nothing to find, and
-  `chance_runs` shows whether something is found all the same.
+- Anything else that lets the objects that evaluate choose: with labels dealt anew there is nothing to find,
+  and `chance_runs` shows whether something is found all the same.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def refusals(selection: pd.DataFrame, foreign: pd.DataFrame, *, against: str = "
     Args:
         selection: Scores table, rows of the selection split.
         foreign: Scores table, rows of another split; the first is slipped in.
-        against: the column that tells positives.
+        against: the column of positives.
 
     Returns:
         Index `step`; `refused`, the text of the `LeakageError` that it raised.
@@ -50,7 +50,7 @@ def refusals(selection: pd.DataFrame, foreign: pd.DataFrame, *, against: str = "
         "stability of the choice": lambda: choice_stability(slipped, against=against, resamples=1),
         "dimensions, direction, threshold": lambda: choose_detector(slipped, "kl", against=against),
         "p-values": lambda: candidate_list(anything, slipped, foreign),
-        "false discovery rates": lambda: fdr_study(anything, slipped, against=against, resamples=1),
+        "false discovery rates": lambda: fdr_study(anything, slipped, resamples=1),
     }
     refused = {}
     for name, step in steps.items():
@@ -93,7 +93,7 @@ def check_splits(scores: pd.DataFrame, survey: Survey) -> None:
 
 
 def _blindfolded(survey: Survey, rows: np.ndarray) -> Survey:
-    """Some objects of a survey, in that order, without anything that tells one class from another."""
+    """Some objects of a survey, in that order, without anything that separates the classes."""
     return replace(
         survey,
         names=survey.names[rows],
@@ -165,8 +165,8 @@ def average_precision_of_a_guess(positives: int, prevalence: float = PREVALENCE)
     return float(np.mean(true / (true + false)))
 
 
-def _by_chance(metric: str, positives: int, prevalence: float, flagged: float) -> float:
-    """What a score that knows nothing reaches, at the rate at which it flags."""
+def _by_chance(positives: int, prevalence: float, flagged: float) -> dict[str, float]:
+    """What a score that knows nothing reaches in each metric, at the rate at which it flags."""
     return {
         "AUROC": 0.5,
         "AP": average_precision_of_a_guess(positives, prevalence),
@@ -174,31 +174,30 @@ def _by_chance(metric: str, positives: int, prevalence: float, flagged: float) -
         "F1": 2 * prevalence * flagged / (prevalence + flagged) if flagged else 0.0,
         "recall": flagged,
         **FALSE_POSITIVE_RATES,
-    }[metric]
+    }
 
 
 def chance_runs(
     selection: pd.DataFrame,
-    judged: pd.DataFrame,
+    evaluation: pd.DataFrame,
     statistics: Sequence[str] = ("kl", "mu", "logvar"),
     *,
-    against: str = "label",
-    n: int = 5,
-    prevalence: float = PREVALENCE,
     runs: int = 20,
     resamples: int = 200,
     seed: int = 0,
+    **choice,
 ) -> pd.DataFrame:
-    """Choose and judge with the labels dealt anew, again and again: every number has to fall to chance.
+    """Choose and evaluate with the labels dealt anew, again and again: every number has to fall to chance.
 
     Args:
         selection: Scores table, rows of the selection split, on which each run chooses.
-        judged: Scores table, rows on which each run judges. With the same rows in both the same labels are
-            dealt to both, as where the judged objects choose.
-        statistics: see `lensq.detection.detectors.choose_detector`, likewise `against`, `n` and `prevalence`.
+        evaluation: Scores table, rows on which each run evaluates. With the same rows in both the same labels
+            are dealt to both, as where the objects that evaluate choose.
+        statistics: see `lensq.detection.detectors.choose_detector`.
         runs: how often labels are dealt.
         resamples: bootstrap resamples of each interval.
         seed: seed of the first run; the next ones follow.
+        **choice: against, n, prevalence and what else `choose_detector` takes.
 
     Returns:
         One row a run, statistic and metric: `run`, `statistic`, `metric`, `value`, `low`, `high`, `chance`
@@ -207,15 +206,14 @@ def chance_runs(
     """
     tables = []
     for run in range(seed, seed + runs):
-        choosing, judging = (shuffle_labels(rows, seed=run) for rows in (selection, judged))
+        chosen_on, rows = (shuffle_labels(part, seed=run) for part in (selection, evaluation))
         for statistic in statistics:
-            detector = choose_detector(choosing, statistic, n=n, prevalence=prevalence, against=against)
-            table = evaluate(detector, judging, resamples=resamples, seed=run)
-            table = table.drop(["best_F1", "FPR"]).dropna()
-            flagged = float(detector.flags(judging).mean())
-            positives = int(labelled(judging, against)[1].sum())
-            chance = [_by_chance(metric, positives, prevalence, flagged) for metric in table.index]
-            tables.append(table.assign(chance=chance, run=run, statistic=statistic).reset_index())
+            detector = choose_detector(chosen_on, statistic, **choice)
+            table = evaluate(detector, rows, resamples=resamples, seed=run).drop(["best_F1", "FPR"]).dropna()
+            flagged, positive = detector.flags(rows).mean(), labelled(rows, detector.against)[1]
+            chance = _by_chance(int(positive.sum()), detector.prevalence, float(flagged))
+            table = table.assign(chance=table.index.map(chance), run=run, statistic=statistic)
+            tables.append(table.reset_index())
     table = pd.concat(tables, ignore_index=True)
     table["covers"] = (table["low"] <= table["chance"]) & (table["chance"] <= table["high"])
     return table[["run", "statistic", "metric", "value", "low", "high", "chance", "covers"]]
@@ -233,13 +231,6 @@ def chance_summary(runs: pd.DataFrame, *, metric: str = "AUROC") -> pd.DataFrame
         standard errors the mean lies above chance) and `covered` (share of intervals that hold chance).
     """
     groups = runs[runs["metric"] == metric].groupby("statistic", sort=False)
-    table = pd.DataFrame(
-        {
-            "mean": groups["value"].mean(),
-            "error": groups["value"].sem(),
-            "chance": groups["chance"].mean(),
-            "covered": groups["covers"].mean(),
-        }
-    )
-    table["sigma"] = (table["mean"] - table["chance"]) / table["error"]
-    return table[["mean", "error", "chance", "sigma", "covered"]]
+    mean, chance, covered = (groups[name].mean() for name in ("value", "chance", "covers"))
+    table = pd.DataFrame({"mean": mean, "error": groups["value"].sem(), "chance": chance})
+    return table.assign(sigma=(mean - chance) / table["error"], covered=covered)

@@ -6,10 +6,11 @@ before it has a selection function of its own.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from astropy.stats import binom_conf_interval
 
 from lensq.detection.detectors import Detector
 from lensq.statistics.guard import labelled, require_split
@@ -28,27 +29,12 @@ PROPERTIES = {
 """What completeness is asked against: column of `lens_table`, and how it is written, with its unit."""
 
 
-def jeffreys_interval(found: np.ndarray, n: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of a binomial share under Jeffreys' prior (Brown, Cai and DasGupta 2001, section 4.3).
-
-    Args:
-        found: number of successes.
-        n: number of trials.
-        level: probability that the interval holds.
-
-    Returns:
-        Lower and upper end; 0 where nothing, 1 where everything was found; 0 and 1 without trials.
-    """
-    found, n = np.asarray(found), np.asarray(n)
-    posterior = stats.beta(found + 0.5, n - found + 0.5)
-    low = np.where(found == 0, 0.0, posterior.ppf((1 - level) / 2))
-    high = np.where(found == n, 1.0, posterior.ppf((1 + level) / 2))
-    return low, high
-
-
 def _shares(found: np.ndarray, n: np.ndarray) -> dict[str, np.ndarray]:
-    share = np.divide(found, n, out=np.full(np.shape(n), np.nan), where=np.asarray(n) > 0)
-    low, high = jeffreys_interval(found, n)
+    """Shares with intervals under Jeffreys' prior (Brown, Cai and DasGupta 2001); 0 to 1 without trials."""
+    some = n > 0
+    share, low, high = np.full(len(n), np.nan), np.zeros(len(n)), np.ones(len(n))
+    share[some] = found[some] / n[some]
+    low[some], high[some] = binom_conf_interval(found[some], n[some], 0.95, interval="jeffreys")
     return {"n": n, "found": found, "share": share, "low": low, "high": high}
 
 
@@ -71,7 +57,7 @@ def _checked(lenses: pd.DataFrame, found: np.ndarray, *columns: str) -> np.ndarr
     return found
 
 
-def completeness(
+def completeness_curve(
     lenses: pd.DataFrame, found: np.ndarray, by: str, bins: int | Sequence[float] = 8
 ) -> pd.DataFrame:
     """Share of lenses found against one property.
@@ -110,13 +96,13 @@ def by_property(groups: Mapping[str, tuple[pd.DataFrame, np.ndarray]], bins: int
         bins: how many bins, each with as many lenses of the group.
 
     Returns:
-        Label of the property to name of the group to table of `completeness`; empty if no group has lenses.
+        Label of the property to name of the group to table of `completeness_curve`; empty without lenses.
     """
     groups = {name: group for name, group in groups.items() if len(group[0])}
     if not groups:
         return {}
     return {
-        label: {name: completeness(*group, column, bins) for name, group in groups.items()}
+        label: {name: completeness_curve(*group, column, bins) for name, group in groups.items()}
         for column, label in PROPERTIES.items()
     }
 
@@ -146,17 +132,9 @@ def completeness_map(
     edges = [_edges(values[:, i], bins[i]) for i in (0, 1)]
     total = np.histogram2d(*values.T, bins=edges)[0].astype(int)
     number = np.histogram2d(*values[found].T, bins=edges)[0].astype(int)
-    lower = np.meshgrid(edges[0][:-1], edges[1][:-1], indexing="ij")
-    upper = np.meshgrid(edges[0][1:], edges[1][1:], indexing="ij")
-    return pd.DataFrame(
-        {
-            "x_lower": lower[0].ravel(),
-            "x_upper": upper[0].ravel(),
-            "y_lower": lower[1].ravel(),
-            "y_upper": upper[1].ravel(),
-            **_shares(number.ravel(), total.ravel()),
-        }
-    )
+    cells = [(*x, *y) for x in pairwise(edges[0]) for y in pairwise(edges[1])]
+    table = pd.DataFrame(cells, columns=["x_lower", "x_upper", "y_lower", "y_upper"])
+    return table.assign(**_shares(number.ravel(), total.ravel()))
 
 
 def at_fpr(detector: Detector, selection: pd.DataFrame, fpr: float) -> Detector:
@@ -214,15 +192,14 @@ def overall(lenses: pd.DataFrame, operating_points: Mapping[str, Detector]) -> p
         One row an operating point and group: `operating_point`, `images`, `n`, `found`, `share`, `low`,
         `high` (95%).
     """
-    kinds = {"all": np.ones(len(lenses), bool)}
-    kinds |= {kind: (lenses["images"] == kind).to_numpy() for kind in ("doubles", "quads")}
-    rows = []
+    kinds = {kind: (lenses["images"] == kind).to_numpy() for kind in ("doubles", "quads")}
+    kinds = {"all": np.ones(len(lenses), bool)} | kinds
+    members = np.stack(list(kinds.values()))
+    parts = []
     for name, detector in operating_points.items():
-        found = detector.flags(lenses)
-        for kind, here in kinds.items():
-            counts = _shares(np.array([found[here].sum()]), np.array([here.sum()]))
-            rows.append(pd.DataFrame({"operating_point": name, "images": kind, **counts}))
-    return pd.concat(rows, ignore_index=True)
+        counts = _shares(members @ detector.flags(lenses).astype(int), members.sum(axis=1))
+        parts.append(pd.DataFrame({"operating_point": name, "images": list(kinds), **counts}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def share_by_class(table: pd.DataFrame, flagged: np.ndarray, by: str = "class") -> pd.DataFrame:
@@ -243,21 +220,6 @@ def share_by_class(table: pd.DataFrame, flagged: np.ndarray, by: str = "class") 
     return result.sort_values("share", ascending=False, kind="stable", ignore_index=True)
 
 
-def least_complete(tables: dict[str, pd.DataFrame], below: float = 0.1) -> pd.DataFrame:
-    """The bins in which completeness is below a bar with 97.5% confidence.
-
-    Args:
-        tables: property to table of `completeness`.
-        below: the bar.
-
-    Returns:
-        The rows whose upper end lies below it, with the column `property` in front.
-    """
-    parts = [t[(t["high"] < below) & (t["n"] > 0)].assign(property=name) for name, t in tables.items()]
-    table = pd.concat(parts, ignore_index=True)
-    return table[["property", *table.columns.drop("property")]]
-
-
 def blind_spots(
     curves: Mapping[str, Mapping[str, pd.DataFrame]], whole: pd.DataFrame, name: str, below: float = 0.1
 ) -> str:
@@ -267,7 +229,7 @@ def blind_spots(
         curves: from `by_property`, of operating points.
         whole: from `overall`, of the same.
         name: of the operating point.
-        below: the share, see `least_complete`.
+        below: the share. A bin counts if its completeness is below with 97.5% confidence.
 
     Returns:
         For instance "separation 0.50 to 0.85 arcsec; flux ratio 0.10 to 0.17", or "nowhere". If it holds of
@@ -276,21 +238,16 @@ def blind_spots(
     """
     if not curves:
         return "unknown"
-    tables = {label: groups[name] for label, groups in curves.items()}
+    bins = pd.concat([groups[name].assign(property=label) for label, groups in curves.items()])
     everything = whole[(whole["operating_point"] == name) & (whole["images"] == "all")]
     if everything["high"].item() >= below:
-        return _ranges(least_complete(tables, below)) or "nowhere"
-    parts = [table[table["low"] > below].assign(property=label) for label, table in tables.items()]
-    more = _ranges(pd.concat(parts, ignore_index=True))
-    return (
-        f"on the whole; more, for certain, at {more} only"
-        if more
-        else "on the whole; for certain more nowhere"
-    )
+        return _ranges(bins[(bins["high"] < below) & (bins["n"] > 0)]) or "nowhere"
+    more = _ranges(bins[bins["low"] > below])
+    return f"on the whole; {f'more, for certain, at {more} only' if more else 'for certain more nowhere'}"
 
 
 def _ranges(bins: pd.DataFrame) -> str:
-    """Bins of `completeness`, with the column `property`, in words."""
+    """Bins of `completeness_curve`, with the column `property`, in words."""
     ranges: list[list] = []
     for row in bins.to_dict("records"):
         if ranges and ranges[-1][0] == row["property"] and ranges[-1][2] == row["lower"]:

@@ -21,7 +21,7 @@ def conformal_p_values(normals: np.ndarray, score: np.ndarray) -> np.ndarray:
 
     Args:
         normals: (..., n) scores of calibration normals.
-        score: (..., m) scores to judge, with the same leading shape.
+        score: (..., m) scores to test, with the same leading shape.
 
     Returns:
         (..., m) p-values, the smallest possible one being 1 / (n + 1).
@@ -53,7 +53,7 @@ def candidate_list(
     Args:
         detector: chosen on the selection split.
         calibration: Scores table, rows of the conformal split only; its rejected objects are used.
-        objects: Scores table of the objects to judge.
+        objects: Scores table of the objects to list.
         fdr: target false discovery rate.
 
     Returns:
@@ -66,7 +66,7 @@ def candidate_list(
     require_split(calibration, "conformal", purpose="conformal calibration")
     normals = calibration[calibration["label"] == 0]
     if shared := len(np.intersect1d(normals["name"], objects["name"])):
-        raise LeakageError(f"{shared} of the objects to judge are calibration normals; leave them out")
+        raise LeakageError(f"{shared} of the objects to list are calibration normals; leave them out")
     score = detector.score(objects)
     p = conformal_p_values(detector.score(normals), score)
     q = stats.false_discovery_control(p)
@@ -82,7 +82,7 @@ def reach(calibration: int, objects: int, fdr: float) -> dict[str, float]:
 
     Args:
         calibration: number of calibration normals n.
-        objects: number of objects to judge m.
+        objects: number of objects to list m.
         fdr: target false discovery rate.
 
     Returns:
@@ -103,9 +103,7 @@ def fdr_study(
     fdrs: Sequence[float] = (0.05, 0.1, 0.2, 0.3, 0.5),
     contaminations: Sequence[float] = (0.0,),
     n_calibration: int | None = None,
-    n_objects: int | None = None,
     prevalence: float = 0.051,
-    against: str = "label",
     resamples: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -117,14 +115,13 @@ def fdr_study(
     the test sets alone, in their share of all normals.
 
     Args:
-        detector: chosen on the selection split.
+        detector: chosen on the selection split; its `against` is the column of anomalies.
         scores: Scores table, rows of the conformal and test splits only.
         fdrs: target false discovery rates.
         contaminations: shares of the calibration set that are unrecognised anomalies.
-        n_calibration: size of the calibration sets; two thirds of the normals by default.
-        n_objects: size of the test sets; by default as large as the normals allow.
-        prevalence: share of anomalies among the objects to judge.
-        against: the column that tells anomalies.
+        n_calibration: size of the calibration sets; two thirds of the normals by default. Test sets are as
+            large as the others allow.
+        prevalence: share of anomalies among the objects of a test set.
         resamples: number of resamples.
         seed: seed of the draws.
 
@@ -139,35 +136,34 @@ def fdr_study(
         ValueError: if there are too few normals or anomalies for these sizes.
     """
     require_split(scores, "conformal", "test", purpose="fdr_study")
-    rows, positive = labelled(scores, against)
+    rows, positive = labelled(scores, detector.against)
     score, rejected = detector.score(rows), rows["label"].to_numpy() == 0
     normals, flagged, anomalies = score[~positive & rejected], score[~positive & ~rejected], score[positive]
-    flagged_share = len(flagged) / max(len(normals) + len(flagged), 1)
     n_calibration = n_calibration or 2 * len(normals) // 3
-    n_objects = n_objects or int((len(normals) - n_calibration) / (1 - prevalence))
+    n_objects = int((len(normals) - n_calibration) / (1 - prevalence))
     n_positive = round(prevalence * n_objects)
-    n_flagged = round(flagged_share * (n_objects - n_positive))
-    n_judged = n_objects - n_positive - n_flagged
-    if n_calibration + n_judged > len(normals) or not 0 < n_positive <= len(anomalies):
+    n_flagged = round(len(flagged) / max(len(normals) + len(flagged), 1) * (n_objects - n_positive))
+    n_rejected = n_objects - n_positive - n_flagged
+    hidden = [round(contamination * n_calibration) for contamination in contaminations]
+    short = n_calibration + n_rejected > len(normals) or n_positive + max(hidden) > len(anomalies)
+    if short or not n_positive:
         raise ValueError(
-            f"{n_calibration} calibration normals and {n_objects} objects with {n_positive} anomalies cannot "
-            f"be drawn from {len(normals)} rejected normals and {len(anomalies)} anomalies; lower the sizes"
+            f"{n_calibration} calibration normals, {max(hidden)} of them hidden anomalies, and {n_objects} "
+            f"objects with {n_positive} anomalies cannot be drawn from {len(normals)} rejected normals and "
+            f"{len(anomalies)} anomalies; lower the sizes"
         )
     tables = []
-    for contamination in contaminations:
-        hidden = round(contamination * n_calibration)
-        if n_positive + hidden > len(anomalies):
-            raise ValueError(f"a contamination of {contamination:g} needs {hidden} more anomalies")
-        rng = np.random.default_rng(seed)
-        p = np.empty((resamples, n_objects))
-        for r in range(resamples):
+    for contamination, n_hidden in zip(contaminations, hidden, strict=True):
+        rng, p = np.random.default_rng(seed), []
+        for _ in range(resamples):
             background, signal = rng.permutation(normals), rng.permutation(anomalies)
-            unseen = signal[n_positive : n_positive + hidden]
-            calibration = np.r_[background[: n_calibration - hidden], unseen]
-            judged = background[n_calibration : n_calibration + n_judged]
-            judged = np.r_[judged, rng.permutation(flagged)[:n_flagged]]
-            p[r] = conformal_p_values(calibration, np.r_[signal[:n_positive], judged])
-        tables.append(_discoveries(p, n_positive, fdrs).assign(contamination=contamination))
+            calibration = background[: n_calibration - n_hidden], signal[n_positive : n_positive + n_hidden]
+            others = (
+                background[n_calibration : n_calibration + n_rejected],
+                rng.permutation(flagged)[:n_flagged],
+            )
+            p.append(conformal_p_values(np.concatenate(calibration), np.r_[signal[:n_positive], *others]))
+        tables.append(_discoveries(np.stack(p), n_positive, fdrs).assign(contamination=contamination))
     table = pd.concat(tables, ignore_index=True)
     table = table.assign(n_calibration=n_calibration, n_objects=n_objects, n_anomalies=n_positive)
     return table[["contamination", *table.columns.drop("contamination")]]

@@ -1,13 +1,13 @@
 """Detectors: one score of the Scores table, its direction and its threshold.
 
-A `Detector` is chosen on the selection split by `choose_detector` and judged on other rows by `evaluate` and
-`compare_detectors`. It is a few numbers that fit into a JSON file, so that what is judged later is exactly
-what was chosen.
+A `Detector` is chosen on the selection split by `choose_detector` and evaluated on other rows by `evaluate`
+and `compare_detectors`. It is a few numbers that fit into a JSON file, so that what is evaluated later is
+exactly what was chosen.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,8 +23,7 @@ from lensq.statistics.latent import (
     latent_dimensions,
     latent_values,
 )
-from lensq.statistics.metrics import PREVALENCE, PREVALENCES
-from lensq.statistics.weighting import TASK_B_SHARES, task_b_weights
+from lensq.statistics.metrics import GRADED_SHARES, PREVALENCE, PREVALENCES
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,8 @@ class Detector:
         direction: 1 if high values are anomalous, -1 if low ones are.
         threshold: flagged at score >= threshold, where score is direction times the value.
         prevalence: the share of positives under which the threshold was chosen.
-        against: the column that told positives when it was chosen.
+        against: the column of positives when it was chosen.
         clusters: for `cluster`, the anomalousness of each cluster.
-        learnt: what labels decided: any of `dimensions`, `clusters`, `direction`, `threshold`. The ranking is
-            free of labels if nothing or only the threshold is among them.
     """
 
     name: str
@@ -56,7 +53,6 @@ class Detector:
     prevalence: float = PREVALENCE
     against: str = "label"
     clusters: tuple[float, ...] = ()
-    learnt: tuple[str, ...] = ()
 
     def score(self, scores: pd.DataFrame) -> np.ndarray:
         """(N,) float64, higher is more anomalous.
@@ -89,7 +85,7 @@ class Detector:
     def from_json(cls, text: str) -> "Detector":
         """A detector from the text of `to_json`."""
         values = json.loads(text)
-        return cls(**values | {name: tuple(values[name]) for name in ("dimensions", "clusters", "learnt")})
+        return cls(**values | {name: tuple(values[name]) for name in ("dimensions", "clusters")})
 
 
 def cluster_responsibilities(scores: pd.DataFrame, clusters: int | None = None) -> np.ndarray:
@@ -131,14 +127,12 @@ def choose_detector(
     statistic: str,
     *,
     dimensions: Sequence[int] | Literal["all"] | None = None,
-    rule: str = "top",
-    n: int = 5,
     combine: str = "mean",
     direction: int | None = None,
-    fpr: float | None = None,
     prevalence: float = PREVALENCE,
     against: str = "label",
     name: str | None = None,
+    **rule,
 ) -> Detector:
     """Choose dimensions, direction and threshold of one detector.
 
@@ -146,61 +140,45 @@ def choose_detector(
         scores: Scores table, rows of the selection split only.
         statistic: see `Detector`, likewise `combine`.
         dimensions: latent dimensions, or "all" (`kl` over all ranks like the KL of the whole posterior); by
-            default chosen with the labels by `rule` and `n` from `dimension_statistics`. Of no account for
-            a statistic that has none.
-        rule: see `lensq.statistics.latent.choose_dimensions`, likewise `n`.
+            default chosen with the labels from `dimension_statistics`. Of no account for a statistic that has
+            none.
         direction: 1 or -1; by default the one with an AUROC above one half, which uses labels. Every score
             column but `elbo` is made so that 1 is right.
-        fpr: the threshold flags at most this share of the normals; by default it has the highest F1.
-        prevalence: the share of positives under which F1 is highest.
-        against: the column that tells positives, see `lensq.statistics.guard.labelled`.
+        prevalence: the share of positives under which the threshold has the highest F1. For a threshold at a
+            false positive rate see `lensq.detection.completeness.at_fpr`.
+        against: the column of positives, see `lensq.statistics.guard.labelled`.
         name: name of the detector; by default made from the above.
+        **rule: `rule`, `n` and the other options of `lensq.statistics.latent.choose_dimensions`.
 
     Raises:
         LeakageError: if a row is not of the selection split.
-        ValueError: if no dimension is chosen, the score is the same for all objects, or see
-            `lensq.statistics.metrics.threshold_at_fpr`.
+        ValueError: if no dimension is chosen, or the score is the same for all objects.
     """
     require_split(scores, "selection", purpose="choose_detector")
     rows, positive = labelled(scores, against)
-    clusters: tuple[float, ...] = ()
-    learnt = []
-    if statistic in STATISTICS:
-        if dimensions is None:
-            learnt.append("dimensions")
-            statistics = dimension_statistics(rows, statistic, against=against)
-            dimensions = choose_dimensions(statistics, rule=rule, n=n)
-        elif isinstance(dimensions, str):
-            dimensions = range(latent_dimensions(rows))
-        if not len(dimensions):
-            raise ValueError(f"no dimension of {statistic!r} to detect with; {rule!r} chose none")
-    else:
+    if statistic not in STATISTICS:
         dimensions = ()
-    if statistic == "cluster":
-        learnt.append("clusters")
-        clusters = _cluster_purity(rows, positive)
-    chosen = {
-        "name": name or (f"{statistic}, {len(dimensions)} dimensions" if dimensions else statistic),
-        "statistic": statistic,
-        "dimensions": tuple(int(d) for d in dimensions),
-        "combine": combine,
-        "prevalence": prevalence,
-        "against": against,
-        "clusters": clusters,
-    }
-    value = Detector(**chosen).score(rows)
+    elif dimensions is None:
+        dimensions = choose_dimensions(dimension_statistics(rows, statistic, against=against), **rule)
+    elif isinstance(dimensions, str):
+        dimensions = range(latent_dimensions(rows))
+    if statistic in STATISTICS and not len(dimensions):
+        raise ValueError(f"no dimension of {statistic!r} to detect with; {rule.get('rule')!r} chose none")
+    detector = Detector(
+        name or (f"{statistic}, {len(dimensions)} dimensions" if dimensions else statistic),
+        statistic,
+        tuple(int(d) for d in dimensions),
+        combine,
+        prevalence=prevalence,
+        against=against,
+        clusters=_cluster_purity(rows, positive) if statistic == "cluster" else (),
+    )
+    value = detector.score(rows)
     if np.ptp(value) == 0:
         raise ValueError(f"{statistic!r} collapsed: all {len(rows)} objects have the score {value[0]:g}")
-    if direction is None:
-        learnt.append("direction")
-        direction = 1 if roc_auc_score(positive, value) >= 0.5 else -1
-    value = Detector(**chosen, direction=direction).score(rows)
-    if fpr is None:
-        threshold = metrics.best_threshold(value, positive, prevalence=prevalence)
-    else:
-        threshold = metrics.threshold_at_fpr(value, positive, fpr)
-    learnt.append("threshold")
-    return Detector(**chosen, direction=direction, threshold=threshold, learnt=tuple(learnt))
+    detector = replace(detector, direction=direction or (1 if roc_auc_score(positive, value) >= 0.5 else -1))
+    threshold = metrics.best_threshold(detector.score(rows), positive, prevalence=prevalence)
+    return replace(detector, threshold=threshold)
 
 
 def evaluate(
@@ -210,8 +188,8 @@ def evaluate(
 
     Args:
         detector: from `choose_detector`.
-        scores: Scores table, of the split to judge on.
-        against: the column that tells positives; the detector's own by default.
+        scores: Scores table, of the split to evaluate on.
+        against: the column of positives; the detector's own by default.
         **options: prevalence (the detector's by default), weights, groups, resamples, seed of
             `lensq.statistics.metrics.measure`. Weights and groups name columns of the table.
 
@@ -224,29 +202,27 @@ def evaluate(
     )
 
 
-def evaluate_task_b(detector: Detector, scores: pd.DataFrame, **options) -> pd.DataFrame:
-    """A detector on graded candidates against the rest, at the catalogue's shares.
+def evaluate_graded(detector: Detector, scores: pd.DataFrame, **options) -> pd.DataFrame:
+    """The graded task: a detector on graded candidates against the rest, at the catalogue's shares.
 
-    The rest holds flagged and rejected objects as `lensq.statistics.weighting.task_b_weights` weighs them.
+    The rest holds flagged and rejected objects as `lensq.statistics.metrics.graded_weights` weighs them.
 
     Args:
         detector: from `choose_detector`.
-        scores: Scores table, of the split to judge on.
+        scores: Scores table, of the split to evaluate on.
         **options: groups, resamples, seed of `evaluate`.
 
     Returns:
         Table of `lensq.statistics.metrics.measure` at a prevalence of 0.108%, and two rows that say what it
         rests on: `graded`, how many graded objects there are, and `effective_rest`, the effective number of
-            others.
+        others.
     """
     rows, graded = labelled(scores, "graded")
-    rows = rows.assign(task_b_weight=task_b_weights(rows))
-    prevalence = TASK_B_SHARES["graded"]
-    table = evaluate(
-        detector, rows, against="graded", weights="task_b_weight", prevalence=prevalence, **options
-    )
+    weights = metrics.graded_weights(rows)
+    options |= {"weights": weights.name, "prevalence": GRADED_SHARES["graded"]}
+    table = evaluate(detector, rows.join(weights), against="graded", **options)
     table.loc["graded", "value"] = graded.sum()
-    table.loc["effective_rest", "value"] = metrics.effective_size(rows["task_b_weight"][~graded])
+    table.loc["effective_rest", "value"] = metrics.effective_size(weights[~graded])
     return table
 
 
@@ -257,8 +233,8 @@ def compare_detectors(
 
     Args:
         detectors: from `choose_detector`, with names that differ.
-        scores: Scores table, of the split to judge on.
-        against: the column that tells positives; the first detector's own by default.
+        scores: Scores table, of the split to evaluate on.
+        against: the column of positives; the first detector's own by default.
         **options: as in `evaluate`.
 
     Returns:
@@ -283,8 +259,8 @@ def compare_pair(
     Args:
         first: from `choose_detector`.
         second: likewise.
-        scores: Scores table, of the split to judge on.
-        against: the column that tells positives; the first detector's own by default.
+        scores: Scores table, of the split to evaluate on.
+        against: the column of positives; the first detector's own by default.
         **options: as in `evaluate`.
     """
     rows, positive = labelled(scores, against or first.against)
@@ -302,14 +278,6 @@ def _columns(detector: Detector, rows: pd.DataFrame, options: dict) -> dict:
     return {"prevalence": detector.prevalence} | options | arrays
 
 
-def confusion(detector: Detector, scores: pd.DataFrame, *, against: str | None = None) -> pd.DataFrame:
-    """Counts of objects: rows `normal` and `lens`, columns `passed` and `flagged`."""
-    rows, positive = labelled(scores, against or detector.against)
-    flagged = detector.flags(rows)
-    counts = np.bincount(2 * positive + flagged, minlength=4).reshape(2, 2)
-    return pd.DataFrame(counts, index=["normal", "lens"], columns=["passed", "flagged"])
-
-
 def precision_elsewhere(
     detector: Detector,
     scores: pd.DataFrame,
@@ -319,15 +287,10 @@ def precision_elsewhere(
     seed: int = 0,
 ) -> pd.DataFrame:
     """Precision of the detector where lenses are rarer: table of `lensq.statistics.metrics.precision_at`."""
-    counts = confusion(detector, scores, against=against)
-    return metrics.precision_at(
-        counts.loc["lens", "flagged"],
-        counts.loc["lens"].sum(),
-        counts.loc["normal", "flagged"],
-        counts.loc["normal"].sum(),
-        prevalences=prevalences,
-        seed=seed,
-    )
+    rows, positive = labelled(scores, against or detector.against)
+    flagged = detector.flags(rows)
+    counts = [n for members in (positive, ~positive) for n in (flagged[members].sum(), members.sum())]
+    return metrics.precision_at(*counts, prevalences=prevalences, seed=seed)
 
 
 def threshold_curves(
@@ -340,7 +303,7 @@ def threshold_curves(
     prevalence: float = PREVALENCE,
     against: str = "label",
 ) -> pd.DataFrame:
-    """Precision, recall and F1 against the threshold, for the few and the many most telling dimensions.
+    """Precision, recall and F1 against the threshold, for the best few and many dimensions.
 
     Args:
         scores: Scores table.
@@ -349,7 +312,7 @@ def threshold_curves(
         counts: numbers of dimensions; those beyond what there is are left out.
         direction: 1 if high values are anomalous, -1 if low ones are.
         prevalence: the share of positives.
-        against: the column that tells positives.
+        against: the column of positives.
 
     Returns:
         `dimensions` (how many) and the columns of `lensq.statistics.metrics.operating_curve`.

@@ -1,4 +1,4 @@
-"""Who enters the leaderboard: each variant, the baselines, the classifier that saw every label."""
+"""The entries of the leaderboard: each variant, the baselines, the classifier that saw every label."""
 
 import inspect
 import time
@@ -11,7 +11,7 @@ import pandas as pd
 from lensq.classifiers.baselines import USES_LABELS, Baselines
 from lensq.classifiers.classifier import Classifier
 from lensq.classifiers.finetuning import with_residual
-from lensq.detection.evaluation import judge, record_of, scored_as, variants_in
+from lensq.detection.evaluation import record_of, score_on_test, scored_as, variants_in
 from lensq.detection.leaderboard import Entry, named_on_selection, objects
 from lensq.models.training import Model, fit, load_model
 from lensq.scores.scoring import score
@@ -33,7 +33,7 @@ NAMES = {
 
 def variant_entries(
     results: Path | str,
-    sample: Survey,
+    survey: Survey,
     held_out: Survey,
     *,
     scores: Sequence[str] = ("kl", "central_residual"),
@@ -42,17 +42,17 @@ def variant_entries(
     into: str = "test",
     progress: bool = True,
 ) -> dict[tuple[str, str], Entry]:
-    """Judge every variant in a folder of results.
+    """Score every variant in a folder of results on the test survey.
 
     Args:
         results: folder of results.
-        sample: the survey that the variants were trained on, and scored for choosing.
+        survey: the survey that the variants were trained on, and scored for choosing.
         held_out: the test survey.
         scores: columns to show in any case. Beside them the best label-free one, named on the selection
             objects, and the classifier of a variant that has one.
-        against: the column that tells positives on selection.
+        against: the column of positives on selection.
         prevalence: share of positives.
-        into: see `lensq.detection.evaluation.judge`.
+        into: see `lensq.detection.evaluation.score_on_test`.
         progress: show progress bars.
 
     Returns:
@@ -60,35 +60,44 @@ def variant_entries(
     """
     entries = {}
     for variant in variants_in(results):
-        test = judge(results, variant, held_out, into=into, progress=progress)
+        test = score_on_test(results, variant, held_out, into=into, progress=progress)
         table = pd.read_parquet(Path(results) / variant / "scores.parquet")
-        selection = sample.add_truth(table[table["split"] == "selection"])
-        model = load_model(Path(results) / variant)
-        told = model.settings["labels_told"] if model.settings["uses_labels"] else 0
-        costs = told, float(model.history["seconds"].sum()), _rate(results, variant, into)
+        selection = survey.add_truth(table[table["split"] == "selection"])
+        cost = _cost_of(results, variant, survey, into)
         named = named_on_selection(selection, against=against, prevalence=prevalence)
         own = [name for name in ("anomaly_logit",) if name in table]
         for column in dict.fromkeys([named, *scores, *own]):
-            entries[variant, column] = Entry(selection[column].to_numpy(), test[column].to_numpy(), *costs)
+            entries[variant, column] = Entry(selection[column].to_numpy(), test[column].to_numpy(), *cost)
     return entries
 
 
-def baseline_entries(fitted: Baselines, sample: Survey, held_out: Survey) -> dict[tuple[str, str], Entry]:
-    """Judge the baselines.
+def _cost_of(results: Path | str, variant: str, survey: Survey, into: str) -> tuple[int, float, float, float]:
+    """Labels used, seconds of training, objects scored a second, and images seen by a variant."""
+    model = load_model(Path(results) / variant)
+    last = [scored for scored in record_of(results, into)["scored"] if scored["variant"] == variant][-1]
+    settings, history = model.settings, model.history
+    labels = settings["labels_told"] if settings["uses_labels"] else 0
+    images = len(survey.rows("train")[: settings["max_images"]]) if settings["train_on"] == "all" else np.nan
+    return labels, float(history["seconds"].sum()), last["objects"] / last["seconds"], images * len(history)
+
+
+def baseline_entries(fitted: Baselines, survey: Survey, held_out: Survey) -> dict[tuple[str, str], Entry]:
+    """Score the baselines on the test survey.
 
     Args:
         fitted: of `lensq.classifiers.baselines.fit_baselines` on the study's survey.
-        sample: that survey.
+        survey: that survey.
         held_out: the test survey.
 
     Returns:
         (baseline, column) to entry.
     """
-    tables = []
-    for survey, split in ((sample, "selection"), (held_out, "test")):
-        rows = survey.rows(split)
-        tables.append(fitted.score(survey.images[rows], survey.mask[rows], objects(survey, split)))
-    selection, test = fitted.held_out(tables[0]), tables[1]
+    selection, test = (
+        fitted.score(part.images[rows], part.mask[rows], objects(part, split))
+        for part, split in ((survey, "selection"), (held_out, "test"))
+        for rows in [part.rows(split)]
+    )
+    selection = fitted.held_out(selection)
     return {
         (NAMES[name], name): Entry(
             selection[name].to_numpy(),
@@ -101,158 +110,139 @@ def baseline_entries(fitted: Baselines, sample: Survey, held_out: Survey) -> dic
     }
 
 
-def supervised_entry(
-    classifier: Classifier,
-    labels: np.ndarray,
-    sample: Survey,
-    held_out: Survey,
-    *,
-    symmetries: bool = True,
-    prevalence: float = metrics.PREVALENCE,
-    progress: bool = True,
-) -> Entry:
-    """Judge the classifier that saw every label, its threshold from the validation tiles.
-
-    Args:
-        classifier: of `lensq.classifiers.supervised.fit_supervised`.
-        labels: (N,) what it was told.
-        sample: the survey it learnt from.
-        held_out: the test survey.
-        symmetries: average scores over the symmetries of the square.
-        prevalence: share of positives for which the threshold is chosen.
-        progress: show progress bars.
-    """
-    rows = sample.rows("validation")
-    rows = rows[labels[rows] >= 0]
-    how = {"symmetries": symmetries, "progress": progress}
-    seen = classifier.score(sample, rows, **how)
-    threshold = metrics.best_threshold(seen, labels[rows] == 1, prevalence=prevalence)
-    return _timed(classifier, held_out, **how)._replace(threshold=threshold)
-
-
-def _rate(results: Path | str, variant: str, into: str) -> float:
-    """Objects a second when a variant was last judged."""
-    last = [was for was in record_of(results, into)["scored"] if was["variant"] == variant][-1]
-    return last["objects"] / last["seconds"]
-
-
-def _in_turn(*rates: float) -> float:
-    """Objects a second through several detectors, one after the other."""
-    return 1 / sum(1 / rate for rate in rates)
-
-
-def _timed(classifier: Classifier, held_out: Survey, symmetries: bool, progress: bool) -> Entry:
+def _timed(trained: Sequence[Classifier], held_out: Survey, before: Entry | None = None, **how) -> Entry:
+    """Scores of the test objects by the last of some classifiers, at the cost of training all of them, and of
+    what was trained before."""
     begun = time.monotonic()
-    test = classifier.score(held_out, held_out.rows("test"), symmetries=symmetries, progress=progress)
+    test = trained[-1].score(held_out, held_out.rows("test"), **how)
     rate = len(test) / (time.monotonic() - begun)
-    seconds = float(classifier.history["seconds"].sum())
-    return Entry(None, test, classifier.settings["labels_used"], seconds, rate)
+    seconds, images = (before.train_s, before.images_seen) if before else (0.0, 0.0)
+    seconds += sum(float(each.history["seconds"].sum()) for each in trained)
+    images += sum(each.images_seen for each in trained)
+    return Entry(None, test, trained[-1].settings["labels_used"], seconds, rate, images)
+
+
+def _combined(entries: Sequence[Entry], **values) -> Entry:
+    """The last entry as one that needs all of them, scored one after the other."""
+    rate = 1 / sum(1 / entry.score_per_s for entry in entries)
+    return entries[-1]._replace(score_per_s=rate, **values)
+
+
+def _supervised(
+    classifiers: Sequence[Classifier],
+    labels: np.ndarray,
+    survey: Survey,
+    entries: Sequence[Entry],
+    prevalence: float,
+    how: dict,
+) -> list[Entry]:
+    """Entries of classifiers that learnt from the selection tiles, and of their mean log odds; thresholds are
+    chosen on the validation tiles."""
+    rows = survey.rows("validation")
+    rows = rows[labels[rows] >= 0]
+    seen = [classifier.score(survey, rows, **how) for classifier in classifiers]
+    mean = _combined(
+        entries,
+        test=np.mean([entry.test for entry in entries], axis=0),
+        train_s=sum(entry.train_s for entry in entries),
+        images_seen=sum(entry.images_seen for entry in entries),
+    )
+    thresholds = (
+        metrics.best_threshold(score, labels[rows] == 1, prevalence=prevalence)
+        for score in (*seen, np.mean(seen, axis=0))
+    )
+    return [e._replace(threshold=t) for e, t in zip((*entries, mean), thresholds, strict=True)]
 
 
 def trained_entries(
     results: Path | str,
     classifier: Classifier,
     labels: np.ndarray,
-    sample: Survey,
+    survey: Survey,
     held_out: Survey,
     *,
     into: str = "test",
-    symmetries: bool = True,
     prevalence: float = metrics.PREVALENCE,
-    progress: bool = True,
+    **how,
 ) -> dict[tuple[str, str], Entry]:
-    """Judge what was taught: a variant's encoder, by injected lenses and labels, and the supervised network.
+    """Score on the test survey what was trained with injected lenses and labels: a variant's encoder, and the
+    supervised network.
 
     Args:
         results: folder of results, with the detectors of `lensq.classifiers.finetuning` in its folder
             `injected`.
         classifier: of `lensq.classifiers.supervised.fit_supervised`.
-        labels: (N,) what both were told.
-        sample: the survey they learnt from.
+        labels: (N,) what both were trained with.
+        survey: the survey they learnt from.
         held_out: the test survey.
-        into: see `lensq.detection.evaluation.judge`.
-        symmetries: average scores over the symmetries of the square.
+        into: see `lensq.detection.evaluation.score_on_test`.
         prevalence: share of positives for which thresholds are chosen.
-        progress: show progress bars.
+        **how: symmetries and progress of `lensq.classifiers.classifier.Classifier.score`.
 
     Returns:
-        (variant and what it was taught, score) to entry; the last is the mean log odds of the encoder that
-        was told all labels and of the supervised network.
+        (variant and what its encoder was trained with, score) to entry; the last is the mean log odds of the
+        encoder that was trained with all labels and of the supervised network.
     """
     folder = Path(results) / "injected"
     none, everything = (Classifier.load(folder / name / "model.pt") for name in ("none", "all"))
-    *rounds, few = map(
-        Classifier.load, sorted(folder.glob("few/*/model.pt"), key=lambda path: int(path.parent.name))
-    )
+    rounds = sorted(folder.glob("few/*/model.pt"), key=lambda path: int(path.parent.name))
+    rounds = [Classifier.load(path) for path in rounds]
     variant = none.settings["variant"]
     table = pd.read_parquet(Path(results) / variant / "scores.parquet")
     train, chosen = (table[table["split"] == split] for split in ("train", "selection"))
-    judged = judge(results, variant, held_out, into=into, progress=progress)
-    how = {"symmetries": symmetries, "progress": progress}
+    test = score_on_test(results, variant, held_out, into=into, progress=how.get("progress", True))
+    own = Entry(None, None, *_cost_of(results, variant, survey, into))
 
-    def on_selection(detector: Classifier, before: float) -> Entry:
-        entry = _timed(detector, held_out, **how)
-        selection = detector.score(sample, sample.rows("selection"), **how)
-        return entry._replace(selection=selection, train_s=entry.train_s + before)
+    def with_selection(trained: Sequence[Classifier], before: Entry) -> Entry:
+        entry = _timed(trained, held_out, before, **how)
+        return entry._replace(selection=trained[-1].score(survey, survey.rows("selection"), **how))
 
-    injected = on_selection(none, float(load_model(Path(results) / variant).history["seconds"].sum()))
-    beside = injected._replace(
-        selection=with_residual(injected.selection, chosen, train),
-        test=with_residual(injected.test, judged, train),
-        score_per_s=_in_turn(injected.score_per_s, _rate(results, variant, into)),
+    injected = with_selection([none], own)
+    residual = {"selection": chosen, "test": test}
+    beside = _combined(
+        [own, injected],
+        **{part: with_residual(getattr(injected, part), table, train) for part, table in residual.items()},
     )
-    asked = sum(float(each.history["seconds"].sum()) for each in rounds)
-    told = [everything, classifier]
-    encoder, network = (
-        supervised_entry(each, labels, sample, held_out, prevalence=prevalence, **how) for each in told
-    )
-    encoder = encoder._replace(train_s=encoder.train_s + injected.train_s)
-    rows = sample.rows("validation")
-    rows = rows[labels[rows] >= 0]
-    seen = sum(each.score(sample, rows, **how) for each in told) / 2
-    both = network._replace(
-        test=(encoder.test + network.test) / 2,
-        train_s=encoder.train_s + network.train_s,
-        score_per_s=_in_turn(encoder.score_per_s, network.score_per_s),
-        threshold=metrics.best_threshold(seen, labels[rows] == 1, prevalence=prevalence),
-    )
+    few = with_selection(rounds, injected)
+    pair = [_timed([everything], held_out, injected, **how), _timed([classifier], held_out, **how)]
+    encoder, network, both = _supervised((everything, classifier), labels, survey, pair, prevalence, how)
     name = f"{variant} + injected lenses"
     return {
         (name, "log odds"): injected,
         (name, "log odds and residual"): beside,
-        (f"{name} + few labels", "log odds"): on_selection(few, injected.train_s + asked),
+        (f"{name} + few labels", "log odds"): few,
         (f"{name} + all labels", "log odds"): encoder,
         ("supervised ResNet-18", "log odds"): network,
         (f"{name} + all labels + ResNet-18", "mean log odds"): both,
     }
 
 
-def refit(results: Path | str, variant: str, sample: Survey, *, seed: int, progress: bool = True) -> Model:
+def refit(results: Path | str, variant: str, survey: Survey, *, seed: int, progress: bool = True) -> Model:
     """Train a variant again with another seed and all else as it was, and score it for choosing.
 
     Args:
         results: folder of results; the new model goes to `<results>/seeds/<variant>-<seed>`.
         variant: name of the variant.
-        sample: the survey that it was trained on.
+        survey: the survey that it was trained on.
         seed: the other seed.
         progress: show progress bars.
     """
-    told = load_model(Path(results) / variant).settings
-    how = {name: told[name] for name in inspect.signature(fit).parameters if name in told}
+    before = load_model(Path(results) / variant).settings
+    how = {name: before[name] for name in inspect.signature(fit).parameters if name in before}
     fixed = {"variant", "network", "objective", "options", "size"}
-    options = {name: value for name, value in told["config"].items() if name not in fixed}
+    how |= {name: value for name, value in before["config"].items() if name not in fixed}
     out = Path(results) / "seeds" / f"{variant}-{seed}"
-    how |= {"survey": sample, "seed": seed, "out": out, "progress": progress}
-    model = fit(**how, **options, **told["config"]["options"])
+    how |= before["config"]["options"] | {"survey": survey, "seed": seed, "out": out, "progress": progress}
+    model = fit(**how)
     as_before = scored_as(results, variant)
-    score(model, sample, out=out / "scores.parquet", splits="selection", progress=progress, **as_before)
+    score(model, survey, out=out / "scores.parquet", splits="selection", progress=progress, **as_before)
     return model
 
 
 def seed_spread(
     results: Path | str,
     variant: str,
-    sample: Survey,
+    survey: Survey,
     held_out: Survey,
     seeds: Sequence[int],
     *,
@@ -266,29 +256,30 @@ def seed_spread(
     Args:
         results: folder of results.
         variant: name of the variant, which is trained again once for each seed.
-        sample: the survey that it was trained on.
+        survey: the survey that it was trained on.
         held_out: the test survey.
         seeds: seeds besides its own.
         scores: columns to measure.
-        against: the column that tells positives.
+        against: the column of positives.
         progress: show progress bars.
         **options: prevalence, resamples and seed of `lensq.statistics.metrics.measure`.
 
     Returns:
-        Index `score`; columns `mean` and `sd` of AP over the trainings and their number `seeds`; `low` and
-        `high`, the 95% bootstrap interval of the variant's own training.
+        Index `score`; columns `mean` and `sd` (ddof 1) of AP over the trainings and their number `seeds`;
+        `low` and `high`, the 95% bootstrap interval of the variant's own training.
     """
-    tables = [judge(results, variant, held_out, progress=progress)]
+    tables = [score_on_test(results, variant, held_out, progress=progress)]
     for seed in seeds:
-        refit(results, variant, sample, seed=seed, progress=progress)
+        refit(results, variant, survey, seed=seed, progress=progress)
         again = Path(results) / "seeds"
-        tables.append(judge(again, f"{variant}-{seed}", held_out, progress=progress))
+        tables.append(score_on_test(again, f"{variant}-{seed}", held_out, progress=progress))
+    known = [labelled(table, against) for table in tables]
     rows = {}
     for column in scores:
-        measured = []
-        for table in tables:
-            known, positive = labelled(table, against)
-            measured.append(metrics.measure(known[column].to_numpy(), positive, **options))
-        spread, interval = metrics.seed_spread(measured).loc["AP"], measured[0].loc["AP", ["low", "high"]]
-        rows[column] = {**spread, **interval}
+        measured = [
+            metrics.measure(table[column], positive, **options).loc["AP"] for table, positive in known
+        ]
+        values = pd.Series([row["value"] for row in measured])
+        rows[column] = {"mean": values.mean(), "sd": values.std(), "seeds": len(values)}
+        rows[column] |= measured[0][["low", "high"]]
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("score")

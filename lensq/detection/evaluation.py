@@ -30,71 +30,52 @@ _SETTINGS = ("lensq_model", "lensq_survey", "lensq_symmetries", "lensq_precision
 
 
 def _simulation(folder: Path) -> dict | None:
-    """What the simulator was told, or None for a folder that it did not make."""
+    """The settings of a simulated survey, or None for a folder that the simulator did not make."""
     record = folder / "simulation.json"
     return json.loads(record.read_text()) if record.is_file() else None
 
 
 def make_test_survey(
-    sample: Survey,
-    folder: Path | str,
-    *,
-    objects: int,
-    anomaly_rate: float,
-    seed: int,
-    mix: str | None = None,
-    control: str | None = None,
-    progress: bool = True,
+    survey: Survey, folder: Path | str, *, objects: int, seed: int, progress: bool = True, **sky
 ) -> Survey:
-    """Simulate sky to judge on, like the study's own but of another seed, and open it.
+    """Simulate sky to evaluate on, like the study's own but of another seed, and open it.
 
     Made once: the same settings and code give back what is there.
 
     Args:
-        sample: the survey that the study trains and calibrates on.
+        survey: the survey that the study trains and calibrates on.
         folder: where the test survey goes.
         objects: number of objects.
-        anomaly_rate: share of lenses among them.
         seed: of the simulation; another than the study's.
-        mix: shares of the ordinary classes; by default those of the study's survey, likewise who labels.
-        control: "flux" for the flux-matched control, see `lensq.simulate_survey`.
         progress: show progress bars.
+        **sky: anomaly_rate and what else `lensq.simulate_survey` takes; the mix of classes, the size and who
+            labels are those of the study's survey by default.
 
     Returns:
-        The test survey, each row of split "test". If `sample` was not simulated, `sample` itself, whose rows
+        The test survey, each row of split "test". If `survey` was not simulated, `survey` itself, whose rows
         of split "test" then serve; nothing is made.
 
     Raises:
-        LeakageError: the seed is the one of `sample`, or the two surveys share a name.
+        LeakageError: the seed is the one of `survey`, or the two surveys share a name.
     """
-    told = _simulation(sample.folder)
-    if told is None:
-        return sample
-    if seed == told["seed"]:
+    own = _simulation(survey.folder)
+    if own is None:
+        return survey
+    if seed == own["seed"]:
         raise LeakageError(
-            f"test_seed={seed} is the seed of the survey {sample.folder}, so that its objects would be "
-            "judged by models that learnt from them; choose another seed"
+            f"test_seed={seed} is the seed of the survey {survey.folder}, so that its objects would evaluate "
+            "models that learnt from them; choose another seed"
         )
-    simulate_survey(
-        folder,
-        objects,
-        seed=seed,
-        mix=mix or told["mix"],
-        anomaly_rate=anomaly_rate,
-        labels=told["labels"],
-        size=told["size"],
-        control=control,
-        overwrite=True,
-        progress=progress,
-    )
-    return read_test_survey(sample, folder, progress=progress)
+    sky = {name: own[name] for name in ("mix", "labels", "size")} | sky
+    simulate_survey(folder, objects, seed=seed, overwrite=True, progress=progress, **sky)
+    return read_test_survey(survey, folder, progress=progress)
 
 
-def read_test_survey(sample: Survey, folder: Path | str, *, progress: bool = True) -> Survey:
+def read_test_survey(survey: Survey, folder: Path | str, *, progress: bool = True) -> Survey:
     """Open the test survey that `make_test_survey` made.
 
     Args:
-        sample: the survey that the study trains and calibrates on.
+        survey: the survey that the study trains and calibrates on.
         folder: where the test survey is.
         progress: show progress bars.
 
@@ -103,26 +84,25 @@ def read_test_survey(sample: Survey, folder: Path | str, *, progress: bool = Tru
 
     Raises:
         FileNotFoundError: the folder holds no simulated survey.
-        LeakageError: it has the seed of `sample`, or shares a name with it.
+        LeakageError: it has the seed of `survey`, or shares a name with it.
     """
-    told = _simulation(sample.folder)
-    if told is None:
-        return sample
-    folder = Path(folder)
-    found = _simulation(folder)
+    own, found = _simulation(survey.folder), _simulation(Path(folder))
+    if own is None:
+        return survey
     if found is None:
         raise FileNotFoundError(
             f"{folder}: no test survey here; make it with lensq.detection.make_test_survey, as the notebook "
             "10_thresholding does"
         )
-    survey = read_survey(folder, size=sample.size, resize=sample.resized, progress=progress)
-    shared = np.intersect1d(survey.names, sample.names)
-    if found["seed"] == told["seed"] or len(shared):
+    test = read_survey(folder, size=survey.size, resize=survey.resized, progress=progress)
+    shared = np.intersect1d(test.names, survey.names)
+    if found["seed"] == own["seed"] or len(shared):
         raise LeakageError(
-            f"{folder} has seed {found['seed']} and {len(shared)} names in common with {sample.folder} (seed "
-            f"{told['seed']}): what a model learnt from would judge it; make a test survey with another seed"
+            f"{folder} has seed {found['seed']} and {len(shared)} names in common with {survey.folder} (seed "
+            f"{own['seed']}): models would be evaluated on what they learnt from; make a test survey with "
+            "another seed"
         )
-    return replace(survey, split=np.full(len(survey), "test", dtype="<U10"))
+    return replace(test, split=np.full(len(test), "test", dtype="<U10"))
 
 
 def _about(path: Path) -> dict[str, str]:
@@ -138,8 +118,8 @@ def scored_as(results: Path | str, variant: str) -> dict[str, bool | str]:
         results: folder of results.
         variant: name of the variant.
     """
-    told = _about(Path(results) / variant / "scores.parquet")
-    return {"symmetries": told["lensq_symmetries"] == "True", "precision": told["lensq_precision"]}
+    about = _about(Path(results) / variant / "scores.parquet")
+    return {"symmetries": about["lensq_symmetries"] == "True", "precision": about["lensq_precision"]}
 
 
 def _commit() -> str | None:
@@ -153,13 +133,8 @@ def _commit() -> str | None:
         return None
 
 
-def judge(
-    results: Path | str,
-    variant: str,
-    held_out: Survey,
-    *,
-    into: str = "test",
-    progress: bool = True,
+def score_on_test(
+    results: Path | str, variant: str, held_out: Survey, *, into: str = "test", progress: bool = True
 ) -> pd.DataFrame:
     """Score a variant on the test survey, once, in the way in which it was scored for choosing.
 
@@ -186,22 +161,22 @@ def judge(
     chosen_on = results / variant / "scores.parquet"
     if not chosen_on.is_file():
         raise FileNotFoundError(f"{chosen_on}: score the study's survey first, as {variant}'s notebook does")
-    told = _about(chosen_on)
-    if told["lensq_model"] != model.fingerprint:
+    about = _about(chosen_on)
+    if about["lensq_model"] != model.fingerprint:
         raise ValueError(
             f"{chosen_on} was scored by another model than {variant}/model.pt: run its notebook again"
         )
     if held_out.fingerprint == model.survey_fingerprint and (held_out.split == "test").all():
-        raise LeakageError(f"{variant} was trained on {held_out.folder}, which it is now to be judged on")
+        raise LeakageError(f"{variant} was trained on {held_out.folder}: evaluate it on another survey")
     path = results / into / f"{variant}.parquet"
-    wanted = told | {"lensq_survey": held_out.fingerprint}
+    wanted = about | {"lensq_survey": held_out.fingerprint}
     if not path.is_file() or _about(path) != wanted:
         partial = path.with_name(f"{path.name}.{os.getpid()}")
         seconds = _score(model, held_out, partial, scored_as(results, variant), progress)
         _note(path, held_out, variant, wanted, seconds)  # first, so that no look at test goes unrecorded
         os.replace(partial, path)
     table = pd.read_parquet(path)
-    require_split(table, "test", purpose=f"the judgement of {variant}")
+    require_split(table, "test", purpose=f"the evaluation of {variant}")
     return table
 
 
@@ -227,10 +202,11 @@ def _note(path: Path, held_out: Survey, variant: str, wanted: dict[str, str], se
     record = json.loads(file.read_text()) if file.is_file() else {"scored": []}
     positive = held_out.labels if held_out.truth is None else held_out.truth["is_lens"].to_numpy(int)
     positive = positive[held_out.rows("test")]
-    told = _simulation(held_out.folder) if (held_out.split == "test").all() else None
+    simulated = _simulation(held_out.folder) if (held_out.split == "test").all() else None
+    seed = simulated and simulated["seed"]
     record["survey"] = {
-        "seed": told and told["seed"],
-        "simulation": told,
+        "seed": seed,
+        "simulation": simulated,
         "fingerprint": held_out.fingerprint,
         "objects": len(positive),
         "lenses": int((positive == 1).sum()),
@@ -241,7 +217,7 @@ def _note(path: Path, held_out: Survey, variant: str, wanted: dict[str, str], se
         {
             "variant": variant,
             **{key.removeprefix("lensq_"): wanted[key] for key in _SETTINGS},
-            "seed": told and told["seed"],
+            "seed": seed,
             "again": any(earlier["variant"] == variant for earlier in record["scored"]),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": _commit(),
@@ -256,7 +232,7 @@ def _note(path: Path, held_out: Survey, variant: str, wanted: dict[str, str], se
 
 
 def record_of(results: Path | str, into: str = "test") -> dict:
-    """What `judge` keeps beside its tables.
+    """What `score_on_test` keeps beside its tables.
 
     Args:
         results: folder of results.
@@ -269,11 +245,13 @@ def record_of(results: Path | str, into: str = "test") -> dict:
         date (UTC), commit, seconds, cores of the machine, objects.
 
     Raises:
-        FileNotFoundError: nothing was judged yet.
+        FileNotFoundError: nothing was scored on test objects yet.
     """
     file = Path(results) / into / "record.json"
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: nothing was judged yet; run the notebook 10_thresholding")
+        raise FileNotFoundError(
+            f"{file}: nothing was scored on test objects yet; run the notebook 10_thresholding"
+        )
     return json.loads(file.read_text())
 
 

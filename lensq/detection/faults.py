@@ -1,6 +1,6 @@
 """The reference study's faults, each to be switched on alone, and what it does to a number.
 
-Nothing of the study itself uses this room. Each function here breaks one rule on purpose, so that the audit
+Nothing of the study itself uses this module. Each function here breaks one rule on purpose, so that the audit
 can show what the rule is worth.
 """
 
@@ -99,15 +99,12 @@ def _one_thread() -> Iterator[None]:
 def shift_by_label(scores: pd.DataFrame, shift: float, *, against: str = "label") -> pd.DataFrame:
     """Posterior means moved by a true label at evaluation, in every dimension: mu + shift for positives."""
     moved = shift * (scores[against].to_numpy() == 1)
-    return scores.assign(**{name: scores[name] + moved for name in scores if _is_mean(name)})
-
-
-def _is_mean(name: str) -> bool:
-    return name.startswith("mu_") and name[3:].isdigit()
+    means = scores.filter(regex=r"^mu_\d+$")
+    return scores.assign(**means.add(moved, axis=0))
 
 
 def passed_off(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows under the name of the selection split, so that the wall lets them choose what judges them."""
+    """Rows under the name of the selection split, so that the split guard lets them choose."""
     return rows.assign(split="selection")
 
 
@@ -116,7 +113,7 @@ def repeated_normals(scores: pd.DataFrame, *, against: str = "label") -> pd.Data
 
     Args:
         scores: Scores table.
-        against: the column that tells positives.
+        against: the column of positives.
 
     Returns:
         The negatives in their order and, behind them, as many of the first of them as there were positives,
@@ -130,7 +127,7 @@ def repeated_normals(scores: pd.DataFrame, *, against: str = "label") -> pd.Data
 
 
 def misled_survey(survey: Survey) -> Survey:
-    """A survey whose training is told of anomalies that are none.
+    """A survey whose training list holds anomalies that are none.
 
     The anomalies of the train and validation tiles leave (split `unused`), and as many of the first normals
     of each are labelled 1. Trained with `train_on="balanced"`, half of what a model sees are these normals.
@@ -166,7 +163,7 @@ def effect(
         without: detector and rows as they should be.
         with_fault: detector and rows with the fault: the same objects in the same order, whose scores may
             differ.
-        against: the column that tells positives; the first detector's own by default.
+        against: the column of positives; the first detector's own by default.
         names: which metrics of `lensq.statistics.metrics.measure`.
         **options: prevalence (the first detector's by default), resamples, seed of
             `lensq.statistics.metrics.paired_difference`.
@@ -182,28 +179,27 @@ def effect(
         raise ValueError("the rows without and with the fault must be the same objects in the same order")
     against = against or without[0].against
     options = {"prevalence": without[0].prevalence} | options
-    sides = [(detector, *labelled(rows, against)) for detector, rows in (with_fault, without)]
-    positive = sides[0][2]
-    if not np.array_equal(positive, sides[1][2]):
+    classes = [labelled(rows, against) for _, rows in (with_fault, without)]
+    positive = classes[0][1]
+    if not np.array_equal(positive, classes[1][1]):
         raise ValueError(f"column {against!r} differs between the rows without and with the fault")
-    score = [detector.score(rows) for detector, rows, _ in sides]
-    thresholds = tuple(detector.threshold for detector, _, _ in sides)
+    detectors = with_fault[0], without[0]
+    score = [detector.score(rows) for detector, (rows, _) in zip(detectors, classes, strict=True)]
+    thresholds = tuple(detector.threshold for detector in detectors)
     table = metrics.paired_difference(*score, positive, thresholds=thresholds, **options)
     for column, values, threshold in zip(("with", "without"), score, thresholds, strict=True):
         once = options | {"resamples": 1}
         table[column] = metrics.measure(values, positive, threshold=threshold, **once)["value"]
-    columns = ["without", "with", "difference", "low", "high", "clear"]
-    return table.loc[list(names), columns]
+    return table.loc[list(names), ["without", "with", "difference", "low", "high", "clear"]]
 
 
 def class_pure_effects(
     selection: pd.DataFrame,
-    judged: pd.DataFrame,
+    rows: pd.DataFrame,
     size: int,
     *,
     against: str = "label",
     prevalence: float = metrics.PREVALENCE,
-    weighting: str = "even",
     seed: int = 0,
     **options,
 ) -> dict[str, pd.DataFrame]:
@@ -214,11 +210,10 @@ def class_pure_effects(
 
     Args:
         selection: Scores table, rows of the selection split.
-        judged: Scores table of the objects to judge.
+        rows: Scores table of the objects to evaluate on.
         size: objects in a batch.
-        against: the column that tells positives.
-        prevalence: the share of positives that the sample is weighted to.
-        weighting: see `batch_scores`.
+        against: the column of positives.
+        prevalence: the share of positives that the objects are weighted to.
         seed: seed of the shuffled batches.
         **options: names, resamples of `effect`.
 
@@ -226,17 +221,13 @@ def class_pure_effects(
         For each term of `batch_scores` a table of `effect`, by the name of the fault.
     """
     pure, shuffled = [], []
-    for rows in (selection, judged):
-        rows, positive = labelled(rows, against)
-        pure.append(batch_scores(rows, class_pure_batches(positive, size), weighting=weighting))
-        dealt = shuffled_batches(len(rows), size, seed=seed)
-        shuffled.append(batch_scores(rows, dealt, weighting=weighting))
+    for part in (selection, rows):
+        part, positive = labelled(part, against)
+        pure.append(batch_scores(part, class_pure_batches(positive, size)))
+        shuffled.append(batch_scores(part, shuffled_batches(len(part), size, seed=seed)))
     choice = {"against": against, "prevalence": prevalence}
-    return {
-        f"class-pure batches of {size}, {term}": effect(
-            *((choose_detector(rows[0], f"batch_{term}", **choice), rows[1]) for rows in (shuffled, pure)),
-            seed=seed,
-            **options,
-        )
-        for term in BATCH_TERMS
-    }
+    effects = {}
+    for term in BATCH_TERMS:
+        sides = [(choose_detector(own, f"batch_{term}", **choice), part) for own, part in (shuffled, pure)]
+        effects[f"class-pure batches of {size}, {term}"] = effect(*sides, seed=seed, **options)
+    return effects

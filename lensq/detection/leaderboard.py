@@ -28,10 +28,15 @@ COLUMNS = {
     "recall": "recall at the same threshold",
     "recall_fpr_1e-2": "recall at a false positive rate of 1e-2; empty where fewer than 10 normals decide it",
     "recall_fpr_1e-3": "recall at a false positive rate of 1e-3; likewise",
+    "recall_fpr_1e-4": "recall at a false positive rate of 1e-4; likewise",
+    "images_seen": "images that training looked at, each pass counted; empty where it is not known",
     "train_s": "seconds of training",
     "score_per_s": "objects scored a second",
 }
 """Columns of `leaderboard.csv`."""
+
+WHOLE = ("labels_used", "images_seen", "train_s", "score_per_s")
+"""Those that a page shows as whole numbers."""
 
 
 class Entry(NamedTuple):
@@ -44,6 +49,7 @@ class Entry(NamedTuple):
         labels_used: number of labels that shaped the score.
         train_s: seconds of training.
         score_per_s: objects scored a second.
+        images_seen: images that training looked at, each pass counted.
         threshold: flagged at score >= threshold; by default the highest F1 on selection.
     """
 
@@ -52,6 +58,7 @@ class Entry(NamedTuple):
     labels_used: int = 0
     train_s: float = float("nan")
     score_per_s: float = float("nan")
+    images_seen: float = float("nan")
     threshold: float | None = None
 
 
@@ -61,7 +68,16 @@ def _class_of(table: pd.DataFrame, against: str) -> tuple[np.ndarray, np.ndarray
     return rows.index.to_numpy(), positive
 
 
-def leaderboard(
+def _threshold(name: str, entry: Entry, chosen, positive, prevalence: float) -> float:
+    """That of the entry, or the one with the highest F1 on the selection objects of known class."""
+    if entry.threshold is not None:
+        return entry.threshold
+    if entry.selection is None:
+        raise ValueError(f"{name}: give its scores of the selection objects, or a threshold")
+    return metrics.best_threshold(np.asarray(entry.selection)[chosen], positive, prevalence=prevalence)
+
+
+def rank_entries(
     entries: Mapping[tuple[str, str], Entry],
     selection: pd.DataFrame,
     test: pd.DataFrame,
@@ -69,20 +85,18 @@ def leaderboard(
     against: str = "label",
     prevalence: float = metrics.PREVALENCE,
     groups: str | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
+    **draws: int,
 ) -> pd.DataFrame:
-    """Every detector on the same test objects, the highest average precision first.
+    """The leaderboard: every detector on the same test objects, the highest average precision first.
 
     Args:
         entries: (model, score) to what the detector says of the selection and of the test objects.
         selection: rows of the selection split in the order of the entries' scores.
         test: rows of the test split, likewise.
-        against: the column that tells positives, see `lensq.statistics.guard.labelled`.
+        against: the column of positives, see `lensq.statistics.guard.labelled`.
         prevalence: share of positives that AP, F1, precision and the thresholds are weighted to.
         groups: column of `test` whose equal values are resampled together.
-        resamples: bootstrap resamples.
-        seed: seed of the resampling.
+        **draws: resamples and seed of `lensq.statistics.metrics.measure`.
 
     Returns:
         The columns of `COLUMNS`, then `<metric>_low` and `<metric>_high` of the other metrics.
@@ -93,41 +107,31 @@ def leaderboard(
     """
     require_split(selection, "selection", purpose="the choice of thresholds")
     require_split(test, "test", purpose="the leaderboard")
-    (chosen, positive), (judged, lens) = _class_of(selection, against), _class_of(test, against)
-    scores, thresholds, seen_precision = {}, {}, {}
-    for name, entry in zip(map(": ".join, entries), entries.values(), strict=True):
+    (chosen, positive), (known, lens) = _class_of(selection, against), _class_of(test, against)
+    named = {": ".join(key): entry for key, entry in entries.items()}
+    own = pd.DataFrame([entry[2:-1] for entry in named.values()], list(named), Entry._fields[2:-1])
+    own[["model", "score"]] = list(entries)
+    for name, entry in named.items():
         for part, table in (("selection", selection), ("test", test)):
-            values = getattr(entry, part)
-            if values is not None and np.shape(values) != (len(table),):
-                raise ValueError(
-                    f"{name}: scores of shape {np.shape(values)} for the {len(table)} objects of {part}"
-                )
-        scores[name] = np.asarray(entry.test, np.float64)[judged]
-        thresholds[name] = entry.threshold
-        if entry.selection is None and entry.threshold is None:
-            raise ValueError(f"{name}: give its scores of the selection objects, or a threshold")
+            shape = np.shape(getattr(entry, part))
+            if shape not in ((), (len(table),)):
+                raise ValueError(f"{name}: scores of shape {shape} for the {len(table)} objects of {part}")
         if entry.selection is not None:
-            seen = np.asarray(entry.selection, np.float64)[chosen]
-            seen_precision[name] = _average_precision(seen, positive, prevalence)
-        if entry.threshold is None:
-            thresholds[name] = metrics.best_threshold(seen, positive, prevalence=prevalence)
+            seen = np.asarray(entry.selection)[chosen]
+            own.loc[name, "AP_selection"] = _average_precision(seen, positive, prevalence)
     table = metrics.compare(
-        scores,
+        {name: np.asarray(entry.test)[known] for name, entry in named.items()},
         lens,
-        thresholds=thresholds,
+        thresholds={
+            name: _threshold(name, entry, chosen, positive, prevalence) for name, entry in named.items()
+        },
         prevalence=prevalence,
-        groups=None if groups is None else test[groups].to_numpy()[judged],
-        resamples=resamples,
-        seed=seed,
+        groups=None if groups is None else test[groups].to_numpy()[known],
+        **draws,
     )
-    keys = {": ".join(key): key for key in entries}
-    keys = [keys[name] for name in table.index]
-    own = [entries[key]._asdict() | {"model": key[0], "score": key[1]} for key in keys]
-    own = pd.DataFrame(own)[["model", "score", "labels_used", "train_s", "score_per_s"]]
-    own["AP_selection"] = table.index.map(seen_precision).astype(float)
-    table = own.join(table.reset_index(drop=True))
+    table = table.join(own).reset_index(drop=True)
     others = [c for c in table if c.endswith(("_low", "_high")) and c not in COLUMNS]
-    return table[[*COLUMNS, *others]]
+    return table.reindex(columns=[*COLUMNS, *others])
 
 
 def objects(survey: Survey, *splits: str) -> pd.DataFrame:
@@ -158,7 +162,7 @@ def named_on_selection(
 
     Args:
         selection: Scores table, rows of the selection split only.
-        against: the column that tells positives.
+        against: the column of positives.
         prevalence: share of positives.
 
     Raises:
@@ -171,7 +175,7 @@ def named_on_selection(
 
 
 def is_variant(name: str) -> bool:
-    """Whether a model of the leaderboard is one of the variants, perhaps with something on top of it."""
+    """Whether a model of the leaderboard is one of the variants, perhaps fine-tuned."""
     return name.split()[0] in MODELS
 
 
@@ -179,28 +183,56 @@ def named(table: pd.DataFrame) -> pd.DataFrame:
     """One row a detector, in the table's order: of its scores the one that did best on the selection tiles.
 
     Args:
-        table: of `leaderboard`.
+        table: of `rank_entries`.
     """
     first = table.sort_values("AP_selection", ascending=False, kind="stable").drop_duplicates("model")
     return table.loc[table.index.isin(first.index)]
 
 
-def leading(table: pd.DataFrame, *, taught: bool = False) -> tuple[str, str]:
+def leading(table: pd.DataFrame, *, fine_tuned: bool = False) -> tuple[str, str]:
     """The variant without labels, and its score, that did best on the selection tiles.
 
     Args:
-        table: of `leaderboard`.
-        taught: of the variants with something on top of them, in place of the variants as they are.
+        table: of `rank_entries`.
+        fine_tuned: of the variants whose encoder was fine-tuned, in place of the variants as they are.
 
     Raises:
         ValueError: there is none.
     """
-    kind = table["model"].map(is_variant) & (table["model"].isin(list(MODELS)) != taught)
+    kind = table["model"].map(is_variant) & (table["model"].isin(list(MODELS)) != fine_tuned)
     free = table[kind & (table["labels_used"] == 0) & table["AP_selection"].notna()]
     if free.empty:
         raise ValueError("no variant here was trained without labels")
     best = free.loc[free["AP_selection"].idxmax()]
     return best["model"], best["score"]
+
+
+def expected_lenses(
+    entries: Mapping[tuple[str, str], Entry],
+    test: pd.DataFrame,
+    *,
+    against: str = "label",
+    groups: str | None = None,
+    **options,
+) -> pd.DataFrame:
+    """Where lenses are rare: how many to expect among the first objects of a list of 100,000.
+
+    Args:
+        entries: see `rank_entries`, likewise `test`, `against` and `groups`.
+        test: rows of the test split.
+        against: the column of positives.
+        groups: column whose equal values are resampled together.
+        **options: n, total, prevalence, resamples and seed of `lensq.statistics.metrics.expected_in_list`.
+
+    Returns:
+        Index `model`, `score`; the columns of `expected_in_list`.
+    """
+    require_split(test, "test", purpose="the length of a list")
+    known, lens = _class_of(test, against)
+    options["groups"] = None if groups is None else test[groups].to_numpy()[known]
+    scores = {key: np.asarray(entry.test)[known] for key, entry in entries.items()}
+    tables = {key: metrics.expected_in_list(score, lens, **options) for key, score in scores.items()}
+    return pd.concat(tables, names=["model", "score"]).droplevel(-1)
 
 
 def lead(
@@ -216,18 +248,18 @@ def lead(
     """How far one detector leads another: `lensq.statistics.metrics.paired_difference` on the test objects.
 
     Args:
-        entries: see `leaderboard`, likewise `test`, `against` and `groups`.
+        entries: see `rank_entries`, likewise `test`, `against` and `groups`.
         first: key of the one.
         second: key of the other.
         test: rows of the test split.
-        against: the column that tells positives.
+        against: the column of positives.
         groups: column whose equal values are resampled together.
         **options: prevalence, resamples and seed of `lensq.statistics.metrics.paired_difference`.
     """
     require_split(test, "test", purpose="the comparison of two detectors")
-    judged, lens = _class_of(test, against)
-    pair = [np.asarray(entries[key].test)[judged] for key in (first, second)]
-    units = None if groups is None else test[groups].to_numpy()[judged]
+    known, lens = _class_of(test, against)
+    pair = [np.asarray(entries[key].test)[known] for key in (first, second)]
+    units = None if groups is None else test[groups].to_numpy()[known]
     return metrics.paired_difference(*pair, lens, groups=units, **options)
 
 
@@ -235,7 +267,7 @@ def with_interval(table: pd.DataFrame, metric: str = "AP") -> list[str]:
     """A metric of each row with its interval, such as "0.343 (0.321 to 0.360)".
 
     Args:
-        table: of `leaderboard`, or of `lensq.statistics.metrics.compare`.
+        table: of `rank_entries`, or of `lensq.statistics.metrics.compare`.
         metric: its column; the interval stands in `<metric>_low` and `<metric>_high`.
     """
     columns = [table[metric + end] for end in ("", "_low", "_high")]
@@ -251,11 +283,11 @@ def shown(table: pd.DataFrame) -> Styler:
     """A leaderboard as it is read on a page: AP with its interval in one column, the rest rounded.
 
     Args:
-        table: of `leaderboard`.
+        table: of `rank_entries`.
     """
     page = table[list(COLUMNS)].drop(columns=["AP_low", "AP_high", "AP_selection"])
-    page = page.assign(AP=with_interval(table))
-    whole = dict.fromkeys(("labels_used", "train_s", "score_per_s"), "{:,.0f}")
+    page = page.assign(AP=with_interval(table)).dropna(axis=1, how="all")
+    whole = dict.fromkeys(page.columns.intersection(WHOLE), "{:,.0f}")
     form = {name: "{:.3f}" for name in page if name not in ("model", "score", "AP")} | whole
     style = page.style.hide().format(form, na_rep="")
     style.format_index(in_words, axis=1)
@@ -267,7 +299,7 @@ def side_by_side(tables: Mapping[str, pd.DataFrame]) -> Styler:
     """AP of the same entries on several test surveys with 95% intervals, as it is read on a page.
 
     Args:
-        tables: name of the survey to its table of `leaderboard`; the first one orders the rows.
+        tables: name of the survey to its table of `rank_entries`; the first one orders the rows.
     """
     first, *_ = tables.values()
     order = pd.MultiIndex.from_frame(first[["model", "score"]])

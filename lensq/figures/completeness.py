@@ -19,8 +19,8 @@ def completeness_curves(
     """Share of lenses found against one property a panel, with 95% binomial intervals.
 
     Args:
-        tables: axis label with unit to table of `lensq.detection.completeness.completeness`, or to several
-            of them by name (doubles and quads, two detectors).
+        tables: axis label with unit to table of `lensq.detection.completeness.completeness_curve`, or to
+            several of them by name (doubles and quads, two detectors).
         ylabel: label of the vertical axes.
     """
     figure, axes = panels(len(tables), 2, 2.5, sharey=True)

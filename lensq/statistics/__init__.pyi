@@ -13,9 +13,6 @@ from . import (
 from . import (
     twosample as twosample,
 )
-from . import (
-    weighting as weighting,
-)
 from .factors import FACTORS as FACTORS
 from .factors import cluster_table as cluster_table
 from .factors import mutual_information_gap as mutual_information_gap
@@ -29,5 +26,6 @@ from .latent import dimension_statistics as dimension_statistics
 from .latent import joint_map as joint_map
 from .latent import null_p_values as null_p_values
 from .metrics import compare as compare
+from .metrics import expected_in_list as expected_in_list
 from .metrics import measure as measure
 from .metrics import operating_curve as operating_curve

@@ -1,12 +1,13 @@
-"""What a code knows of the truth: the mutual information gap, and clusters against true classes.
+"""What a latent code holds of the truth: the mutual information gap, and clusters against true classes.
 
-Both look at truths that only a simulated survey has, and judge a model; nothing is chosen by them.
+Both look at truths that only a simulated survey has, and evaluate a model; nothing is chosen by them.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import entropy
 
 from lensq.statistics.latent import latent_values
 
@@ -23,31 +24,26 @@ def _bins(values: np.ndarray, count: int) -> np.ndarray:
     return np.searchsorted(np.unique(edges), values, side="right")
 
 
-def _entropy(counts: np.ndarray) -> np.ndarray:
-    """Entropy in nats of counts (..., n) over the last axis."""
-    p = counts / counts.sum(-1, keepdims=True)
-    return -np.sum(p * np.log(p, out=np.zeros_like(p), where=p > 0), axis=-1)
-
-
 def _information(code: np.ndarray, factor: np.ndarray, bins: int) -> np.ndarray:
     """Mutual information in nats of each column of bin numbers (N, D) with those of a factor (N,), (D,)."""
     dimensions = code.shape[1]
     cells = (np.arange(dimensions) * bins + code) * bins + factor[:, None]
     joint = np.bincount(cells.ravel(), minlength=dimensions * bins**2).reshape(dimensions, bins, bins)
-    return _entropy(joint.sum(2)) + _entropy(joint.sum(1)) - _entropy(joint.reshape(dimensions, -1))
+    code, factor = (entropy(joint.sum(axis), axis=1) for axis in (2, 1))
+    return code + factor - entropy(joint.reshape(dimensions, -1), axis=1)
 
 
 def mutual_information_gap(
     scores: pd.DataFrame, factors: Sequence[str] = FACTORS, *, shuffles: int = 100, seed: int = 0
 ) -> pd.DataFrame:
-    """How much more one latent dimension tells of each true factor than the next best dimension does.
+    """How much more one latent dimension holds of each true factor than the next best dimension does.
 
     For a factor v with entropy H(v), and I(z_j; v) the mutual information with each latent dimension, the gap
     is (I of the best dimension - I of the second) / H(v) (Chen et al. 2018, arXiv 1802.04942, equation 6):
-    1 if one dimension alone tells the factor, 0 if none does or several share it. Their index is the mean
+    1 if one dimension alone holds the factor, 0 if none does or several share it. Their index is the mean
     over factors. Factors and latent values are counted in bins with edges at quantiles, as many as leave five
     objects to a cell of the joint histogram, 20 at most. Latent values are drawn from the posterior, one for
-    each object, so that a dimension that ignores the image tells nothing however its mean drifts.
+    each object, so that a dimension that ignores the image holds nothing however its mean drifts.
 
     A histogram of finitely many objects has some mutual information and some gap by chance; `chance` is what
     95% of shuffles of the factor stay below.
@@ -75,10 +71,10 @@ def mutual_information_gap(
         z = mu + np.exp(0.5 * logvar) * rng.normal(size=mu.shape)
         code = np.stack([_bins(values, bins) for values in z.T], axis=1)
         truth = _bins(known[factor].to_numpy(np.float64), bins)
-        entropy = _entropy(np.bincount(truth).astype(float))
-        if entropy == 0 or code.shape[1] < 2:
+        whole = entropy(np.bincount(truth))
+        if whole == 0 or code.shape[1] < 2:
             continue
-        shares = _information(code, truth, bins) / entropy
+        shares = _information(code, truth, bins) / whole
         chance = [np.sort(_information(code, rng.permutation(truth), bins))[-2:] for _ in range(shuffles)]
         second, best = np.sort(shares)[-2:]
         rows[factor] = {
@@ -87,7 +83,7 @@ def mutual_information_gap(
             "dimension": int(shares.argmax()),
             "information": best,
             "gap": best - second,
-            "chance": np.quantile(np.diff(chance, axis=1) / entropy, 0.95),
+            "chance": np.quantile(np.diff(chance, axis=1) / whole, 0.95),
         }
     columns = ["objects", "bins", "dimension", "information", "gap", "chance"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("factor")

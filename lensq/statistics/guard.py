@@ -1,4 +1,4 @@
-"""The wall between rows that choose, rows that calibrate and rows that judge.
+"""The split guard: rows that choose, rows that calibrate and rows that evaluate stay apart.
 
 A number is honest only if the objects it is computed on took no part in any choice before it. Every
 function of the analysis that chooses something (dimensions, direction, threshold, combination) calls
@@ -8,6 +8,9 @@ function of the analysis that chooses something (dimensions, direction, threshol
 
 import numpy as np
 import pandas as pd
+
+LABELLED_ON = ("train", "validation", "selection")
+"""Splits whose labels may shape a score; conformal objects are for p-values alone, test for evaluation."""
 
 
 class LeakageError(ValueError):

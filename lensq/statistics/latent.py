@@ -1,4 +1,4 @@
-"""Which latent dimensions tell anomalies from normal objects.
+"""Which latent dimensions are discriminative: they differ between anomalies and ordinary objects.
 
 For each latent dimension the values of one statistic of the posterior (its KL divergence from the prior,
 its mean or its log variance) are compared between normals and anomalies: a two-sample chi-squared test on
@@ -98,7 +98,7 @@ def dimension_statistics(
     Args:
         scores: Scores table, rows of the selection split only.
         statistic: `kl` (compared as its natural logarithm), `mu` or `logvar`.
-        against: the column that tells the classes, see `lensq.statistics.guard.labelled`.
+        against: the column of the classes, see `lensq.statistics.guard.labelled`.
         bins: number of bins, with edges at quantiles of the normals, before neighbours are pooled until the
             rarer class expects at least 5 objects in each (with fewer than 10 one bin is left, and the test
             finds nothing).
@@ -183,8 +183,10 @@ def null_p_values(
     return pd.concat(tables, ignore_index=True)
 
 
-def _chosen(strength, q, effect, rule: str, n: int, alpha: float, least_effect: float) -> np.ndarray:
-    """Which dimensions a rule takes: (..., D) arrays to a (..., D) mask."""
+def _chosen(
+    strength, q, effect, rule: str = "top", *, n: int = 5, alpha: float = 0.05, least_effect: float = 0.0
+) -> np.ndarray:
+    """Which dimensions a rule of `choose_dimensions` takes: (..., D) arrays to a (..., D) mask."""
     if rule == "mean+1.5sd":
         bar = strength.mean(axis=-1, keepdims=True) + 1.5 * strength.std(axis=-1, keepdims=True)
         return strength > bar
@@ -197,39 +199,31 @@ def _chosen(strength, q, effect, rule: str, n: int, alpha: float, least_effect: 
 
 
 def choose_dimensions(
-    statistics: pd.DataFrame,
-    rule: str = "top",
-    *,
-    n: int = 5,
-    by: str = "chi2",
-    alpha: float = 0.05,
-    least_effect: float = 0.0,
+    statistics: pd.DataFrame, rule: str = "top", *, by: str = "chi2", **options
 ) -> tuple[int, ...]:
-    """Choose the telling dimensions from a table of `dimension_statistics`.
+    """Choose the discriminative dimensions from a table of `dimension_statistics`.
 
     Args:
         statistics: table of `dimension_statistics`.
         rule: `mean+1.5sd`, more than 1.5 standard deviations above the mean over dimensions (the reference
             study's rule); `bh`, q-value at most `alpha` and Cramer's V at least `least_effect`; `top`, the
             `n` highest.
-        n: how many, for `top`.
         by: the column that orders the dimensions (its absolute value), and that the first and the last
             rule look at.
-        alpha: false discovery rate among the dimensions, for `bh`.
-        least_effect: smallest Cramer's V, for `bh`: with thousands of objects every difference is
+        **options: `n`, how many for `top` (5); for `bh` `alpha`, false discovery rate among the dimensions
+            (0.05), and `least_effect`, smallest Cramer's V (0): with thousands of objects every difference is
             significant, and few are large.
 
     Returns:
-        Dimension numbers, the most telling first; may be empty for the first two rules.
+        Dimension numbers, the most discriminative first; may be empty for the first two rules.
 
     Raises:
         ValueError: if the rule is unknown.
     """
     strength = statistics[by].abs().to_numpy()
-    mask = _chosen(strength, statistics["q"], statistics["cramers_v"], rule, n, alpha, least_effect)
+    mask = _chosen(strength, statistics["q"], statistics["cramers_v"], rule, **options)
     order = np.argsort(-strength, kind="stable")
-    dimensions = statistics["dimension"].to_numpy()
-    return tuple(int(dimensions[i]) for i in order if mask[i])
+    return tuple(statistics["dimension"].to_numpy()[order[mask[order]]].tolist())
 
 
 def choice_stability(
@@ -237,14 +231,11 @@ def choice_stability(
     statistic: str = "kl",
     *,
     against: str = "label",
-    rule: str = "top",
-    n: int = 5,
-    alpha: float = 0.05,
-    least_effect: float = 0.0,
     bins: int = 20,
     anomalies: Sequence[int] = (10, 30, 100),
     resamples: int = 200,
     seed: int = 0,
+    **rule,
 ) -> pd.DataFrame:
     """How often each dimension is chosen when the objects are drawn anew, with few and with all anomalies.
 
@@ -254,11 +245,11 @@ def choice_stability(
     Args:
         scores: Scores table, rows of the selection split only.
         statistic: see `dimension_statistics`, likewise `against` and `bins`.
-        rule: see `choose_dimensions`, likewise `n`, `alpha` and `least_effect`.
         anomalies: how many anomalies a resample has; numbers beyond what there is are left out, and all
             there are comes last.
         resamples: resamples for each number of anomalies.
         seed: seed of the draws.
+        **rule: `rule`, `n`, `alpha` and `least_effect` of `choose_dimensions`.
 
     Returns:
         One row a number of anomalies and dimension: `n_anomalies`, `dimension`, `frequency` (share of
@@ -270,44 +261,32 @@ def choice_stability(
     """
     require_split(scores, "selection", purpose="choice_stability")
     rows, positive = labelled(scores, against)
-    values = _compared(rows, statistic)
-    numbers = _bin_numbers(values, ~positive, bins)
-    here, there = numbers[~positive], numbers[positive]
+    numbers = _bin_numbers(_compared(rows, statistic), ~positive, bins)
+    classes = [numbers[~positive], numbers[positive]]
+    counts = [_counts(part, bins, np.ones((1, len(part)), np.float32)) for part in classes]
+    whole = _chosen(*_evidence(*counts, counts[0][0], len(classes[1])), **rule)[0]
     rng = np.random.default_rng(seed)
-
-    everything = np.ones((1, len(here)), np.float32), np.ones((1, len(there)), np.float32)
-    reference = _counts(here, bins, everything[0])[0]
-
-    def choose(of_normals, of_anomalies, tiebreak):
-        groups = sparse_bin_groups(reference, min(of_normals[0].sum(), of_anomalies[0].sum()))
-        counts = [_counts(here, bins, of_normals), _counts(there, bins, of_anomalies)]
-        chi2, _, p, effect = two_sample_chi_squared(*(merge_bins(c, groups) for c in counts))
-        q = stats.false_discovery_control(p, axis=-1)
-        strength = chi2 + 1e-9 * tiebreak * rng.random(chi2.shape)
-        return _chosen(strength, q, effect, rule, n, alpha, least_effect)
-
-    whole = choose(*everything, tiebreak=0.0)[0]
     tables = []
-    for size in [*(a for a in anomalies if a < len(there)), len(there)]:
-        picked = choose(
-            resampled_counts(len(here), len(here), resamples, rng),
-            resampled_counts(len(there), size, resamples, rng),
-            tiebreak=1.0,
-        )
+    for size in [*(a for a in anomalies if a < len(classes[1])), len(classes[1])]:
+        drawn = [
+            _counts(part, bins, resampled_counts(len(part), number, resamples, rng))
+            for part, number in zip(classes, (len(classes[0]), size), strict=True)
+        ]
+        chi2, q, effect = _evidence(*drawn, counts[0][0], size)
+        picked = _chosen(chi2 + 1e-9 * rng.random(chi2.shape), q, effect, **rule)  # ties in random order
         union = (picked | whole).sum(axis=1)
         jaccard = np.where(union > 0, (picked & whole).sum(axis=1) / np.maximum(union, 1), 1.0)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "n_anomalies": size,
-                    "dimension": np.arange(values.shape[1]),
-                    "frequency": picked.mean(axis=0),
-                    "chosen": whole,
-                    "agreement": jaccard.mean(),
-                }
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
+        table = pd.DataFrame({"dimension": range(len(whole)), "frequency": picked.mean(axis=0)})
+        tables.append(table.assign(chosen=whole, agreement=jaccard.mean(), n_anomalies=size))
+    table = pd.concat(tables, ignore_index=True)
+    return table[["n_anomalies", "dimension", "frequency", "chosen", "agreement"]]
+
+
+def _evidence(normal, anomaly, reference, size: int):
+    """Chi-squared, q and Cramer's V (B, D) of counts (B, D, bins), merged by what `size` objects expect."""
+    groups = sparse_bin_groups(reference, min(int(normal[0, 0].sum()), size))
+    chi2, _, p, effect = two_sample_chi_squared(*(merge_bins(c, groups) for c in (normal, anomaly)))
+    return chi2, stats.false_discovery_control(p, axis=-1), effect
 
 
 def joint_map(
@@ -327,7 +306,7 @@ def joint_map(
     Args:
         scores: Scores table.
         statistic: `mu`, `logvar` or `kl` (as its logarithm); each dimension is standardised.
-        against: the column that tells the classes.
+        against: the column of the classes.
         n_normals: at most this many normals, drawn without replacement.
         n_anomalies: at most this many anomalies.
         perplexity: effective number of neighbours; at most a third of the objects.
@@ -338,14 +317,11 @@ def joint_map(
     """
     rows, positive = labelled(scores, against)
     rng = np.random.default_rng(seed)
-    kept = np.sort(
-        np.concatenate(
-            [
-                rng.permutation(np.flatnonzero(~positive))[:n_normals],
-                rng.permutation(np.flatnonzero(positive))[:n_anomalies],
-            ]
-        )
-    )
+    drawn = [
+        rng.permutation(np.flatnonzero(members))[:n]
+        for members, n in ((~positive, n_normals), (positive, n_anomalies))
+    ]
+    kept = np.sort(np.concatenate(drawn))
     values = _compared(rows.iloc[kept], statistic)
     spread = values.std(axis=0)
     values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
@@ -355,11 +331,5 @@ def joint_map(
         learning_rate="auto",
         random_state=seed,
     ).fit_transform(values)
-    return pd.DataFrame(
-        {
-            "name": rows["name"].to_numpy()[kept],
-            "positive": positive[kept],
-            "x": embedding[:, 0],
-            "y": embedding[:, 1],
-        }
-    )
+    table = pd.DataFrame({"name": rows["name"].to_numpy()[kept], "positive": positive[kept]})
+    return table.assign(x=embedding[:, 0], y=embedding[:, 1])

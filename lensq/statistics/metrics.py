@@ -6,15 +6,20 @@ rate depends on it. Intervals are 95% percentile intervals of a bootstrap within
 Tibshirani 1993), resampling groups of objects where groups are given.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 from scipy import sparse, stats
+from sklearn.metrics import roc_curve
 
 PREVALENCE = 0.0758  # share of anomalies in the published test of the reference study
+GRADED_SHARES = {"graded": 0.00108, "flagged": 0.051 - 0.00108, "rejected": 1 - 0.051}
+"""Shares in the catalogue of Chan et al. (2023): 0.108% graded, 5.1% flagged by eye or graded."""
 PREVALENCES = (0.051, 0.00108, 1e-4)  # flagged, graded, and lenses among preselected quasars
-FALSE_POSITIVE_RATES = {"recall_fpr_1e-2": 1e-2, "recall_fpr_1e-3": 1e-3}
+FALSE_POSITIVE_RATES = {f"recall_fpr_1e-{k}": 10.0**-k for k in (2, 3, 4)}
 _FEWEST_FALSE_POSITIVES = 10
 _CHUNK = 4_000_000  # drawn objects held at once
 
@@ -86,48 +91,54 @@ class _Ranking:
         values = np.r_[weights[members], weights[members][over]]
         return sparse.csr_array((values, (rows, columns)), shape=(units.max() + 1, number + 1))
 
+    def shares(self, of_positives, of_negatives) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each distinct score of a positive, under counts of units (B, units) a class: (B, K) share of the
+        positives that have it, and of the negatives above it and at or above it."""
+        p, n = of_positives @ self.positives[:, :-1], of_negatives @ self.negatives[:, :-1]
+        false = np.cumsum(n / n.sum(axis=1, keepdims=True), axis=1)
+        return p / p.sum(axis=1, keepdims=True), false[:, 0:-1:2], false[:, 1::2]
+
     def metrics(self, of_positives, of_negatives, prevalence: float) -> dict[str, np.ndarray]:
         """Metrics under counts of units: (B, units) of each class to one (B,) array a metric."""
-        p, n = of_positives @ self.positives, of_negatives @ self.negatives
-        tp_at, fp_at = p[:, -1], n[:, -1]
-        p, n = p[:, :-1], n[:, :-1]
-        p_total, n_total = p.sum(axis=1, keepdims=True), n.sum(axis=1, keepdims=True)
-        p, n = p / p_total, n / n_total
-        tpr, false = np.cumsum(p, axis=1), np.cumsum(n, axis=1)
-        before, fpr = false[:, 0:-1:2], false[:, 1::2]
-        precision = _precision(tpr, fpr, prevalence)
-        f1 = 2 * prevalence * tpr / (prevalence * (tpr + 1) + (1 - prevalence) * fpr)
+        p, before, fpr = self.shares(of_positives, of_negatives)
+        tpr = np.cumsum(p, axis=1)
         result = {
             "AUROC": np.sum(p * (1 - (before + fpr) / 2), axis=1),
-            "AP": np.sum(p * precision, axis=1),
-            "best_F1": f1.max(axis=1),
+            "AP": np.sum(p * _precision(tpr, fpr, prevalence), axis=1),
+            "best_F1": _f1(tpr, fpr, prevalence).max(axis=1),
         }
         for name, rate in FALSE_POSITIVE_RATES.items():
             allowed = np.where(fpr <= rate * (1 + 1e-9), tpr, 0.0).max(axis=1)
-            enough = rate * self.effective_negatives >= _FEWEST_FALSE_POSITIVES * (1 - 1e-9)
-            result[name] = allowed if enough else np.full(len(allowed), np.nan)
+            result[name] = allowed if self.decides(rate) else np.full(len(allowed), np.nan)
         if self.threshold is not None:
-            recall, rate = tp_at / p_total[:, 0], fp_at / n_total[:, 0]
-            result["F1"] = 2 * prevalence * recall / (prevalence * (recall + 1) + (1 - prevalence) * rate)
+            recall, rate = (
+                part[:, -1] / part[:, :-1].sum(axis=1)
+                for part in (of_positives @ self.positives, of_negatives @ self.negatives)
+            )
+            result["F1"] = _f1(recall, rate, prevalence)
             result["precision"] = np.where(recall + rate > 0, _precision(recall, rate, prevalence), np.nan)
             result["recall"], result["FPR"] = recall, rate
         return result
 
-    def as_it_is(self, prevalence: float) -> dict[str, float]:
-        ones = np.ones((1, self.positives.shape[0])), np.ones((1, self.negatives.shape[0]))
-        return {name: float(value[0]) for name, value in self.metrics(*ones, prevalence).items()}
+    def decides(self, rate: float) -> bool:
+        """Whether at least ten negatives, by their effective number, decide what happens at such a rate."""
+        return rate * self.effective_negatives >= _FEWEST_FALSE_POSITIVES * (1 - 1e-9)
 
-    def resampled(self, prevalence: float, resamples: int, seed: int) -> dict[str, np.ndarray]:
-        parts = [
-            self.metrics(*counts, prevalence)
-            for counts in _draws(self.positives.shape[0], self.negatives.shape[0], resamples, seed)
-        ]
+    def draws(self, of: Callable[..., dict], resamples: int, seed: int) -> dict[str, np.ndarray]:
+        """What `of` makes of the objects as they are, and of each resample: name to (1 + resamples,)."""
+        units = self.positives.shape[0], self.negatives.shape[0]
+        as_it_is = tuple(np.ones((1, number)) for number in units)
+        parts = [of(*counts) for counts in chain([as_it_is], _draws(*units, resamples, seed))]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _precision(tpr, fpr, prevalence):
     true, false = prevalence * tpr, (1 - prevalence) * fpr
     return np.divide(true, true + false, out=np.zeros_like(true), where=true + false > 0)
+
+
+def _f1(tpr, fpr, prevalence):
+    return 2 * prevalence * tpr / (prevalence * (tpr + 1) + (1 - prevalence) * fpr)
 
 
 def _draws(positives: int, negatives: int, resamples: int, seed: int) -> Iterator[tuple]:
@@ -182,8 +193,8 @@ def measure(
         ValueError: if a score is not finite, or one class is absent.
     """
     ranking = _Ranking(score, positive, threshold=threshold, weights=weights, groups=groups)
-    draws = ranking.resampled(prevalence, resamples, seed)
-    rows = {name: (value, *_interval(draws[name])) for name, value in ranking.as_it_is(prevalence).items()}
+    draws = ranking.draws(partial(ranking.metrics, prevalence=prevalence), resamples, seed)
+    rows = {name: (values[0], *_interval(values[1:])) for name, values in draws.items()}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
     return table.rename_axis("metric")
 
@@ -211,10 +222,8 @@ def compare(
     rows = {}
     for name, score in scores.items():
         table = measure(score, positive, threshold=(thresholds or {}).get(name), **options)
-        wide = {}
-        for metric, row in table.iterrows():
-            wide |= {metric: row["value"], f"{metric}_low": row["low"], f"{metric}_high": row["high"]}
-        rows[name] = wide
+        table.columns = ["", "_low", "_high"]
+        rows[name] = {metric + end: value for (metric, end), value in table.stack().items()}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("score")
     return table.sort_values(sort_by, ascending=False, kind="stable")
 
@@ -226,10 +235,9 @@ def paired_difference(
     *,
     thresholds: tuple[float | None, float | None] = (None, None),
     prevalence: float = PREVALENCE,
-    weights: np.ndarray | None = None,
-    groups: np.ndarray | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    **units: np.ndarray | None,
 ) -> pd.DataFrame:
     """First minus second score, both measured on the same resamples of the same objects.
 
@@ -238,89 +246,110 @@ def paired_difference(
         second: (N,) scores.
         positive: (N,) bool.
         thresholds: a threshold for each, or None.
-        prevalence: see `measure`, likewise `weights`, `groups`, `resamples` and `seed`.
+        prevalence: see `measure`, likewise `resamples` and `seed`.
+        **units: weights and groups of `measure`.
 
     Returns:
         Index `metric` (those that both have); columns `difference`, `low`, `high` (95%), and `clear`: the
         interval does not hold 0.
     """
-    rankings = [
-        _Ranking(score, positive, threshold=threshold, weights=weights, groups=groups)
-        for score, threshold in zip((first, second), thresholds, strict=True)
-    ]
-    a, b = (ranking.as_it_is(prevalence) for ranking in rankings)
-    draws_a, draws_b = (ranking.resampled(prevalence, resamples, seed) for ranking in rankings)
+    draws = []
+    for score, threshold in zip((first, second), thresholds, strict=True):
+        ranking = _Ranking(score, positive, threshold=threshold, **units)
+        draws.append(ranking.draws(partial(ranking.metrics, prevalence=prevalence), resamples, seed))
     rows = {}
-    for name in (name for name in a if name in b):
-        low, high = _interval(draws_a[name] - draws_b[name])
-        rows[name] = (a[name] - b[name], low, high, low > 0 or high < 0)
+    for name in (name for name in draws[0] if name in draws[1]):
+        difference = draws[0][name] - draws[1][name]
+        low, high = _interval(difference[1:])
+        rows[name] = (difference[0], low, high, low > 0 or high < 0)
     columns = ["difference", "low", "high", "clear"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("metric")
 
 
-def seed_spread(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """How far a metric moves when the model is trained again with another seed.
-
-    Args:
-        tables: one table of `measure` for each training seed.
-
-    Returns:
-        Index `metric`; columns `mean`, `sd` (ddof 1; empty for one seed), `seeds`.
-    """
-    values = pd.concat([table["value"] for table in tables], axis=1)
-    return pd.DataFrame({"mean": values.mean(axis=1), "sd": values.std(axis=1), "seeds": len(tables)})
-
-
-def operating_curve(
+def expected_in_list(
     score: np.ndarray,
     positive: np.ndarray,
     *,
-    prevalence: float = PREVALENCE,
-    weights: np.ndarray | None = None,
+    n: Sequence[int] = (100, 500),
+    total: int = 100_000,
+    prevalence: Sequence[float] = (1e-3, 1e-4),
+    groups: np.ndarray | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How many lenses to expect among the first objects of a long ranked list in which lenses are rare.
+
+    The list holds positives and negatives like these, in the shares of the prevalence. Its first n objects
+    lie above the score at which prevalence x TPR + (1 - prevalence) x FPR = n / total; equal scores are in
+    random order.
+
+    Args:
+        score: (N,) finite, higher is more anomalous.
+        positive: (N,) bool.
+        n: how many objects of the list are looked at.
+        total: objects in the list.
+        prevalence: shares of positives among them.
+        groups: see `measure`, likewise `resamples` and `seed`.
+
+    Returns:
+        One row a prevalence and n: `prevalence`, `n`, `lenses` (expected), `low`, `high` (95%); empty unless
+        n / total times the number of negatives is at least 10.
+    """
+    ranking = _Ranking(score, positive, groups=groups)
+
+    def found(*counts):
+        p, before, fpr = ranking.shares(*counts)
+        tpr = np.cumsum(p, axis=1)
+        true = np.stack([tpr - p, tpr], axis=2).reshape(len(p), -1)
+        false = np.stack([before, fpr], axis=2).reshape(len(p), -1)
+        lenses = {}
+        for share in prevalence:
+            listed = share * true + (1 - share) * false
+            for k in n:
+                at = k / total if ranking.decides(k / total) else np.nan
+                pairs = zip(listed, true, strict=True)
+                recall = [np.interp(at, np.r_[0, x, 1], np.r_[0, y, 1]) for x, y in pairs]
+                lenses[share, k] = share * total * np.array(recall)
+        return lenses
+
+    draws = ranking.draws(found, resamples, seed)
+    rows = [(*key, values[0], *_interval(values[1:])) for key, values in draws.items()]
+    return pd.DataFrame(rows, columns=["prevalence", "n", "lenses", "low", "high"])
+
+
+def operating_curve(
+    score: np.ndarray, positive: np.ndarray, *, prevalence: float = PREVALENCE
 ) -> pd.DataFrame:
     """Precision, recall, F1 and false positive rate at every threshold that a score can have.
 
     Args:
         score: (N,) finite, higher is more anomalous.
         positive: (N,) bool.
-        prevalence: see `measure`, likewise `weights`.
+        prevalence: see `measure`.
 
     Returns:
         One row a distinct score, from the highest: `threshold` (flagged at score >= threshold),
         `precision`, `recall`, `F1`, `FPR`, `flagged` (number of objects).
     """
-    score, positive, weights = _checked(score, positive, weights)
-    levels, place = np.unique(-score, return_inverse=True)
-
-    def share(members, w):
-        counts = np.bincount(place[members], w[members], minlength=len(levels))
-        return np.cumsum(counts / counts.sum())
-
-    tpr, fpr = share(positive, weights), share(~positive, weights)
+    score, positive, _ = _checked(score, positive, None)
+    fpr, tpr, threshold = (part[1:] for part in roc_curve(positive, score, drop_intermediate=False))
     return pd.DataFrame(
         {
-            "threshold": -levels,
+            "threshold": threshold,
             "precision": _precision(tpr, fpr, prevalence),
             "recall": tpr,
-            "F1": 2 * prevalence * tpr / (prevalence * (tpr + 1) + (1 - prevalence) * fpr),
+            "F1": _f1(tpr, fpr, prevalence),
             "FPR": fpr,
-            "flagged": np.cumsum(np.bincount(place, minlength=len(levels))),
+            "flagged": np.searchsorted(np.sort(-score), -threshold, side="right"),
         }
     )
 
 
-def best_threshold(
-    score: np.ndarray,
-    positive: np.ndarray,
-    *,
-    prevalence: float = PREVALENCE,
-    weights: np.ndarray | None = None,
-) -> float:
+def best_threshold(score: np.ndarray, positive: np.ndarray, *, prevalence: float = PREVALENCE) -> float:
     """The threshold with the highest F1 at a prevalence, halfway to the next lower score."""
-    curve = operating_curve(score, positive, prevalence=prevalence, weights=weights)
+    curve = operating_curve(score, positive, prevalence=prevalence)
     best = int(curve["F1"].argmax())
-    here = curve["threshold"].iloc[best]
-    below = curve["threshold"].iloc[min(best + 1, len(curve) - 1)]
+    here, below = curve["threshold"].iloc[[best, min(best + 1, len(curve) - 1)]]
     middle = below + (here - below) / 2
     return float(middle if middle > below else here)
 
@@ -378,3 +407,21 @@ def precision_at(
         rows[prevalence] = (median, low, high, 1 / median)
     columns = ["precision", "low", "high", "objects_per_lens"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("prevalence")
+
+
+def graded_weights(scores: pd.DataFrame) -> pd.Series:
+    """Weights that give a table the real catalogue's shares of graded, flagged and rejected objects.
+
+    Graded candidates then are 0.108% of all, and among the rest flagged but ungraded objects weigh as they do
+    there. `effective_size` says what the weighting costs.
+
+    Args:
+        scores: Scores table.
+
+    Returns:
+        One weight an object (0 if unlabelled and ungraded) with sum 1; a stratum without objects leaves its
+        share to the others.
+    """
+    stratum = scores["label"].map({1: "flagged", 0: "rejected"}).mask(scores["graded"].astype(bool), "graded")
+    weights = stratum.map(GRADED_SHARES).fillna(0.0) / stratum.groupby(stratum).transform("size").fillna(1)
+    return (weights / weights.sum()).rename("graded_weight")

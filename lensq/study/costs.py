@@ -11,7 +11,7 @@ from pandas.io.formats.style import Styler
 STAGES = {
     "simulating": r"simulate_survey|make_test_survey",
     "training": r"lensq\.fit\(|\bfinetune\(|label_the_top|fit_supervised",
-    "scoring": r"lensq\.score\(|judgement\.judge\(|\bcompete\(|each\.score\(",
+    "scoring": r"lensq\.score\(|score_on_test\(|\bcompete\(|each\.score\(",
 }
 """What a cell's time counts as, by what it calls; a cell that calls none of these counts as analysis."""
 

@@ -8,7 +8,7 @@ from sklearn.preprocessing import QuantileTransformer
 from tables import scores_table
 
 from lensq import figures
-from lensq.classifiers.active import LABELLED_ON, Pool, light_columns, next_to_label
+from lensq.classifiers.active import Pool, light_columns, next_to_label
 from lensq.classifiers.budget import budget_summary, label_budget
 from lensq.statistics.guard import LeakageError
 
@@ -36,11 +36,12 @@ def auroc(score, positive):
     return (order[positive].sum() - n * (n - 1) / 2) / (n * (~positive).sum())
 
 
-def test_test_rows_are_refused(scores):
-    leaked = scores.assign(split=["test", *["train"] * (len(scores) - 1)])
-    with pytest.raises(LeakageError, match="1 of 'test'"):
-        Pool(leaked, COLUMNS, start="signal")
-    for split in LABELLED_ON:
+def test_rows_that_calibrate_or_test_are_refused(scores):
+    for split in ("conformal", "test"):
+        leaked = scores.assign(split=[split, *["train"] * (len(scores) - 1)])
+        with pytest.raises(LeakageError, match=f"1 of '{split}'"):
+            Pool(leaked, COLUMNS, start="signal")
+    for split in ("train", "validation", "selection"):
         Pool(scores.head(50).assign(split=split), COLUMNS, start="signal")
 
 
@@ -151,7 +152,7 @@ def test_next_objects():
 
 @pytest.fixture(scope="module")
 def sides():
-    """What may be labelled, and what judges."""
+    """What may be labelled, and what evaluates."""
     table = scores_table(1500, 150, shifts={0: 2.5, 1: -2.5})
     table = table.assign(signal=table["signal"] - 1.5 * table["label"])  # leaves a weak score
     return table[table["split"].isin(["train", "selection"])], table[table["split"] == "conformal"]
@@ -208,7 +209,7 @@ class TestBudget:
         assert table["AP"].nunique() == 3
 
     def test_a_wrong_answer_is_learnt(self, sides):
-        """Who answers need not be who judges: with answers dealt at random, labels buy nothing."""
+        """Answers need not be the truth: with answers dealt at random, labels buy nothing."""
         pool, held_out = sides
         lots = np.random.default_rng(0).permutation(pool["label"])
         study = {"start": "noise", "columns": COLUMNS, "budgets": (0, 300), "batch": 100, "seeds": 2}
@@ -237,7 +238,7 @@ class TestBudget:
         assert row["AP"] == pytest.approx(0.3)
         assert row["high"] - row["AP"] == pytest.approx(4.302653 * np.sqrt(0.07) / np.sqrt(3), rel=1e-5)
 
-    def test_nobody_judges_himself(self, sides):
+    def test_no_object_is_on_both_sides(self, sides):
         pool, held_out = sides
         with pytest.raises(LeakageError, match="only see rows of split conformal or test"):
             label_budget(pool, pool, start="signal", columns=COLUMNS)

@@ -9,7 +9,6 @@ from sklearn.metrics import roc_auc_score
 
 from lensq.classifiers.baselines import (
     COLUMNS,
-    FEATURES,
     USES_LABELS,
     fit_baselines,
     simple_features,
@@ -19,6 +18,8 @@ from lensq.detection.detectors import choose_detector, evaluate
 from lensq.statistics.guard import LeakageError
 
 SIZE = 32
+FEATURES = ["log_flux", "core_share", "inner_share", "outer_share", "size", "ellipticity", "asymmetry"]
+FEATURES += ["offset", "peaks", "peak_share"]
 
 
 def star(x=0.0, y=0.0, flux=200.0, width=1.6, size=SIZE):
@@ -190,6 +191,6 @@ def test_too_little_to_learn_from_is_named(sample):
         fit_baselines(images, mask, few, components=4)
 
 
-def test_a_threshold_is_still_chosen_behind_the_wall(table):
+def test_a_threshold_is_still_chosen_behind_the_split_guard(table):
     with pytest.raises(LeakageError):
         choose_detector(table, "pca_residual")

@@ -1,4 +1,4 @@
-"""The fine-tuned encoder: it finds pairs that nobody labelled, and labels of judging tiles are refused."""
+"""The fine-tuned encoder: it finds pairs without labels; those of tiles that calibrate or test stay out."""
 
 from dataclasses import replace
 
@@ -11,8 +11,8 @@ from toy import toy_survey
 
 from lensq import fit
 from lensq.classifiers import finetuning
-from lensq.classifiers.finetuning import LABELLED_ON, finetune, label_the_top, with_residual
-from lensq.statistics.guard import LeakageError
+from lensq.classifiers.finetuning import finetune, label_the_top, with_residual
+from lensq.statistics.guard import LABELLED_ON, LeakageError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -45,12 +45,12 @@ def state(detector):
     return torch.cat([value.flatten().float() for value in detector.network.state_dict().values()])
 
 
-def test_pairs_are_found_that_no_label_told_of(injected, survey):
+def test_pairs_are_found_without_labels(injected, survey):
     assert auroc(injected, survey, "conformal", "test") > 0.75
     assert injected.settings["labels_used"] == 0
 
 
-def test_labels_do_not_reach_a_injected_detector(injected, model, survey, tmp_path):
+def test_labels_do_not_reach_a_detector_of_injected_lenses(injected, model, survey, tmp_path):
     blind = replace(survey, labels=np.full_like(survey.labels, -1), graded=np.zeros(len(survey), bool))
     again = finetune(model, blind, out=tmp_path, **QUICK | {"steps": 200})
     assert torch.equal(state(again), state(injected))
@@ -58,24 +58,24 @@ def test_labels_do_not_reach_a_injected_detector(injected, model, survey, tmp_pa
 
 def test_labels_come_on_top(injected, model, survey, tmp_path):
     labels = np.where(np.isin(survey.split, LABELLED_ON), survey.labels, -1)
-    told = finetune(model, survey, labels, out=tmp_path, start=injected, **QUICK | {"learning_rate": 1e-3})
-    assert told.settings["labels_used"] == (labels >= 0).sum()
-    assert auroc(told, survey, "conformal", "test") > max(
+    tuned = finetune(model, survey, labels, out=tmp_path, start=injected, **QUICK | {"learning_rate": 1e-3})
+    assert tuned.settings["labels_used"] == (labels >= 0).sum()
+    assert auroc(tuned, survey, "conformal", "test") > max(
         0.9, auroc(injected, survey, "conformal", "test") - 0.01
     )
-    assert not torch.equal(state(told), state(injected))
+    assert not torch.equal(state(tuned), state(injected))
 
 
-@pytest.mark.parametrize(("share", "told"), [(0.0, 0), (0.25, 8), (1.0, 32)])
+@pytest.mark.parametrize(("share", "labelled"), [(0.0, 0), (0.25, 8), (1.0, 32)])
 def test_so_many_of_a_batch_have_a_label_and_the_rest_is_injected(
-    share, told, model, survey, tmp_path, monkeypatch
+    share, labelled, model, survey, tmp_path, monkeypatch
 ):
-    drawn = {"told": 0, "injected": 0}
+    drawn = {"labelled": 0, "injected": 0}
 
     class Counted(finetuning._Draw):
-        def told(self, n, generator):
-            drawn["told"] += n
-            return super().told(n, generator)
+        def labelled(self, n, generator):
+            drawn["labelled"] += n
+            return super().labelled(n, generator)
 
         def injected(self, n, generator):
             drawn["injected"] += n
@@ -83,11 +83,11 @@ def test_so_many_of_a_batch_have_a_label_and_the_rest_is_injected(
 
     monkeypatch.setattr(finetuning, "_Draw", Counted)
     labels = np.where(np.isin(survey.split, LABELLED_ON), survey.labels, -1)
-    finetune(model, survey, labels, out=tmp_path, share_told=share, **QUICK | {"steps": 20})
-    assert drawn == {"told": 20 * told, "injected": 20 * (32 - told)}
+    finetune(model, survey, labels, out=tmp_path, share_labelled=share, **QUICK | {"steps": 20})
+    assert drawn == {"labelled": 20 * labelled, "injected": 20 * (32 - labelled)}
 
 
-def test_a_label_of_a_judging_tile_is_a_leak(model, survey, tmp_path):
+def test_a_label_of_a_tile_that_calibrates_or_tests_is_a_leak(model, survey, tmp_path):
     for split in ("conformal", "test"):
         labels = np.where(np.isin(survey.split, [*LABELLED_ON, split]), survey.labels, -1)
         with pytest.raises(LeakageError, match="conformal or test"):
@@ -108,7 +108,7 @@ def test_same_seed_same_weights_and_the_model_is_left_alone(model, survey, tmp_p
 
 def test_a_second_call_reads_what_the_first_wrote(model, survey, tmp_path, monkeypatch):
     first = finetune(model, survey, out=tmp_path, **QUICK)
-    monkeypatch.setattr(finetuning, "_train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(finetuning, "train", lambda *_, **__: pytest.fail("trained again"))
     second = finetune(model, survey, out=tmp_path, **QUICK)
     assert torch.equal(state(first), state(second))
     assert second.settings == first.settings
@@ -122,11 +122,11 @@ def test_a_score_is_of_one_image(injected, survey):
     assert len(np.unique(together)) == len(rows)
 
 
-def test_the_inspector_is_asked_for_the_top_of_the_train_tiles_alone(injected, model, survey, tmp_path):
+def test_the_labeller_is_asked_for_the_top_of_the_train_tiles_alone(injected, model, survey, tmp_path):
     answers = np.where(survey.split == "train", survey.labels, 7)
-    told, given = label_the_top(model, survey, injected, answers, out=tmp_path, budget=40, **QUICK)
+    tuned, given = label_the_top(model, survey, injected, answers, out=tmp_path, budget=40, **QUICK)
     asked = np.flatnonzero(given >= 0)
-    assert len(asked) == told.settings["labels_used"] == 40
+    assert len(asked) == tuned.settings["labels_used"] == 40
     assert set(survey.split[asked]) == {"train"}
     assert np.array_equal(given[asked], survey.labels[asked])
     rows = survey.rows("train")
@@ -134,11 +134,11 @@ def test_the_inspector_is_asked_for_the_top_of_the_train_tiles_alone(injected, m
     assert np.isin(top, asked).all()
 
 
-def test_answers_that_are_all_the_same_teach_nothing(injected, model, survey, tmp_path):
-    told, given = label_the_top(
+def test_from_answers_that_are_all_the_same_nothing_is_learnt(injected, model, survey, tmp_path):
+    tuned, given = label_the_top(
         model, survey, injected, np.zeros(len(survey)), out=tmp_path, budget=10, **QUICK
     )
-    assert told is injected
+    assert tuned is injected
     assert (given >= 0).sum() == 10
 
 

@@ -40,7 +40,7 @@ def added(what, n=64, seed=0, options=EXACT):
     return np.stack(result)
 
 
-def test_a_injected_lens_has_the_flux_it_was_given():
+def test_an_injected_lens_has_the_flux_it_was_given():
     images, mask = canvas(64)
     injected, _ = inject(images, mask, gaussian(), "lens", torch.Generator().manual_seed(0), EXACT)
     light = concentration(images, mask)[1]

@@ -61,7 +61,7 @@ def test_a_second_call_reads_what_the_first_wrote(survey, tmp_path, monkeypatch)
     quick = OPTIONS | {"epochs": 1}
     first = fit_supervised(survey, survey.labels, out=tmp_path, **quick)
     with monkeypatch.context() as patched:
-        patched.setattr(supervised, "_train", lambda *_: pytest.fail("trained again"))
+        patched.setattr(supervised, "train", lambda *_, **__: pytest.fail("trained again"))
         second = fit_supervised(survey, survey.labels, out=tmp_path, **quick)
     rows = survey.rows("test")
     assert np.array_equal(

@@ -143,10 +143,10 @@ def test_dealt_labels_bring_everything_to_chance():
     assert audit.chance_summary(runs).loc["kl", "covered"] == table["covers"].mean()
 
 
-def test_judged_objects_that_choose_are_caught():
-    judged = rows(400, 40, split="test", seed=3, dimensions=64)
-    honest = audit.chance_runs(rows(400, 40, dimensions=64), judged, ["kl"], n=1, runs=15)
-    leaking = audit.chance_runs(passed_off(judged), judged, ["kl"], n=1, runs=15)
+def test_objects_that_choose_and_evaluate_are_caught():
+    own = rows(400, 40, split="test", seed=3, dimensions=64)
+    honest = audit.chance_runs(rows(400, 40, dimensions=64), own, ["kl"], n=1, runs=15)
+    leaking = audit.chance_runs(passed_off(own), own, ["kl"], n=1, runs=15)
     assert abs(audit.chance_summary(honest).loc["kl", "sigma"]) < 4
     assert audit.chance_summary(leaking).loc["kl", "sigma"] > 6
 
@@ -162,8 +162,8 @@ def test_a_misled_survey_has_normals_for_anomalies(survey):
         first = np.flatnonzero(misled.labels[there] == 1)
         assert np.array_equal(first, np.arange(anomalies.sum()))
     assert (misled.split == UNUSED).sum() == (survey.labels[survey.rows("train", "validation")] == 1).sum()
-    judged = survey.rows("selection", "conformal", "test")
-    assert np.array_equal(misled.labels[judged], survey.labels[judged])
-    assert np.array_equal(misled.split[judged], survey.split[judged])
+    own = survey.rows("selection", "conformal", "test")
+    assert np.array_equal(misled.labels[own], survey.labels[own])
+    assert np.array_equal(misled.split[own], survey.split[own])
     with pytest.raises(LeakageError):
         require_split(pd.DataFrame({"split": misled.split}), "train", "validation", purpose="training")

@@ -10,10 +10,8 @@ from lensq.detection.completeness import (
     at_fpr,
     blind_spots,
     by_property,
-    completeness,
+    completeness_curve,
     completeness_map,
-    jeffreys_interval,
-    least_complete,
     lens_table,
     overall,
     share_by_class,
@@ -30,7 +28,7 @@ def lenses():
 
 def test_every_lens_is_counted_once(lenses):
     found = lenses["separation"].to_numpy() > 2
-    table = completeness(lenses, found, "separation", bins=7)
+    table = completeness_curve(lenses, found, "separation", bins=7)
     assert table["n"].sum() == 2000
     assert table["found"].sum() == found.sum()
     assert table["n"].max() - table["n"].min() <= 1
@@ -43,7 +41,7 @@ def test_every_lens_is_counted_once(lenses):
 def test_shares_by_hand_with_given_edges():
     lenses = pd.DataFrame({"separation": [0.4, 0.5, 0.9, 1.0, 1.5, 2.0, np.nan]})
     found = np.array([True, True, False, True, True, False, True])
-    table = completeness(lenses, found, "separation", bins=[0.5, 1.0, 2.0, 3.0, 4.0])
+    table = completeness_curve(lenses, found, "separation", bins=[0.5, 1.0, 2.0, 3.0, 4.0])
     assert table["n"].tolist() == [2, 2, 1, 0]
     assert table["found"].tolist() == [1, 2, 0, 0]
     assert table["centre"].tolist() == [0.7, 1.25, 2.0, 3.5]
@@ -53,24 +51,22 @@ def test_shares_by_hand_with_given_edges():
 
 
 def test_intervals_are_beta_quantiles_and_reach_the_ends():
-    low, high = jeffreys_interval(np.array([0, 3, 10]), np.array([10, 10, 10]))
-    assert (low[0], high[2]) == (0, 1)
-    assert [low[1], high[1]] == pytest.approx(stats.beta(3.5, 7.5).ppf([0.025, 0.975]).tolist())
-    assert high[0] == pytest.approx(1 - low[2])
-
-
-def test_intervals_cover_the_true_share():
-    rng = np.random.default_rng(1)
-    share = rng.beta(0.5, 0.5, 20_000)  # under its own prior the interval is exact, but for its two ends
-    low, high = jeffreys_interval(rng.binomial(60, share), np.full(20_000, 60))
-    assert np.mean((low <= share) & (share <= high)) == pytest.approx(0.957, abs=0.008)
+    table = pd.DataFrame({"class": np.repeat(["a", "b", "c"], 10)})
+    flagged = np.repeat([False, True, False, True], [10, 3, 7, 10])
+    shares = share_by_class(table, flagged).set_index("class")
+    assert shares.loc[["a", "b", "c"], "found"].tolist() == [0, 3, 10]
+    assert (shares.loc["a", "low"], shares.loc["c", "high"]) == (0, 1)
+    expected = stats.beta(3.5, 7.5).ppf([0.025, 0.975])
+    assert shares.loc["b", ["low", "high"]].tolist() == pytest.approx(expected.tolist())
+    assert shares.loc["a", "high"] == pytest.approx(1 - shares.loc["c", "low"])
+    assert shares.loc["a", "high"] == pytest.approx(stats.beta(0.5, 10.5).ppf(0.975))
 
 
 def test_a_map_sums_to_its_curves(lenses):
     found = np.random.default_rng(2).random(2000) < 0.4
     edges = np.linspace(0.5, 4, 5)
     table = completeness_map(lenses, found, "separation", "magnitude_i", bins=(edges, 3))
-    curve = completeness(lenses, found, "separation", bins=edges)
+    curve = completeness_curve(lenses, found, "separation", bins=edges)
     sums = table.groupby("x_lower")[["n", "found"]].sum().reset_index(drop=True)
     assert (sums == curve[["n", "found"]]).all().all()
     cell = table.iloc[4]
@@ -90,21 +86,21 @@ def test_shares_by_class():
     assert (result["low"] < result["share"]).all()
 
 
-def test_only_what_is_surely_incomplete_is_called_so(lenses):
+def test_only_what_is_surely_incomplete_is_called_blind(lenses):
     found = (lenses["separation"] > 1).to_numpy() & (np.random.default_rng(3).random(2000) < 0.5)
-    tables = {"separation": completeness(lenses, found, "separation", bins=[0.5, 0.99, 1.01, 2, 4, 9])}
-    low = least_complete(tables)
-    assert low["property"].tolist() == ["separation"]
-    assert low[["lower", "upper"]].iloc[0].tolist() == [0.5, 0.99]
+    edges = [0.5, 0.99, 1.01, 2, 4, 9]
+    curves = {"separation (arcsec)": {"a": completeness_curve(lenses, found, "separation", bins=edges)}}
+    whole = pd.DataFrame({"operating_point": ["a"], "images": ["all"], "high": [0.5]})
+    assert blind_spots(curves, whole, "a") == "separation 0.50 to 0.99 arcsec"
 
 
 def test_bad_input_is_named(lenses):
     with pytest.raises(ValueError, match="no column flux_ratio"):
-        completeness(lenses, np.zeros(2000, bool), "flux_ratio")
+        completeness_curve(lenses, np.zeros(2000, bool), "flux_ratio")
     with pytest.raises(ValueError, match="found has 3 values for 2000 lenses"):
-        completeness(lenses, np.zeros(3, bool), "separation")
+        completeness_curve(lenses, np.zeros(3, bool), "separation")
     with pytest.raises(ValueError, match="no finite value"):
-        completeness(lenses.assign(separation=np.nan), np.zeros(2000, bool), "separation")
+        completeness_curve(lenses.assign(separation=np.nan), np.zeros(2000, bool), "separation")
 
 
 def scored(n=1000, split="selection", seed=4):
@@ -138,7 +134,7 @@ def test_the_strict_point_flags_the_share_it_is_asked_for():
     assert asked_too_much.flags(scores[~scores["is_lens"]]).sum() == 10
 
 
-def test_the_strict_point_is_never_chosen_on_what_it_is_judged_on():
+def test_the_strict_point_is_never_chosen_on_test():
     with pytest.raises(LeakageError, match="at_fpr"):
         at_fpr(DETECTOR, scored(split="test"), 0.05)
 
@@ -192,8 +188,8 @@ def test_blind_spots_join_neighbouring_bins():
     found = np.repeat([False, False, True, False], 200)
     edges = [0.5, 1.0, 1.5, 2.0, 2.5]
     curves = {
-        "separation (arcsec)": {"a": completeness(lenses, found, "separation", edges)},
-        "flux ratio": {"a": completeness(lenses, found, "flux_ratio", [0, 1])},
+        "separation (arcsec)": {"a": completeness_curve(lenses, found, "separation", edges)},
+        "flux ratio": {"a": completeness_curve(lenses, found, "flux_ratio", [0, 1])},
     }
     whole = pd.DataFrame({"operating_point": ["a", "a"], "images": ["all", "quads"], "high": [0.3, 0.05]})
     assert blind_spots(curves, whole, "a") == "separation 0.50 to 1.50 arcsec; separation 2.00 to 2.50 arcsec"

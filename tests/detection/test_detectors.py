@@ -1,4 +1,4 @@
-"""Detectors: chosen on one split, judged on another, the same after a trip through JSON."""
+"""Detectors: chosen on one split, evaluated on another, the same after a trip through JSON."""
 
 import json
 
@@ -8,14 +8,14 @@ import pytest
 from sklearn.metrics import confusion_matrix, roc_auc_score
 from tables import scores_table
 
+from lensq.detection.completeness import at_fpr
 from lensq.detection.detectors import (
     Detector,
     choose_detector,
     compare_detectors,
     compare_pair,
-    confusion,
     evaluate,
-    evaluate_task_b,
+    evaluate_graded,
     precision_elsewhere,
     threshold_curves,
 )
@@ -65,20 +65,6 @@ def test_the_direction_is_learnt_unless_it_is_given(selection):
     assert roc_auc_score(upside_down["label"], given.score(upside_down)) < 0.1
 
 
-def test_a_detector_tells_what_labels_decided(selection):
-    choices = {
-        ("dimensions", "direction", "threshold"): choose_detector(selection, "kl"),
-        ("direction", "threshold"): choose_detector(selection, "kl", dimensions=[1, 2]),
-        ("threshold",): choose_detector(selection, "kl", dimensions="all", direction=1),
-        ("clusters", "threshold"): choose_detector(
-            selection.assign(cluster=selection["label"]), "cluster", direction=1
-        ),
-    }
-    for learnt, detector in choices.items():
-        assert detector.learnt == learnt
-        assert Detector.from_json(detector.to_json()) == detector
-
-
 def test_all_dimensions_are_the_whole_posterior(selection):
     detector = choose_detector(selection, "kl", dimensions="all", direction=1)
     assert detector.dimensions == (0, 1, 2, 3, 4, 5)
@@ -98,14 +84,14 @@ def test_thresholds_are_the_best_or_keep_a_rate(selection, test_rows):
     assert best.threshold == metrics.best_threshold(
         selection["signal"].to_numpy(), selection["is_lens"].to_numpy(), prevalence=0.2
     )
-    strict = choose_detector(selection, "signal", fpr=0.01)
+    strict = at_fpr(best, selection, 0.01)
     assert strict.flags(selection[~selection["is_lens"]]).sum() == 15
     assert evaluate(strict, test_rows, resamples=2).loc["FPR", "value"] < 0.02
 
 
 def test_a_detector_survives_json(selection, test_rows):
     for statistic in ("kl", "signal"):
-        detector = choose_detector(selection, statistic, name="the one", fpr=0.05)
+        detector = choose_detector(selection, statistic, name="the one")
         again = Detector.from_json(detector.to_json())
         assert again == detector
         assert (again.flags(test_rows) == detector.flags(test_rows)).all()
@@ -132,9 +118,9 @@ def test_flags_and_truth_give_different_numbers(selection, test_rows):
     assert truth["AUROC"] > flags["AUROC"] + 0.05
 
 
-def test_task_b_sets_graded_objects_against_flagged_and_rejected_ones(selection, test_rows):
+def test_the_graded_task_sets_graded_objects_against_flagged_and_rejected_ones(selection, test_rows):
     detector = choose_detector(selection, "signal")
-    table = evaluate_task_b(detector, test_rows, resamples=20)["value"]
+    table = evaluate_graded(detector, test_rows, resamples=20)["value"]
     graded, flagged = test_rows["graded"], detector.flags(test_rows)
     rest = test_rows[~graded].assign(flagged=flagged[~graded])
     share = rest.groupby("label")["flagged"].mean()
@@ -168,11 +154,11 @@ def test_all_detectors_are_compared_on_the_same_objects(selection, test_rows):
     assert pair.loc["AP", "clear"]
 
 
-def test_confusion_and_precision_elsewhere(selection, test_rows):
+def test_precision_elsewhere_is_that_of_the_confusion_matrix(selection, test_rows):
     detector = choose_detector(selection, "signal")
-    counts = confusion(detector, test_rows)
-    expected = confusion_matrix(test_rows["is_lens"], detector.flags(test_rows))
-    assert counts.to_numpy().tolist() == expected.tolist()
+    (passed, false), (missed, true) = confusion_matrix(test_rows["is_lens"], detector.flags(test_rows))
+    expected = metrics.precision_at(true, missed + true, false, passed + false)
+    pd.testing.assert_frame_equal(precision_elsewhere(detector, test_rows), expected)
     elsewhere = precision_elsewhere(detector, test_rows, prevalences=(detector.prevalence,))
     here = evaluate(detector, test_rows, resamples=500).loc["precision"]
     assert elsewhere["precision"].iloc[0] == pytest.approx(here["value"], rel=0.03)
@@ -223,12 +209,12 @@ def test_with_shuffled_labels_every_number_falls_to_chance(selection, test_rows,
 
 
 def test_a_planted_leak_shows():
-    judged, fresh = (scores_table(300, 60, dimensions=128, seed=s) for s in (5, 6))
-    passed_off = dimension_statistics(judged.assign(split="selection"), "kl")
+    own, fresh = (scores_table(300, 60, dimensions=128, seed=s) for s in (5, 6))
+    passed_off = dimension_statistics(own.assign(split="selection"), "kl")
     dimensions = passed_off.nlargest(10, "welch_t")["dimension"]
     leaky = Detector("leaky", "kl", tuple(dimensions), threshold=1.0)
-    inside, outside = (evaluate(leaky, rows, resamples=300).loc["AUROC"] for rows in (judged, fresh))
-    assert inside["low"] > 0.55  # dimensions chosen on the very objects that are judged, and nothing to find
+    inside, outside = (evaluate(leaky, rows, resamples=300).loc["AUROC"] for rows in (own, fresh))
+    assert inside["low"] > 0.55  # dimensions chosen on the very objects that evaluate, and nothing to find
     assert outside["low"] < 0.5 < outside["high"]
 
 

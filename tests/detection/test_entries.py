@@ -1,4 +1,4 @@
-"""Who enters the leaderboard, with whose labels and at what cost; another seed of the same training."""
+"""The entries of the leaderboard, with whose labels and at what cost; another seed of the same training."""
 
 import numpy as np
 import pytest
@@ -14,15 +14,15 @@ from lensq.detection.entries import (
     baseline_entries,
     refit,
     seed_spread,
-    supervised_entry,
     trained_entries,
     variant_entries,
 )
-from lensq.detection.evaluation import judge, record_of
-from lensq.detection.leaderboard import leaderboard, objects
+from lensq.detection.evaluation import record_of, score_on_test
+from lensq.detection.leaderboard import expected_lenses, objects, rank_entries
 from lensq.models.training import fit, load_model
 from lensq.scores.scoring import score
-from lensq.statistics.metrics import best_threshold, measure
+from lensq.statistics.guard import LeakageError
+from lensq.statistics.metrics import best_threshold, expected_in_list, measure
 
 TINY = {"width": 2, "latent": 2, "batch_size": 32, "reference_size": 32, "progress": False}
 
@@ -46,7 +46,7 @@ def results(survey, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def entries(results, survey):
-    """Real sky: the survey's own test tiles judge."""
+    """Real sky: the survey's own test tiles serve."""
     return variant_entries(results, survey, survey, scores=["kl"], progress=False)
 
 
@@ -57,40 +57,29 @@ def test_each_variant_comes_with_a_named_score_and_those_asked_for(entries):
 
 def test_labels_and_seconds_are_those_of_the_training(entries, results, survey):
     train = survey.labels[survey.rows("train")]
-    told = sum(int(np.ceil(0.5 * (train == k).sum())) for k in (0, 1))
+    labelled = sum(int(np.ceil(0.5 * (train == k).sum())) for k in (0, 1))
     for (model, _), entry in entries.items():
-        assert entry.labels_used == (told if model == "SEMISUP_GMVAE" else 0)
+        assert entry.labels_used == (labelled if model == "SEMISUP_GMVAE" else 0)
         assert entry.train_s == load_model(results / model).history["seconds"].sum()
         assert entry.score_per_s > 0
+        assert entry.images_seen == 2 * len(train)
 
 
 def test_all_entries_are_of_the_same_objects(entries, results, survey):
-    table = judge(results, "BetaTC_VAE", survey, progress=False)
+    table = score_on_test(results, "BetaTC_VAE", survey, progress=False)
     assert np.array_equal(entries["BetaTC_VAE", "kl"].test, table["kl"])
     assert objects(survey, "test")["name"].tolist() == table["name"].tolist()
     fitted = fit_baselines(survey.images, survey.mask, objects(survey), components=8)
-    everybody = entries | baseline_entries(fitted, survey, survey)
-    everybody |= {("baseline", name): everybody[NAMES[name], name] for name in ("ecod",)}
-    board = leaderboard(everybody, objects(survey, "selection"), objects(survey, "test"), resamples=10)
-    assert len(board) == len(everybody)
+    every = entries | baseline_entries(fitted, survey, survey)
+    every |= {("baseline", name): every[NAMES[name], name] for name in ("ecod",)}
+    board = rank_entries(every, objects(survey, "selection"), objects(survey, "test"), resamples=10)
+    assert len(board) == len(every)
     own = fitted.score(survey.images, survey.mask, objects(survey))
     for name in BASELINES:
-        entry = everybody[NAMES[name], name]
+        entry = every[NAMES[name], name]
         assert np.allclose(entry.test, own.loc[own["split"] == "test", name], rtol=1e-3, atol=1e-3), name
         assert bool(entry.labels_used) == (name == "pca_logistic")
         assert min(entry.train_s, entry.score_per_s) > 0
-
-
-def test_no_threshold_of_the_supervised_network_comes_from_what_it_learnt(survey, tmp_path):
-    how = {"width": 4, "epochs": 4, "batch_size": 32, "learning_rate": 1e-2, "progress": False}
-    network = fit_supervised(survey, survey.labels, out=tmp_path, **how)
-    entry = supervised_entry(network, survey.labels, survey, survey, symmetries=False, progress=False)
-    rows = survey.rows("validation")
-    seen = network.score(survey, rows, symmetries=False, progress=False)
-    assert entry.selection is None
-    assert entry.threshold == best_threshold(seen, survey.labels[rows] == 1)
-    assert len(entry.test) == len(survey.rows("test"))
-    assert entry.labels_used == len(survey.rows("train", "selection"))
 
 
 def test_another_seed_is_the_same_training_otherwise(results, survey):
@@ -106,8 +95,10 @@ def test_another_seed_is_the_same_training_otherwise(results, survey):
 def test_the_spread_is_over_all_trainings_and_the_interval_of_the_first(results, survey):
     options = {"scores": ["kl"], "progress": False, "resamples": 20}
     row = seed_spread(results, "BetaTC_VAE", survey, survey, [3, 4], **options).loc["kl"]
-    tables = [judge(results, "BetaTC_VAE", survey, progress=False)]
-    tables += [judge(results / "seeds", f"BetaTC_VAE-{seed}", survey, progress=False) for seed in (3, 4)]
+    tables = [score_on_test(results, "BetaTC_VAE", survey, progress=False)]
+    tables += [
+        score_on_test(results / "seeds", f"BetaTC_VAE-{seed}", survey, progress=False) for seed in (3, 4)
+    ]
     measured = [
         measure(t["kl"].to_numpy(), t["label"].to_numpy() == 1, resamples=20).loc["AP"] for t in tables
     ]
@@ -121,7 +112,9 @@ def test_the_spread_is_over_all_trainings_and_the_interval_of_the_first(results,
     assert np.isnan(alone["sd"])
 
 
-def test_encoders_taught_compete_beside_what_taught_them(results, survey, tmp_path):
+@pytest.fixture(scope="module")
+def trained(results, survey, tmp_path_factory):
+    """Detectors of all kinds after two steps each, and the entries of them."""
     model = load_model(results / "BetaTC_VAE")
     labels = np.where(np.isin(survey.split, ["train", "selection"]), survey.labels, -1)
     quick = {"steps": 2, "batch_size": 16, "progress": False}
@@ -129,24 +122,62 @@ def test_encoders_taught_compete_beside_what_taught_them(results, survey, tmp_pa
     none = finetune(model, survey, out=folder / "none", **quick)
     few, _ = label_the_top(model, survey, none, survey.labels, out=folder / "few", budget=100, **quick)
     everything = finetune(model, survey, labels, out=folder / "all", start=none, **quick)
-    network = fit_supervised(survey, survey.labels, out=tmp_path, width=2, epochs=1, progress=False)
+    out = tmp_path_factory.mktemp("supervised")
+    network = fit_supervised(survey, survey.labels, out=out, width=2, epochs=1, progress=False)
     entries = trained_entries(
         results, network, survey.labels, survey, survey, symmetries=False, progress=False
     )
-    name = "BetaTC_VAE + injected lenses"
-    rows = survey.rows("test")
-    alone = [each.score(survey, rows, symmetries=False, progress=False) for each in (everything, network)]
-    assert np.allclose(entries[f"{name} + all labels + ResNet-18", "mean log odds"].test, sum(alone) / 2)
-    told = {key: entry.labels_used for key, entry in entries.items()}
-    assert told[name, "log odds"] == told[name, "log odds and residual"] == 0
-    assert told[f"{name} + few labels", "log odds"] == 100
-    assert told[f"{name} + all labels", "log odds"] == (labels >= 0).sum()
-    assert entries[f"{name} + all labels", "log odds"].selection is None
-    assert entries[name, "log odds"].train_s > model.history["seconds"].sum()
-    first = Classifier.load(folder / "few/0/model.pt").history["seconds"].sum()
-    taught = entries[name, "log odds"].train_s + first + few.history["seconds"].sum()
-    assert entries[f"{name} + few labels", "log odds"].train_s == pytest.approx(taught)
+    return {"few": few, "all": everything, "network": network}, entries
+
+
+NAME = "BetaTC_VAE + injected lenses"
+
+
+def test_fine_tuned_encoders_compete_at_the_cost_of_what_they_started_from(results, survey, trained):
+    detectors, entries = trained
+    labels = {key: entry.labels_used for key, entry in entries.items()}
+    assert labels[NAME, "log odds"] == labels[NAME, "log odds and residual"] == 0
+    assert labels[f"{NAME} + few labels", "log odds"] == 100
+    used = np.isin(survey.split, ["train", "selection"]).sum()
+    assert labels[f"{NAME} + all labels", "log odds"] == labels["supervised ResNet-18", "log odds"] == used
+    variant = load_model(results / "BetaTC_VAE").history["seconds"].sum()
+    assert entries[NAME, "log odds"].train_s > variant
+    first = Classifier.load(results / "injected/few/0/model.pt").history["seconds"].sum()
+    seconds = entries[NAME, "log odds"].train_s + first + detectors["few"].history["seconds"].sum()
+    assert entries[f"{NAME} + few labels", "log odds"].train_s == pytest.approx(seconds)
+    images = 2 * len(survey.rows("train")) + 2 * 16
+    assert entries[NAME, "log odds"].images_seen == images
+    assert entries[f"{NAME} + few labels", "log odds"].images_seen == images + 2 * 2 * 16
+    assert entries[f"{NAME} + all labels + ResNet-18", "mean log odds"].images_seen == images + 2 * 16 + used
     # The residual needs the variant's own scores as well: both rates, one after the other.
     last = [was for was in record_of(results)["scored"] if was["variant"] == "BetaTC_VAE"][-1]
-    seconds = 1 / entries[name, "log odds"].score_per_s + last["seconds"] / last["objects"]
-    assert entries[name, "log odds and residual"].score_per_s == pytest.approx(1 / seconds)
+    seconds = 1 / entries[NAME, "log odds"].score_per_s + last["seconds"] / last["objects"]
+    assert entries[NAME, "log odds and residual"].score_per_s == pytest.approx(1 / seconds)
+
+
+def test_no_threshold_comes_from_what_a_network_learnt_from(survey, trained):
+    detectors, entries = trained
+    keys = {"all": (f"{NAME} + all labels", "log odds"), "network": ("supervised ResNet-18", "log odds")}
+    both = entries[f"{NAME} + all labels + ResNet-18", "mean log odds"]
+    quiet = {"symmetries": False, "progress": False}
+    rows, test = survey.rows("validation"), survey.rows("test")
+    seen = {name: detectors[name].score(survey, rows, **quiet) for name in keys}
+    for name, key in keys.items():
+        assert entries[key].selection is None
+        assert entries[key].threshold == best_threshold(seen[name], survey.labels[rows] == 1)
+        assert np.array_equal(entries[key].test, detectors[name].score(survey, test, **quiet))
+    assert np.allclose(both.test, sum(entries[key].test for key in keys.values()) / 2)
+    assert both.threshold == best_threshold(sum(seen.values()) / 2, survey.labels[rows] == 1)
+
+
+def test_lenses_in_a_list_of_each_entry_are_those_of_its_scores(survey, entries):
+    one = {("BetaTC_VAE", "kl"): entries["BetaTC_VAE", "kl"]}
+    test = objects(survey, "test")
+    options = {"n": [20], "total": 100, "prevalence": [0.1], "resamples": 20}
+    row = expected_lenses(one, test, groups="group", **options).loc["BetaTC_VAE", "kl"]
+    lens = test["label"].to_numpy() == 1
+    expected = expected_in_list(one["BetaTC_VAE", "kl"].test, lens, groups=test["group"], **options)
+    assert row.iloc[0].tolist() == expected.iloc[0].tolist()
+    assert 0 < row["lenses"].item() < 10
+    with pytest.raises(LeakageError, match="length of a list"):
+        expected_lenses(one, objects(survey, "selection"), **options)

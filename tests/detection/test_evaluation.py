@@ -10,10 +10,10 @@ from toy import toy_survey
 
 from lensq.detection import evaluation
 from lensq.detection.evaluation import (
-    judge,
     make_test_survey,
     read_test_survey,
     record_of,
+    score_on_test,
     scored_as,
     variants_in,
 )
@@ -82,15 +82,15 @@ def test_what_was_not_made_cannot_be_read(sample, tmp_path):
         read_test_survey(sample, tmp_path, progress=False)
 
 
-def test_judged_once_and_read_back_after(results, held_out, monkeypatch):
-    first = judge(results, VARIANT, held_out, progress=False)
+def test_scored_once_and_read_back_after(results, held_out, monkeypatch):
+    first = score_on_test(results, VARIANT, held_out, progress=False)
     monkeypatch.setattr(evaluation, "score", lambda *_, **__: pytest.fail("scored again"))
-    pd.testing.assert_frame_equal(judge(results, VARIANT, held_out, progress=False), first)
+    pd.testing.assert_frame_equal(score_on_test(results, VARIANT, held_out, progress=False), first)
     assert len(record_of(results)["scored"]) == 1
 
 
 def test_the_table_is_the_score_of_each_image_with_its_truth(results, held_out):
-    table = judge(results, VARIANT, held_out, progress=False)
+    table = score_on_test(results, VARIANT, held_out, progress=False)
     expected = score(load_model(results / VARIANT), held_out, progress=False)
     pd.testing.assert_frame_equal(table[expected.columns], expected)
     truth = held_out.truth.set_index("name").loc[table["name"]]
@@ -100,19 +100,19 @@ def test_the_table_is_the_score_of_each_image_with_its_truth(results, held_out):
 
 
 def test_another_model_or_survey_is_scored_anew_and_the_record_says_so(sample, results, held_out, tmp_path):
-    first = judge(results, VARIANT, held_out, progress=False)
+    first = score_on_test(results, VARIANT, held_out, progress=False)
     train(sample, results, seed=1)
-    second = judge(results, VARIANT, held_out, progress=False)
+    second = score_on_test(results, VARIANT, held_out, progress=False)
     assert not np.allclose(first["kl"], second["kl"])
     other = make_test_survey(sample, tmp_path / "other", **FRESH | {"seed": 7003, "objects": 20})
-    assert len(judge(results, VARIANT, other, progress=False)) == 20
+    assert len(score_on_test(results, VARIANT, other, progress=False)) == 20
     scored = record_of(results)["scored"]
     assert [(was["again"], was["seed"]) for was in scored] == [(False, 7002), (True, 7002), (True, 7003)]
     assert len({was["model"] for was in scored}) == 2
 
 
 def test_the_record_says_what_the_survey_is(results, held_out):
-    judge(results, VARIANT, held_out, progress=False)
+    score_on_test(results, VARIANT, held_out, progress=False)
     record = json.loads((results / "test/record.json").read_text())
     assert record == record_of(results)
     counts = {name: record["survey"][name] for name in ("seed", "objects", "lenses", "normals", "flagged")}
@@ -124,11 +124,11 @@ def test_the_record_says_what_the_survey_is(results, held_out):
     assert entry["date"].endswith("+00:00")
 
 
-def test_a_model_is_judged_as_it_was_scored_for_choosing(sample, results, held_out):
+def test_a_model_is_scored_as_it_was_scored_for_choosing(sample, results, held_out):
     model = load_model(results / VARIANT)
     score(model, sample, out=results / VARIANT / "scores.parquet", symmetries=True, progress=False)
     assert scored_as(results, VARIANT) == {"symmetries": True, "precision": "fp32"}
-    table = judge(results, VARIANT, held_out, progress=False)
+    table = score_on_test(results, VARIANT, held_out, progress=False)
     expected = score(model, held_out, symmetries=True, progress=False)
     assert np.allclose(table["kl"], expected["kl"], rtol=1e-5)
 
@@ -136,30 +136,30 @@ def test_a_model_is_judged_as_it_was_scored_for_choosing(sample, results, held_o
 def test_scores_of_another_model_choose_nothing(sample, results, held_out):
     fit(sample, VARIANT, out=results / VARIANT, seed=5, **TINY)
     with pytest.raises(ValueError, match="was scored by another model than BetaTC_VAE"):
-        judge(results, VARIANT, held_out, progress=False)
+        score_on_test(results, VARIANT, held_out, progress=False)
 
 
 def test_a_variant_without_scores_is_named(results, held_out):
     (results / VARIANT / "scores.parquet").unlink()
     assert variants_in(results) == []
     with pytest.raises(FileNotFoundError, match="score the study's survey first"):
-        judge(results, VARIANT, held_out, progress=False)
+        score_on_test(results, VARIANT, held_out, progress=False)
 
 
-def test_what_a_model_learnt_from_never_judges_it(held_out, tmp_path):
+def test_a_model_is_never_evaluated_on_what_it_learnt_from(held_out, tmp_path):
     train(replace(held_out, split=np.resize(["train", "validation", "train"], 30)), tmp_path)
     with pytest.raises(LeakageError, match="was trained on"):
-        judge(tmp_path, VARIANT, held_out, progress=False)
+        score_on_test(tmp_path, VARIANT, held_out, progress=False)
 
 
-def test_real_sky_is_judged_on_its_own_test_tiles(tmp_path):
+def test_real_sky_is_evaluated_on_its_own_test_tiles(tmp_path):
     survey = toy_survey(tmp_path / "sky")
     labels = np.where(np.arange(len(survey)) % 3, survey.labels, -1)
     survey = replace(survey, labels=labels)
     assert make_test_survey(survey, tmp_path / "t", **FRESH) is survey
     assert read_test_survey(survey, tmp_path / "t") is survey
     train(survey, tmp_path)
-    table = judge(tmp_path, VARIANT, survey, progress=False)
+    table = score_on_test(tmp_path, VARIANT, survey, progress=False)
     assert table["name"].tolist() == survey.names[survey.split == "test"].tolist()
     assert "is_lens" not in table
     record = record_of(tmp_path)["survey"]
@@ -170,6 +170,6 @@ def test_real_sky_is_judged_on_its_own_test_tiles(tmp_path):
     assert record["lenses"] + record["normals"] < record["objects"]
 
 
-def test_nothing_judged_has_no_record(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nothing was judged yet"):
+def test_nothing_scored_has_no_record(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing was scored on test objects yet"):
         record_of(tmp_path)

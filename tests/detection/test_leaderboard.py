@@ -1,4 +1,4 @@
-"""The leaderboard: closed forms, the wall, what counts as free of labels; and its rows in the README."""
+"""The leaderboard: closed forms, the split guard, what is free of labels; and its rows in the README."""
 
 import json
 
@@ -12,10 +12,10 @@ from lensq.detection.leaderboard import (
     COLUMNS,
     Entry,
     lead,
-    leaderboard,
     leading,
     named,
     named_on_selection,
+    rank_entries,
     shown,
     side_by_side,
 )
@@ -46,7 +46,7 @@ def entries(tables):
 
 
 def test_rows_are_sorted_and_say_what_was_measured(entries, tables):
-    table = leaderboard(entries, *tables, **QUICK)
+    table = rank_entries(entries, *tables, **QUICK)
     assert table.columns[: len(COLUMNS)].tolist() == list(COLUMNS)
     assert table["model"].tolist() == ["SEMISUP_GMVAE", "BetaTC_VAE", "PCA(16)"]
     assert table["labels_used"].tolist() == [70, 0, 0]
@@ -62,14 +62,14 @@ def test_a_number_is_that_of_metrics_with_the_threshold_of_selection(entries, ta
     selection, test = tables
     threshold = best_threshold(selection["signal"].to_numpy(), selection["is_lens"].to_numpy())
     expected = measure(test["signal"].to_numpy(), test["is_lens"].to_numpy(), threshold=threshold, **QUICK)
-    row = leaderboard(entries, *tables, **QUICK).set_index("model").loc["BetaTC_VAE"]
+    row = rank_entries(entries, *tables, **QUICK).set_index("model").loc["BetaTC_VAE"]
     for metric in ("AP", "AUROC", "F1", "precision", "recall", "recall_fpr_1e-2"):
         assert row[metric] == expected.loc[metric, "value"], metric
     assert (row["AP_low"], row["AP_high"]) == tuple(expected.loc["AP", ["low", "high"]])
 
 
 def test_a_recall_that_few_normals_decide_is_left_empty(entries, tables):
-    table = leaderboard(entries, *tables, **QUICK)  # 1,200 normals: 12 at 1e-2, 1.2 at 1e-3
+    table = rank_entries(entries, *tables, **QUICK)  # 1,200 normals: 12 at 1e-2, 1.2 at 1e-3
     assert table["recall_fpr_1e-2"].notna().all()
     assert table["recall_fpr_1e-3"].isna().all()
 
@@ -82,7 +82,7 @@ def test_the_order_of_the_objects_changes_nothing(entries, tables):
     }
     again = [table.iloc[rows] for table, rows in zip(tables, order, strict=True)]
     values = ["model", "AP", "AUROC", "F1", "precision", "recall", "recall_fpr_1e-2"]
-    a, b = leaderboard(entries, *tables, **QUICK), leaderboard(moved, *again, **QUICK)
+    a, b = rank_entries(entries, *tables, **QUICK), rank_entries(moved, *again, **QUICK)
     pd.testing.assert_frame_equal(a[values], b[values])
 
 
@@ -91,24 +91,24 @@ def test_one_foreign_row_is_enough_to_refuse(entries, tables, which):
     spoilt = [table.copy() for table in tables]
     spoilt[which].loc[5, "split"] = ("test", "selection")[which]
     with pytest.raises(LeakageError, match=("choice of thresholds", "the leaderboard")[which]):
-        leaderboard(entries, *spoilt, **QUICK)
+        rank_entries(entries, *spoilt, **QUICK)
 
 
 def test_a_detector_that_learnt_from_selection_brings_its_threshold(tables):
     test = tables[1]
     own = {("network", "log odds"): Entry(None, test["signal"].to_numpy(), 99, threshold=1.5)}
-    row = leaderboard(own, *tables, **QUICK).iloc[0]
+    row = rank_entries(own, *tables, **QUICK).iloc[0]
     lens = test["is_lens"].to_numpy()
     assert row["recall"] == (test["signal"] >= 1.5)[lens].mean()
     without = {("network", "log odds"): own["network", "log odds"]._replace(threshold=None)}
     with pytest.raises(ValueError, match="network: log odds: give its scores of the selection objects"):
-        leaderboard(without, *tables, **QUICK)
+        rank_entries(without, *tables, **QUICK)
 
 
 def test_a_score_too_few_is_named(entries, tables):
     short = {("PCA(16)", "noise"): entry("noise", tables[0], tables[1].iloc[1:])}
     with pytest.raises(ValueError, match=r"PCA\(16\): noise: .*\(1399,\) for the 1400 objects of test"):
-        leaderboard(short, *tables, **QUICK)
+        rank_entries(short, *tables, **QUICK)
 
 
 def test_unlabelled_objects_are_left_out(entries, tables):
@@ -117,7 +117,7 @@ def test_unlabelled_objects_are_left_out(entries, tables):
     kept = test[100:].reset_index(drop=True)
     fewer = {key: e._replace(test=np.asarray(e.test)[100:]) for key, e in entries.items()}
     pd.testing.assert_frame_equal(
-        leaderboard(entries, selection, test, **QUICK), leaderboard(fewer, selection, kept, **QUICK)
+        rank_entries(entries, selection, test, **QUICK), rank_entries(fewer, selection, kept, **QUICK)
     )
 
 
@@ -129,7 +129,7 @@ def test_objects_that_share_pixels_are_resampled_together(entries, tables):
     many = {one: entries[one]._replace(test=np.tile(entries[one].test, 16))}
     width = {}
     for groups in (None, "group"):
-        row = leaderboard(many, selection, copies, groups=groups, resamples=300).iloc[0]
+        row = rank_entries(many, selection, copies, groups=groups, resamples=300).iloc[0]
         width[groups] = row["AUROC_high"] - row["AUROC_low"]
     assert width["group"] / width[None] == pytest.approx(4, rel=0.25)
 
@@ -144,8 +144,8 @@ def test_the_named_score_is_free_of_labels_and_chosen_on_selection(tables):
 
 def test_precision_on_selection_is_that_of_metrics(entries, tables):
     selection = tables[0]
-    told = entries | {("network", "log odds"): Entry(None, tables[1]["signal"].to_numpy(), 9, threshold=1.0)}
-    table = leaderboard(told, *tables, **QUICK).set_index("model")["AP_selection"]
+    more = entries | {("network", "log odds"): Entry(None, tables[1]["signal"].to_numpy(), 9, threshold=1.0)}
+    table = rank_entries(more, *tables, **QUICK).set_index("model")["AP_selection"]
     lens = selection["is_lens"].to_numpy()
     for model, column in (("BetaTC_VAE", "signal"), ("PCA(16)", "noise")):
         assert table[model] == measure(selection[column].to_numpy(), lens, resamples=1).loc["AP", "value"]
@@ -171,7 +171,7 @@ def test_what_is_named_was_best_on_selection_and_not_on_test():
     rows = named(BY_SELECTION)
     assert rows.index.tolist() == [0, 2, 3, 4, 5, 6, 7]
     assert leading(BY_SELECTION) == ("SVDD_VAE", "kl")
-    assert leading(BY_SELECTION, taught=True) == ("SVDD_VAE + injected lenses", "log odds")
+    assert leading(BY_SELECTION, fine_tuned=True) == ("SVDD_VAE + injected lenses", "log odds")
     with pytest.raises(ValueError, match="no variant here was trained without labels"):
         leading(BY_SELECTION.iloc[[0, 5]])
 
@@ -182,14 +182,14 @@ def test_a_detector_leads_itself_by_nothing_and_noise_by_much(entries, tables):
     assert (itself[["difference", "low", "high"]].dropna() == 0).all(axis=None)
     ahead = lead(entries, variant, noise, tables[1], resamples=200).loc["AP"]
     assert ahead["clear"]
-    table = leaderboard(entries, *tables, **QUICK).set_index("model")["AP"]
+    table = rank_entries(entries, *tables, **QUICK).set_index("model")["AP"]
     assert ahead["difference"] == pytest.approx(table["BetaTC_VAE"] - table["PCA(16)"])
     with pytest.raises(LeakageError):
         lead(entries, variant, noise, tables[0], **QUICK)
 
 
 def test_pages_show_every_row(entries, tables):
-    table = leaderboard(entries, *tables, **QUICK)
+    table = rank_entries(entries, *tables, **QUICK)
     assert shown(table).to_html().count("<tr>") == 1 + len(table)
     page = side_by_side({"catalogue": table, "hard": table[::-1]}).to_html()
     assert page.count(f"{table['AP'][1]:.3f} ({table['AP_low'][1]:.3f} to") == 2

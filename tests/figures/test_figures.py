@@ -14,7 +14,7 @@ from tables import scores_table
 from toy import toy_survey
 
 from lensq import figures
-from lensq.detection.completeness import completeness, completeness_map, share_by_class
+from lensq.detection.completeness import completeness_curve, completeness_map, share_by_class
 from lensq.detection.conformal import fdr_study
 from lensq.detection.detectors import Detector, choose_detector, compare_detectors, threshold_curves
 from lensq.statistics.latent import choice_stability, dimension_statistics, joint_map, latent_values
@@ -471,7 +471,7 @@ def lenses():
 
 def test_completeness_curves_show_shares_and_intervals(lenses):
     found = (lenses["separation"] > 1.5).to_numpy()
-    table = completeness(lenses, found, "separation", bins=[0.5, 1, 2, 4, 5])
+    table = completeness_curve(lenses, found, "separation", bins=[0.5, 1, 2, 4, 5])
     (axis,) = axes_of(figures.completeness_curves({"separation (arcsec)": table}))
     kept = table[table["n"] > 0]
     (points,) = axis.get_lines()

@@ -1,4 +1,4 @@
-"""The wall between splits, and who counts as positive."""
+"""The split guard, and who counts as positive."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ from tables import scores_table
 
 from lensq.detection.conformal import candidate_list, fdr_study
 from lensq.detection.detectors import Detector, choose_detector
-from lensq.statistics.guard import LeakageError, has_both_classes, labelled, require_split
+from lensq.statistics.guard import LeakageError, has_both_classes, labelled, require_split, shuffle_labels
 from lensq.statistics.latent import choice_stability, dimension_statistics
 
 CHOOSERS = {
@@ -55,8 +55,15 @@ def test_a_table_without_splits_or_rows_is_refused():
         require_split(rows[:0], "selection", purpose="a choice")
 
 
-def test_a_leakage_error_is_a_value_error():
-    assert issubclass(LeakageError, ValueError)
+@pytest.mark.parametrize("splits", [("selection",), ("train", "selection"), ("train", "validation", "test")])
+def test_only_the_splits_that_are_named_pass(splits):
+    """Whole tables, with and without one foreign row, for every split of the study."""
+    rows = pd.DataFrame({"split": np.repeat(splits, 3)})
+    require_split(rows, *splits, purpose="a step")
+    for foreign in {"train", "validation", "selection", "conformal", "test"} - set(splits):
+        with pytest.raises(LeakageError, match=f"a step may only .* holds 1 of '{foreign}'") as caught:
+            require_split(pd.concat([rows, pd.DataFrame({"split": [foreign]})]), *splits, purpose="a step")
+        assert isinstance(caught.value, ValueError)  # who catches bad input catches a leak as well
 
 
 def test_unlabelled_objects_are_left_out():
@@ -98,3 +105,15 @@ def test_both_classes_are_needed_to_tell_them_apart():
     assert not has_both_classes(table, "none")
     assert not has_both_classes(table, "one")
     assert not has_both_classes(table, "absent")
+
+
+def test_shuffled_classes_stay_in_their_split_and_together():
+    rows = scores_table(500, 100, seed=8)
+    shuffled = shuffle_labels(rows, seed=1)
+    columns = ["label", "graded", "is_lens"]
+    assert not shuffled["label"].equals(rows["label"])
+    assert (shuffled["label"] == shuffled["is_lens"]).all()
+    pd.testing.assert_frame_equal(shuffled.drop(columns=columns), rows.drop(columns=columns))
+    before, after = (table.groupby("split")[columns].sum() for table in (rows, shuffled))
+    pd.testing.assert_frame_equal(before, after)
+    assert shuffled.dtypes.equals(rows.dtypes)

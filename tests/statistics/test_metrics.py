@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import integrate, stats
+from scipy import integrate, optimize, stats
 from sklearn.metrics import (
     average_precision_score,
     f1_score,
@@ -12,6 +12,7 @@ from sklearn.metrics import (
     roc_auc_score,
     roc_curve,
 )
+from tables import scores_table
 
 from lensq.statistics import metrics
 from lensq.statistics.metrics import (
@@ -19,12 +20,13 @@ from lensq.statistics.metrics import (
     best_threshold,
     compare,
     effective_size,
+    expected_in_list,
+    graded_weights,
     measure,
     operating_curve,
     paired_difference,
     precision_at,
     resampled_counts,
-    seed_spread,
     threshold_at_fpr,
 )
 
@@ -60,8 +62,9 @@ def test_every_metric_matches_scikit_learn_on_weighted_and_tied_scores(decimals,
     assert table["recall_fpr_1e-2"] == pytest.approx(tpr[fpr <= 0.01 + 1e-12].max())
     every = [f1_score(positive, score >= t, sample_weight=weight) for t in thresholds[1::40]]
     assert table["best_F1"] >= max(every) - 1e-9
-    curve = operating_curve(score, positive, prevalence=prevalence, weights=within)
-    assert table["best_F1"] == pytest.approx(curve["F1"].max())
+    if not weighted:
+        curve = operating_curve(score, positive, prevalence=prevalence)
+        assert table["best_F1"] == pytest.approx(curve["F1"].max())
 
 
 def test_binormal_area_and_average_precision():
@@ -236,12 +239,42 @@ def test_a_comparison_is_sorted_and_holds_each_measurement():
     assert np.isnan(table.loc["noise", "F1"])
 
 
-def test_seeds_spread():
-    tables = [pd.DataFrame({"value": {"AP": v, "AUROC": 0.8}}) for v in (0.2, 0.3, 0.4)]
-    spread = seed_spread(tables)
-    assert spread.loc["AP"].tolist() == pytest.approx([0.3, 0.1, 3])
-    assert spread.loc["AUROC", "sd"] == pytest.approx(0)
-    assert np.isnan(seed_spread(tables[:1]).loc["AP", "sd"])
+@pytest.mark.parametrize("prevalence", [1e-3, 1e-4])
+@pytest.mark.parametrize("n", [100, 500])
+def test_lenses_in_a_list_follow_from_two_gaussians(n, prevalence):
+    score, positive = two_gaussians(400_000, 50_000, distance=3.0)
+    row = expected_in_list(score, positive, n=[n], prevalence=[prevalence], resamples=1).iloc[0]
+    lens, normal = stats.norm(3.0), stats.norm()
+
+    def listed(t):
+        return prevalence * lens.sf(t) + (1 - prevalence) * normal.sf(t)
+
+    threshold = optimize.brentq(lambda t: listed(t) - n / 100_000, 0, 9)
+    assert row["lenses"] == pytest.approx(100_000 * prevalence * lens.sf(threshold), rel=0.03)
+    assert (row["prevalence"], row["n"]) == (prevalence, n)
+
+
+def test_a_list_holds_all_lenses_or_their_share_of_it():
+    positive = np.arange(25_000) >= 20_000
+    perfect = expected_in_list(positive.astype(float), positive, resamples=2)
+    assert perfect["lenses"].tolist() == pytest.approx([100, 100, 10, 10])
+    constant = expected_in_list(np.zeros(25_000), positive, resamples=2)  # ties are in random order
+    assert constant["lenses"].tolist() == pytest.approx([0.1, 0.5, 0.01, 0.05])
+    short = expected_in_list(positive.astype(float), positive, n=[49, 50], prevalence=[0.5], resamples=2)
+    assert short["lenses"].isna().tolist() == [True, False]  # 9.8 and 10 normals decide
+    assert short["lenses"].iloc[1] == pytest.approx(50)
+
+
+def test_the_interval_of_a_list_covers_and_groups_widen_it():
+    score, positive = two_gaussians(20_000, 400, distance=3.0)
+    options = {"n": [500], "prevalence": [1e-2], "resamples": 300}
+    row = expected_in_list(score, positive, **options).iloc[0]
+    assert row["low"] < row["lenses"] < row["high"]
+    copies = expected_in_list(
+        np.repeat(score, 9), np.repeat(positive, 9), groups=np.repeat(np.arange(20_400), 9), **options
+    ).iloc[0]
+    assert copies["lenses"] == pytest.approx(row["lenses"])
+    assert (copies["high"] - copies["low"]) / (row["high"] - row["low"]) == pytest.approx(1, abs=0.2)
 
 
 def test_the_published_operating_point_at_other_prevalences():
@@ -330,3 +363,20 @@ def test_bad_input_is_named():
         measure(score[:-1], positive)
     with pytest.raises(ValueError, match="weights must be"):
         measure(score, positive, weights=-np.ones(60))
+
+
+def test_the_graded_task_has_the_catalogue_s_shares():
+    rows = scores_table(900, 300)
+    rows.loc[rows.index[:50], ["label", "graded"]] = [-1, False]
+    weights = graded_weights(rows)
+    assert weights.sum() == pytest.approx(1)
+    assert weights[rows["graded"]].sum() == pytest.approx(0.00108)
+    assert weights[rows["label"] == 1].sum() == pytest.approx(0.051)
+    assert (weights[rows["label"] == -1] == 0).all()
+    assert effective_size(weights) < 1150
+    assert weights[rows["label"] == 0].nunique() == 1
+
+
+def test_graded_objects_among_the_rejected_count_as_graded():
+    rows = pd.DataFrame({"label": [0, 1, 1, 0], "graded": [True, True, False, False]})
+    assert graded_weights(rows).tolist() == pytest.approx([0.00054, 0.00054, 0.04992, 0.949])
