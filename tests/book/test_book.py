@@ -17,11 +17,13 @@ BOOK = ROOT / "book"
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PROSE = sorted(BOOK.glob("*.md"))
+API = sorted((BOOK / "api").glob("*.rst"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
 def entries() -> list[str]:
-    return [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+    chapters = [chapter for part in TOC["parts"] for chapter in part["chapters"]]
+    return [TOC["root"], *(page["file"] for top in chapters for page in [top, *top.get("sections", [])])]
 
 
 def code_cells(notebook: Path) -> list[dict]:
@@ -42,7 +44,7 @@ def outside_code(text: str) -> str:
 
 
 def test_every_page_is_in_the_table_of_contents_once():
-    pages = [file.relative_to(ROOT).with_suffix("").as_posix() for file in [*PROSE, *NOTEBOOKS]]
+    pages = [file.relative_to(ROOT).with_suffix("").as_posix() for file in [*PROSE, *NOTEBOOKS, *API]]
     assert sorted(entries()) == sorted(pages)
 
 
