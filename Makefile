@@ -61,7 +61,7 @@ bench: $(INSTALLED) ## run the benchmarks, each against its baseline (and study 
 lint: $(INSTALLED) ## check style, layers and that notebooks carry no outputs
 	$(RUN) ruff check --quiet .
 	$(RUN) ruff format --check --quiet .
-	$(RUN) lint-imports
+	$(RUN) lint-imports --no-logo > /dev/null || $(RUN) lint-imports --no-logo
 	$(RUN) nbstripout --verify notebooks/*.ipynb
 
 clean: ## remove everything that was made, but not the environment

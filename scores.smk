@@ -7,6 +7,7 @@ Paths are whole, because Snakemake works in the folder of the scores. `symmetrie
 `lensq.score`.
 """
 
+import re
 from glob import glob
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from lensq.survey.provenance import code_hash
 
 MODEL = config["model"]
 FOLDERS = [Path(folder) for folder in sorted(glob(config["surveys"])) if Path(folder).is_dir()]
-SURVEYS = {folder.name: folder for folder in FOLDERS}
+SURVEYS = {re.sub(r"[^\w.-]", "_", folder.name): folder for folder in FOLDERS}
 RANGES = int(config.get("ranges", 1))
 HOW = {"symmetries": config.get("symmetries", False), "precision": config.get("precision", "fp32")}
 PARTS = {f"parts/{survey}.{number}.parquet" for survey in SURVEYS for number in range(RANGES)}
