@@ -3,28 +3,24 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-PROFILE ?= laptop
-SURVEY ?=
-CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
-ifneq ($(word 2,$(SURVEY)),)
-$(error SURVEY="$(SURVEY)" holds a blank, which make cannot take: give a link to it, ln -s "$(SURVEY)" my_survey)
+# What a user gives goes to Python by the environment, as it stands: neither make nor a shell reads it.
+GIVEN := PROFILE SURVEY TRAIN VARIANT GRID CORES BUILD
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
+export $(GIVEN)
+
+# Snakemake, Jupyter and others write below HOME.
+ifneq ($(shell test -w "$$HOME" || echo no),)
+export HOME := $(CURDIR)/_build/home
+$(shell mkdir -p _build/home)
 endif
-
-# The laptop profile lives in _build; other sizes and other surveys beside it, so that none displaces another.
-OWN := $(if $(SURVEY),-$(notdir $(abspath $(SURVEY)))-$(shell printf %s '$(abspath $(SURVEY))' | cksum | cut -c 1-6))
-VARIATION := $(filter-out laptop,$(PROFILE))$(OWN)
-BUILD ?= _build$(if $(VARIATION),/$(VARIATION:-%=%))
-
-TRAINED = _build$(if $(filter-out laptop,$(PROFILE)),/$(PROFILE))/results
 
 INSTALLED := .venv/.installed
 RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONNOUSERSITE=1
-SNAKEMAKE = $(RUN) snakemake --snakefile Snakefile --directory $(BUILD) --cores $(CORES) --quiet rules host \
-	--rerun-incomplete --config profile=$(PROFILE) survey="$(abspath $(SURVEY))"
+STUDY := $(RUN) python -m lensq.study.run
 
-.PHONY: help book test lab candidates sweep bench frame lint clean
+.PHONY: help book readme test lab candidates sweep bench frame lint clean
 
 help: ## list what can be done
 	@echo "lensq: lensed quasars by variational autoencoders"
@@ -40,10 +36,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 book: $(INSTALLED) ## run the study and build the book
-	@mkdir -p $(BUILD)
-	@echo "lensq 2/2: running the study, profile $(PROFILE), in $(BUILD)"
-	@$(SNAKEMAKE)
-	@echo "The book is built. Open file://$(abspath $(BUILD))/html/index.html"
+	@$(STUDY) book
+
+readme: $(INSTALLED) ## write the results of the last make book into README.md
+	@$(RUN) python -m lensq.study.frontpage README.md _build/results
 
 test: $(INSTALLED) lint ## run all tests: units, the study at smoke size, its book in a browser
 	$(RUN) pytest
@@ -52,35 +48,23 @@ lab: $(INSTALLED) ## open JupyterLab on the notebooks
 	$(RUN) jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
 
 candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder> with the trained model, or TRAIN=yes with their own
-	@test -n "$(SURVEY)" || { echo "Name the folder: make candidates SURVEY=<folder>"; exit 2; }
-	@mkdir -p $(BUILD)/results
-ifdef TRAIN
-	@$(SNAKEMAKE) -- src/notebooks/14_candidates.ipynb
-	@cp $(BUILD)/src/notebooks/14_candidates.ipynb $(BUILD)/candidates.ipynb
-else
-	@test -f $(TRAINED)/survey.json || { echo "Train a model first: make book PROFILE=$(PROFILE)"; exit 2; }
-	cd notebooks && $(RUN) papermill 14_candidates.ipynb "$(abspath $(BUILD))/candidates.ipynb" \
-		-r survey "$(abspath $(SURVEY))" -r trained "$(abspath $(TRAINED))" -r results "$(abspath $(BUILD))/results"
-endif
-	@$(RUN) jupyter nbconvert --to html --log-level ERROR "$(BUILD)/candidates.ipynb"
-	@echo "The ranked list: $(BUILD)/results/candidates.csv; to look at: file://$(abspath $(BUILD))/candidates.html"
+	@$(STUDY) candidates
 
 sweep: $(INSTALLED) ## train VARIANT=<name> at each point of GRID="latent=8,16 seed=0,1" and compare
-	@mkdir -p $(BUILD)
-	@$(SNAKEMAKE) $(if $(VARIANT),variant=$(VARIANT)) $(if $(GRID),grid="$(GRID)") -- sweep
-	@echo "The runs, compared: file://$$(realpath "$$(ls -t $(BUILD)/sweep/$(or $(VARIANT),*)/index.html | head -1)")"
+	@$(STUDY) sweep
 
 CLAIMS := ingest simulate training scoring million
 bench: $(INSTALLED) ## run the benchmarks, each against its baseline (and study after make book)
-	@for claim in $(CLAIMS) $(if $(wildcard $(BUILD)/html/index.html),study); do echo "== $$claim"; \
+	@for claim in $(CLAIMS) $(if $(wildcard _build/html/index.html),study); do echo "== $$claim"; \
 		$(RUN) python benchmarks/$$claim.py --json benchmarks/results/$$claim.json; done
 
 frame: $(INSTALLED) ## write notebooks/frame.ipynb, what the seven variants share, into their notebooks
 	$(RUN) python notebooks/frame.py
 
-lint: $(INSTALLED) ## check style, types of file and that notebooks carry no outputs
+lint: $(INSTALLED) ## check style, layers and that notebooks carry no outputs
 	$(RUN) ruff check --quiet .
 	$(RUN) ruff format --check --quiet .
+	$(RUN) lint-imports --no-logo > /dev/null || $(RUN) lint-imports --no-logo
 	$(RUN) nbstripout --verify notebooks/*.ipynb
 
 clean: ## remove everything that was made, but not the environment

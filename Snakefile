@@ -8,29 +8,27 @@ from pathlib import Path
 
 import yaml
 
-from lensq.survey.inventory import state_of
-from lensq.study.parameters import read_parameters
+from lensq.study.parameters import read_parameters, variant_notebooks
 from lensq.study.profiles import read_profile
+from lensq.study.sweep import CHOSEN as CHOSEN_VARIANT
+from lensq.survey.inventory import state_of
 from lensq.survey.provenance import notebook_hash
 
 ROOT = Path(workflow.basedir)
 NOTEBOOKS = ROOT / "notebooks"
 PROFILE = read_profile(NOTEBOOKS / "profiles" / f"{config.get('profile', 'laptop')}.yml", NOTEBOOKS)
 OWN_SURVEY = config.get("survey") or None
+PAPERMILL = "python -m lensq.study.run notebook"  # which ends with the error's own line
 HERE = Path(os.path.relpath(Path.cwd(), NOTEBOOKS))  # seen from the notebooks, which run in their folder
 
-# 02 to 08 are one variant each, named like it.
-VARIANTS = {file.stem[3:]: file.stem for file in sorted(NOTEBOOKS.glob("0[2-8]_*.ipynb"))}
+VARIANTS = variant_notebooks(NOTEBOOKS)
 
 if OWN_SURVEY and not Path(OWN_SURVEY).is_dir():
     raise FileNotFoundError(f"{OWN_SURVEY}: SURVEY must name a folder of FITS cutouts")
 
 LABELLED = not OWN_SURVEY or (Path(OWN_SURVEY) / "candidates_list_selected.txt").is_file()
 
-# The README shows the laptop's results, as `make book` has them.
-FRONT_PAGE = config.get("profile", "laptop") == "laptop" and not OWN_SURVEY and Path.cwd() == ROOT / "_build"
-
-CHOSEN = PROFILE["09_latent_chi_squared"].get("variant", "RESNET18_BETATC_VAE")
+CHOSEN = PROFILE["09_latent_chi_squared"].get("variant", CHOSEN_VARIANT)
 
 
 def executed(notebook):
@@ -83,8 +81,12 @@ STUDY["16_what_it_costs"] = ([*(executed(name) for name in STUDY), *BENCHMARKS],
 OWN_STATE = state_of(Path(OWN_SURVEY)) if OWN_SURVEY else ""
 
 
+def as_yaml(values):
+    return yaml.safe_dump(values, default_flow_style=True, width=10**6).strip()
+
+
 def parameters(notebook):
-    """A notebook's papermill parameters as one line of YAML; its own paths are seen from notebooks/."""
+    """A notebook's papermill parameters; its own paths are seen from notebooks/."""
     places = {
         "survey": str(Path(OWN_SURVEY).resolve()) if OWN_SURVEY else str(HERE / "survey"),
         "results": str(HERE / "results"),
@@ -96,7 +98,7 @@ def parameters(notebook):
         places["trained"] = places["results"]
     if notebook == "00_start_here":
         places["simulate"] = not OWN_SURVEY
-    return yaml.safe_dump(PROFILE[notebook] | places, default_flow_style=True, width=10**6).strip()
+    return PROFILE[notebook] | places
 
 
 def labelled(wildcards):
@@ -119,12 +121,11 @@ rule book:
         "html/index.html",
     log:
         "logs/book.txt",
+    # In a folder of its own, so that what a killed run left at work cannot meddle.
     shell:
-        "rm -rf src/book && cp -r {ROOT:q}/book {ROOT:q}/_config.yml {ROOT:q}/_toc.yml src/"
-        " && echo 'Building the book' && rm -rf _build html"
-        " && (NO_COLOR=1 jupyter-book build src --path-output . -W --keep-going > {log} 2>&1 || (cat {log}; exit 1))"
-        " && mv _build/html html && rm -r _build"
-        + FRONT_PAGE * " && python -m lensq.study.frontpage {ROOT:q}/README.md results"
+        "rm -rf src/book book.* && cp -r {ROOT:q}/book {ROOT:q}/_config.yml {ROOT:q}/_toc.yml src/"
+        " && echo 'Building the book' && (NO_COLOR=1 jupyter-book build src --path-output book.$$ -W --keep-going"
+        " > {log} 2>&1 || (cat {log}; exit 1)) && rm -rf html && mv book.$$/_build/html html && rm -r book.$$"
 
 
 for notebook, (needs, makes) in STUDY.items():
@@ -143,7 +144,7 @@ for notebook, (needs, makes) in STUDY.items():
         params:
             # One hash of all code that the notebook runs, in place of source files among its inputs.
             code=notebook_hash(NOTEBOOKS / f"{notebook}.ipynb"),
-            yaml=parameters(notebook),
+            yaml=as_yaml(parameters(notebook)),
             survey=OWN_STATE if notebook in ("00_start_here", "01_data_exploration") else "",
         # Small networks gain little from a second thread: two notebooks side by side are faster. What others
         # wait for goes first, and the longest.
@@ -151,8 +152,7 @@ for notebook, (needs, makes) in STUDY.items():
         priority: {"02_SVDD_VAE": 3, "06_RESNET18_BETATC_VAE": 2, "11_injected_lenses": 2}.get(notebook, 0)
         # The log first, a copy on success: a failed job keeps its half-run notebook to read.
         shell:
-            "papermill {input.nb:q} {log.nb:q} --cwd {NOTEBOOKS:q} --log-level ERROR -y {params.yaml:q}"
-            " && cp {log.nb:q} {output.nb:q}"
+            "{PAPERMILL} {input.nb:q} {log.nb:q} {params.yaml:q} && cp {log.nb:q} {output.nb:q}"
 
 
 include: "sweep.smk"

@@ -3,30 +3,18 @@
     make sweep VARIANT=RESNET18_BETATC_VAE GRID="latent=8,16,32 seed=0,1"
 """
 
-from lensq.study.sweep import read_grid, run_name
+from lensq.study.sweep import read_sweep
 
-SWEPT = config.get("variant", CHOSEN)
-if SWEPT not in VARIANTS:
-    raise ValueError(f"VARIANT={SWEPT} is no variant; there are {', '.join(VARIANTS)}")
+SWEPT, RUNS = read_sweep(config, CHOSEN, NOTEBOOKS)
 SWEPT_NOTEBOOK = NOTEBOOKS / f"{VARIANTS[SWEPT]}.ipynb"
 SWEEP = f"sweep/{SWEPT}"
-RUNS = {run_name(run): run for run in read_grid(config.get("grid", "latent=8,16 seed=0,1"), SWEPT_NOTEBOOK)}
-
-
-def as_yaml(values):
-    return yaml.safe_dump(values, default_flow_style=True, width=10**6).strip()
+COMPARED = ("survey", "size", "resize")  # what the page that compares the runs takes of them
 
 
 def swept(wildcards):
     """The profile's parameters with those of the run, in a folder of its own."""
     own = {"results": str(HERE / SWEEP / wildcards.run)}
-    return as_yaml(yaml.safe_load(parameters(VARIANTS[SWEPT])) | RUNS[wildcards.run] | own)
-
-
-def compared():
-    """What the page needs to know: where the runs are."""
-    survey = yaml.safe_load(parameters(VARIANTS[SWEPT]))["survey"]
-    return as_yaml({"survey": survey, "runs": str(HERE / SWEEP), "variant": SWEPT, "shown": list(RUNS)})
+    return as_yaml(parameters(VARIANTS[SWEPT]) | RUNS[wildcards.run] | own)
 
 
 rule sweep:
@@ -39,9 +27,12 @@ rule sweep:
         nb=f"{SWEEP}/sweep.ipynb",
     params:
         code=notebook_hash(NOTEBOOKS / "sweep.ipynb"),
-        yaml=compared(),
+        yaml=as_yaml(
+            {name: value for name, value in parameters(VARIANTS[SWEPT]).items() if name in COMPARED}
+            | {"runs": str(HERE / SWEEP), "variant": SWEPT, "shown": list(RUNS)}
+        ),
     shell:
-        "papermill {input.nb:q} {log.nb:q} --cwd {NOTEBOOKS:q} --log-level ERROR -y {params.yaml:q}"
+        "{PAPERMILL} {input.nb:q} {log.nb:q} {params.yaml:q}"
         " && jupyter nbconvert --to html --no-input --log-level ERROR --output-dir {SWEEP:q} --output index {log.nb:q}"
 
 
@@ -58,4 +49,4 @@ rule swept_run:
         yaml=swept,
     threads: 1
     shell:
-        "papermill {input.nb:q} {log.nb:q} --cwd {NOTEBOOKS:q} --log-level ERROR -y {params.yaml:q}"
+        "{PAPERMILL} {input.nb:q} {log.nb:q} {params.yaml:q}"

@@ -14,14 +14,20 @@ ROOT = Path(__file__).parents[1]
 
 def environment() -> dict[str, str]:
     """This process's environment with the environment of its Python first on the path."""
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    own = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    if "PYTHONPATH" not in os.environ:
+        own["PYTHONPATH"] = str(ROOT)  # the package beside these tests, whichever is installed
+    return os.environ | own
 
 
-def snakemake(folder: Path, *arguments: str, profile: str = "smoke") -> subprocess.CompletedProcess:
-    """Run the study's own Snakefile in a folder."""
+def snakemake(
+    folder: Path, *arguments: str, profile: str = "smoke", **variables: str
+) -> subprocess.CompletedProcess:
+    """Run the study's own Snakefile in a folder, with other variables of the environment."""
     command = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
     command += ["--cores", "2", "--config", f"profile={profile}", *arguments]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    env = environment() | variables
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,6 @@ from . import (
 from . import (
     scoring as scoring,
 )
-from . import (
-    shards as shards,
-)
 from .generation import activity as activity
 from .generation import examples as examples
 from .generation import prior_samples as prior_samples

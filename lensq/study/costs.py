@@ -127,8 +127,6 @@ _CONSTANTS = (
     ("row of scores", "scoring", "RESNET18_BETATC_VAE: Parquet", "bytes"),
     ("ingest, a core", "ingest", "read_survey, a core", "cutouts/s"),
     ("scoring, a core", "scoring", "RESNET18_BETATC_VAE: lensq, a core", "cutouts/s"),
-    ("scoring, a GPU", "gpu_scoring", "lensq", "cutouts/s"),
-    ("row of scores, 128 latent dimensions", "gpu_scoring", "Parquet", "bytes"),
 )
 
 
@@ -155,16 +153,13 @@ def constants(benchmarks: Mapping[str, dict]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "unit", "benchmark", "machine"])
 
 
-def cost_model(
-    measured: pd.DataFrame, cutouts: float, *, core_hour: float, gpu_hour: float, tb_month: float
-) -> pd.DataFrame:
+def cost_model(measured: pd.DataFrame, cutouts: float, *, core_hour: float, tb_month: float) -> pd.DataFrame:
     """What a survey of so many cutouts takes, from what one cutout takes: everything grows in proportion.
 
     Args:
         measured: what `constants` returned.
         cutouts: number of cutouts.
         core_hour: price of an hour of one core.
-        gpu_hour: price of an hour of one GPU.
         tb_month: price of keeping 10^12 bytes for a month.
 
     Returns:
@@ -177,9 +172,7 @@ def cost_model(
             each, total, unit, price = row["value"], row["value"] * cutouts / 1e12, "TB, a month", tb_month
         else:
             each = 1 / row["value"]
-            total = each * cutouts / 3600
-            on_gpu = "GPU" in str(constant)
-            unit, price = ("GPU hours", gpu_hour) if on_gpu else ("core hours", core_hour)
+            total, unit, price = each * cutouts / 3600, "core hours", core_hour
         rows[constant] = {
             "a cutout": each,
             "in all": total,

@@ -1,4 +1,7 @@
-"""What the README says of the results: a few rows of the leaderboard, from the run that measured them."""
+"""What the README says of the results: a few rows of the leaderboard, from the run that measured them.
+
+python -m lensq.study.frontpage README.md _build/results
+"""
 
 import sys
 from pathlib import Path
@@ -11,7 +14,7 @@ from lensq.detection.leaderboard import is_variant, named
 from lensq.models.variants import MODELS
 from lensq.statistics.metrics import PREVALENCE
 
-MARKS = ("<!-- results: make book writes what follows -->", "<!-- end of results -->")
+MARKS = ("<!-- results: make readme writes what follows -->", "<!-- end of results -->")
 """Lines of the README between which `write_readme` puts the results."""
 
 
@@ -43,20 +46,17 @@ def readme_section(results: Path | str) -> str:
         results: folder that holds `leaderboard.csv` and `test/record.json`.
     """
     record = record_of(results)
-    judged, last = record["survey"], record["scored"][-1]
-    rows = [
-        "| detector | labels | AP | F1 | precision | recall | recall at FPR 1e-2 |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    tested, last = record["survey"], record["scored"][-1]
     table = headlines(pd.read_csv(Path(results) / "leaderboard.csv"))
+    rows = ["| detector | labels | AP | F1 | precision | recall | recall at FPR 1e-2 |", "|---" * 7 + "|"]
     for _, row in table.iterrows():
         values = row[["F1", "precision", "recall", "recall_fpr_1e-2"]]
         cells = [f"{row['model']}, {row['score'].replace('_', ' ')}", f"{row['labels_used']:,}"]
         cells += [f"{row['AP']:.2f} ({row['AP_low']:.2f} to {row['AP_high']:.2f})"]
         cells += ["" if np.isnan(value) else f"{value:.2f}" for value in values]
         rows.append(f"| {' | '.join(cells)} |")
-    where = f"on {last['date'][:10]} with {last['cores']} cores, on {judged['normals']:,} normal objects"
-    what = f"{judged['lenses']:,} lenses of test seed {judged['seed']}, weighted to {PREVALENCE:.2%} lenses"
+    where = f"on {last['date'][:10]} with {last['cores']} cores, on {tested['normals']:,} ordinary objects"
+    what = f"{tested['lenses']:,} lenses of test seed {tested['seed']}, weighted to {PREVALENCE:.2%} lenses"
     sentence = f"By `make book` {where} and\n{what}; average precision (AP) with its 95% interval.\n"
     return "\n".join([sentence, *rows]) + "\n"
 

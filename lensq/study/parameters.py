@@ -17,6 +17,7 @@ import io
 import json
 import math
 import re
+import shlex
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,8 @@ class Parameter:
     default: object
     help: str
 
-    def _stated(self) -> tuple[str, float, float, bool] | None:
+    @property
+    def limits(self) -> tuple[str, float, float, bool] | None:
         """The words that state limits, the lowest and highest value, and whether the lowest is allowed."""
         if self.kind not in (int, float):
             return None
@@ -62,12 +64,6 @@ class Parameter:
         if found := re.search(rf"above {_NUMBER}", self.help):
             return found[0], float(found[1]), math.inf, False
         return None
-
-    @property
-    def limits(self) -> tuple[float, float, bool] | None:
-        """Lowest and highest value of a number and whether the lowest is allowed; None if none are stated."""
-        stated = self._stated()
-        return stated[1:] if stated else None
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -86,7 +82,7 @@ class Parameter:
         expected = ""
         if not isinstance(value, allowed) or (isinstance(value, bool) and self.kind is not bool):
             expected = f"{self.kind.__name__}, such as {self.default!r}"
-        elif stated := self._stated():
+        elif stated := self.limits:
             words, low, high, closed = stated
             if not (low <= value if closed else low < value) or not value <= high or math.isinf(value):
                 expected = words
@@ -138,6 +134,11 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
             except ValueError as error:
                 raise ValueError(f"{notebook}: {error}") from None
     raise ValueError(f"{notebook}: no cell is tagged 'parameters'; papermill needs one")
+
+
+def variant_notebooks(folder: Path) -> dict[str, str]:
+    """The notebooks 02 to 08, one a variant, by the variant's name."""
+    return {file.stem[3:]: file.stem for file in sorted(folder.glob("0[2-8]_*.ipynb"))}
 
 
 def check_names(given: Iterable[str], declared: Iterable[str]) -> None:
@@ -220,22 +221,26 @@ _MADE_BY = {
 }
 
 
+_SIMULATED = Path("../_build/survey")
+
+
 def _remedy(path: Path, values: Mapping[str, object]) -> str:
     """What is missing, and the line that makes it."""
     missing, maker = f"{path} is not there", _MADE_BY.get(path.name)
     if path == Path(str(values.get("survey", ""))):
-        missing, maker = f"there is no survey in {path}", "00_start_here"
+        # A simulated survey has its place; one in a mistyped path would pass for the user's own.
+        missing, maker = f"there is no survey in {path}", "00_start_here" if path == _SIMULATED else None
     elif path.parent.parent.name == "injected":
         maker = "11_injected_lenses"
     elif path.name in ("scores.parquet", "model.pt"):
-        variants = {file.stem[3:]: file.stem for file in sorted(Path.cwd().glob("0[2-8]_*.ipynb"))}
+        variants = variant_notebooks(Path.cwd())
         if path.parent.name not in variants:
             return f"{missing}: {path.parent.name} is no variant; there are {', '.join(variants) or 'none'}"
         maker = variants[path.parent.name]
     if maker is None:
         return f"{missing}; look at the path, or make it first"
     hand_on = ["survey", "results"] + (["variant"] if maker[:2] in ("09", "10") else [])
-    options = " ".join(f'-p {name} "{values[name]}"' for name in hand_on if name in values)
+    options = " ".join(f"-p {name} {shlex.quote(values[name])}" for name in hand_on if name in values)
     return (
         f"{missing}. Notebook {maker} makes it: open it and run it, or run this in a new cell here, and then "
         f"go on:\n\n    !mkdir -p ../_build; papermill {maker}.ipynb ../_build/{maker}.ipynb {options}\n"

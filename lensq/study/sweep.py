@@ -3,6 +3,7 @@
 A sweep chooses, so it looks at selection rows only.
 """
 
+import re
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
@@ -12,7 +13,10 @@ import yaml
 
 from lensq.statistics.guard import labelled, require_split
 from lensq.statistics.metrics import measure
-from lensq.study.parameters import check_names, read_parameters
+from lensq.study.parameters import check_names, read_parameters, variant_notebooks
+
+CHOSEN = "RESNET18_BETATC_VAE"
+"""The variant that the study goes on with, unless a profile says otherwise."""
 
 _PLACES = ("survey", "results")
 
@@ -31,7 +35,8 @@ def read_grid(text: str, notebook: Path) -> list[dict[str, object]]:
     grid: dict[str, list[object]] = {}
     for entry in text.split():
         name, _, values = entry.partition("=")
-        if not values or name in grid or name in _PLACES:
+        # Values name folders, so they hold no more than what every shell and file system takes.
+        if not re.fullmatch(r"[\w.,+-]+", values) or name in grid or name in _PLACES:
             raise ValueError(f"the grid has {entry!r}; write each parameter once, as name=value,value")
         check_names([name], declared)
         grid[name] = [yaml.load(value, yaml.SafeLoader) for value in values.split(",")]
@@ -40,6 +45,26 @@ def read_grid(text: str, notebook: Path) -> list[dict[str, object]]:
     if not grid:
         raise ValueError("the grid is empty; write for instance latent=8,16 seed=0,1")
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+
+
+def read_sweep(
+    config: Mapping[str, str], chosen: str, notebooks: Path
+) -> tuple[str, dict[str, dict[str, object]]]:
+    """The variant to train and the settings of each run by its name.
+
+    Args:
+        config: may hold "variant" and "grid".
+        chosen: the variant where none is named.
+        notebooks: folder of the notebooks.
+
+    Raises:
+        ValueError: there is no such variant, or the grid is refused.
+    """
+    variant, variants = config.get("variant", chosen), variant_notebooks(notebooks)
+    if variant not in variants:
+        raise ValueError(f"VARIANT={variant} is no variant; there are {', '.join(variants)}")
+    grid = read_grid(config.get("grid", "latent=8,16 seed=0,1"), notebooks / f"{variants[variant]}.ipynb")
+    return variant, {run_name(run): run for run in grid}
 
 
 def run_name(settings: Mapping[str, object]) -> str:
@@ -66,7 +91,7 @@ def compare_runs(
     Args:
         tables: run name to its Scores table, selection rows only.
         score: column to measure, higher is more anomalous.
-        against: see `wall.labelled`.
+        against: see `guard.labelled`.
         metrics: metrics of `metrics.measure`; the first one orders the rows.
         **options: prevalence, resamples and seed of `metrics.measure`.
 

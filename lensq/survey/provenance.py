@@ -70,11 +70,11 @@ def _hash_of(files: tuple[Path, ...]) -> str:
 
 @cache
 def _code(file: Path) -> bytes:
-    """The syntax tree of a file without its docstrings."""
+    """The syntax tree of a file without its docstrings and what only type checkers import."""
     tree = ast.parse(file.read_bytes())
     for node in ast.walk(tree):
         if isinstance(getattr(node, "body", None), list):
-            node.body = [child for child in node.body if not _is_text(child)]
+            node.body = [child for child in node.body if not (_is_text(child) or _for_checkers(child))]
     return ast.dump(tree).encode()
 
 
@@ -87,13 +87,16 @@ def _is_text(node: ast.AST) -> bool:
     )
 
 
+def _for_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
 def _names(tree: ast.AST) -> Iterator[str]:
     """What a module or a cell takes of lensq at run time, also inside functions: names below `lensq`."""
     todo = [tree]
     while todo:
         node = todo.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            todo += node.orelse
+        if _for_checkers(node):
             continue
         todo += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):

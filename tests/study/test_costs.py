@@ -9,6 +9,7 @@ from conftest import ROOT
 
 from lensq import figures
 from lensq.study.costs import (
+    _CONSTANTS,
     OTHER,
     START,
     bound_table,
@@ -22,6 +23,7 @@ from lensq.study.costs import (
     stage_times,
 )
 
+CORE = "RESNET18_BETATC_VAE: lensq, a core"
 MACHINE = {"cores": 2, "memory_gb": 25, "load": 0.4, "gpu": None}
 
 
@@ -77,10 +79,10 @@ def figures_of(*rows: tuple[str, float]) -> dict:
 
 
 def test_bounds_are_relative_to_the_plain_way_of_the_same_variant():
-    training = figures(
+    training = figures_of(
         ("A, lensq", 30.0), ("A, plain", 10.0), ("A, network alone", 40.0), ("A, convolutions alone", 50.0)
     )
-    scoring = figures(
+    scoring = figures_of(
         ("B: plain, same network", 20.0),
         ("B: plain, published decoder", 1.0),
         ("B: lensq", 50.0),
@@ -103,36 +105,34 @@ def test_bounds_are_relative_to_the_plain_way_of_the_same_variant():
 def test_constants_take_the_best_setting_and_leave_out_what_was_not_run():
     measured = constants(
         {
-            "gpu_scoring": figures_of(("lensq", 9000.0), ("lensq", 12000.0), ("plain", 99999.0)),
+            "scoring": figures_of((CORE, 900.0), (CORE, 1200.0), ("RESNET18_BETATC_VAE: plain", 99999.0)),
             "ingest": figures_of(("FITS file", 14400.0)),
         }
     )
-    assert measured["value"].to_dict() == {"FITS file": 14400.0, "scoring, a GPU": 12000.0}
-    assert measured.loc["scoring, a GPU", "machine"] == "2 cores, 25 GB, load 0.4"
+    assert measured["value"].to_dict() == {"FITS file": 14400.0, "scoring, a core": 1200.0}
+    assert measured.loc["scoring, a core", "machine"] == "2 cores, 25 GB, load 0.4"
     assert constants({}).empty
 
 
 def test_costs_are_what_one_cutout_takes_times_their_number():
     rows = [
         ("FITS file", "ingest", "bytes", 20000.0),
-        ("scoring, a GPU", "gpu_scoring", "cutouts/s", 10000.0),
     ]
     rows.append(("ingest, a core", "ingest", "cutouts/s", 5000.0))
     measured = pd.DataFrame(
         [{"value": value, "unit": unit, "benchmark": name} for _, name, unit, value in rows],
         index=[row[0] for row in rows],
     )
-    prices = {"core_hour": 0.05, "gpu_hour": 3.0, "tb_month": 20.0}
+    prices = {"core_hour": 0.05, "tb_month": 20.0}
     model = cost_model(measured, 1e8, **prices)
     assert model.loc["FITS file", "in all"] == pytest.approx(2.0)  # 10^8 times 20 kB are 2 TB
     assert model.loc["FITS file", "money"] == pytest.approx(40.0)
-    assert model.loc["scoring, a GPU", "in all"] == pytest.approx(10**4 / 3600)
-    assert model.loc["scoring, a GPU", "money"] == pytest.approx(3 * 10**4 / 3600)
+    assert model.loc["ingest, a core", "in all"] == pytest.approx(2 * 10**4 / 3600)
     assert model.loc["ingest, a core", "money"] == pytest.approx(0.05 * 2 * 10**4 / 3600)
     tenth = cost_model(measured, 1e7, **prices)
     pd.testing.assert_series_equal(tenth["money"] * 10, model["money"])
-    dearer = cost_model(measured, 1e8, **prices | {"gpu_hour": 6.0})
-    assert dearer.loc["scoring, a GPU", "money"] == pytest.approx(2 * model.loc["scoring, a GPU", "money"])
+    dearer = cost_model(measured, 1e8, **prices | {"core_hour": 0.1})
+    assert dearer.loc["ingest, a core", "money"] == pytest.approx(2 * model.loc["ingest, a core", "money"])
     assert dearer.loc["FITS file", "money"] == model.loc["FITS file", "money"]
 
     page = shown(model).to_html()
@@ -143,7 +143,7 @@ def test_costs_are_what_one_cutout_takes_times_their_number():
 
 def test_ratios_stand_with_their_machine():
     document = figures_of(("a", 1.0)) | {"ratios": {"whole": 4.2}, "machine": MACHINE | {"gpu": "some GPU"}}
-    table = ratio_table({"scoring": document, "million": figures()})
+    table = ratio_table({"scoring": document, "million": figures_of()})
     assert table.to_dict("records") == [
         {
             "benchmark": "scoring",
@@ -166,7 +166,7 @@ def test_bars_and_panels_show_the_tables(executed):
         ("private memory, scoring", 50.0),
         ("private memory, survey open", 400.0),
     ]
-    document = figures()
+    document = figures_of()
     document["figures"] = [
         {"what": what, "objects": n, "value": value * scale}
         for n, scale in ((10, 1.0), (100, 2.0))
@@ -178,6 +178,11 @@ def test_bars_and_panels_show_the_tables(executed):
     assert list(left.lines[0].get_ydata()) == [1.0, 2.0]
     assert list(left.lines[1].get_ydata()) == [1.0, 10.0]
     assert list(right.lines[0].get_ydata()) == [50.0, 100.0]
+
+
+def test_every_constant_is_measured_by_a_benchmark_that_is_kept():
+    kept = constants(read_benchmarks(ROOT / "benchmarks" / "results"))
+    assert list(kept.index) == [constant for constant, *_ in _CONSTANTS]
 
 
 def test_the_figures_that_are_kept_say_what_ran_on_what_machine():

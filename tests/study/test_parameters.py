@@ -32,8 +32,12 @@ def test_a_line_is_a_name_a_type_a_default_and_its_help():
 
 
 def test_limits_are_read_from_the_help():
-    limits = [DECLARED[name].limits for name in ("latent", "rate", "scale", "mix", "fast")]
-    assert limits == [(1, math.inf, True), (1e-4, 0.5, True), (0, math.inf, False), None, None]
+    limits = {name: parameter.limits for name, parameter in DECLARED.items() if parameter.limits}
+    assert limits == {
+        "latent": ("1 or more", 1, math.inf, True),
+        "rate": ("1e-4 to 0.5", 1e-4, 0.5, True),
+        "scale": ("above 0", 0, math.inf, False),
+    }
     assert DECLARED["mix"].choices == ("catalogue", "hard")
     assert DECLARED["splits"].choices == ("train", "test")
     assert DECLARED["free"].choices == DECLARED["folder"].choices == ()
@@ -154,18 +158,15 @@ def test_a_check_before_the_declaration_says_so(kernel):
         check_parameters()
 
 
-PLACES = 'survey: str = "s"  # a folder\nresults: str = "r"  # a folder\nvariant: str = "A"  # a name\n'
+PLACES = 'survey: str = "s t"  # a folder\nresults: str = "r"  # a folder\nvariant: str = "A"  # a name\n'
 
 
 @pytest.mark.parametrize(
     ("needed", "message"),
     [
-        (
-            "s",
-            r"no survey in s\. Notebook 00_start_here makes it[\s\S]*papermill 00_start_here.ipynb .*-p surv",
-        ),
-        ("r/A/scores.parquet", r'Notebook 03_A makes it[\s\S]*-p survey "s" -p results "r"\n'),
-        ("r/A/dimensions.parquet", r'Notebook 09_latent_chi_squared makes it[\s\S]*-p variant "A"\n'),
+        ("s t", r"no survey in s t; look at the path, or make it first$"),
+        ("r/A/scores.parquet", r"Notebook 03_A makes it[\s\S]*-p survey 's t' -p results r\n"),
+        ("r/A/dimensions.parquet", r"Notebook 09_latent_chi_squared makes it[\s\S]*-p variant A\n"),
         ("r/injected/all/model.pt", r"Notebook 11_injected_lenses makes it"),
         ("r/B/scores.parquet", r"B is no variant; there are A"),
         ("r/else.csv", "look at the path"),
@@ -176,6 +177,13 @@ def test_what_is_missing_is_named_with_the_notebook_that_makes_it(kernel, tmp_pa
     kernel(PLACES)
     with pytest.raises(FileNotFoundError, match=message):
         check_parameters(needs=[needed])
+
+
+def test_a_survey_is_simulated_in_its_own_place_alone(kernel):
+    kernel(PLACES.replace("s t", "../_build/survey"))
+    message = r"no survey in .*Notebook 00_start_here makes it[\s\S]*papermill 00_start_here.ipynb .*-p surv"
+    with pytest.raises(FileNotFoundError, match=message):
+        check_parameters(needs=["../_build/survey"])
 
 
 @pytest.mark.parametrize(("name", "value"), [("latnet", 4), ("latent", 0)])

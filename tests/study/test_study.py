@@ -1,16 +1,25 @@
 """What the workflow knows of the notebooks, and the workflow itself at smoke size."""
 
 import json
+import os
 import re
+import shlex
+import shutil
 import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
-from conftest import ROOT, snakemake
+import yaml
+from conftest import ROOT, environment, snakemake
 
 from lensq.simulate import simulate_survey
 from lensq.study.profiles import read_profile
+from lensq.study.run import build_folder, hold
 
 PROFILES = sorted((ROOT / "notebooks" / "profiles").glob("*.yml"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -106,14 +115,44 @@ def test_a_second_run_does_nothing(study):
     assert "Nothing to be done" in run.stdout + run.stderr
 
 
+def rerun(folder: Path, study: Path, *edits: tuple[str, str, str], profile: str = "smoke") -> set[str]:
+    """The numbers of the notebooks that Snakemake would run again after edits of a copy of the package."""
+    shutil.rmtree(folder / "lensq", ignore_errors=True)
+    shutil.copytree(ROOT / "lensq", folder / "lensq")
+    for file, old, new in edits:
+        text = (folder / "lensq" / file).read_text()
+        assert old in text, f"{file} has no {old!r}"
+        (folder / "lensq" / file).write_text(text.replace(old, new, 1))
+    run = snakemake(study, "--dry-run", profile=profile, PYTHONPATH=str(folder))
+    assert run.returncode == 0, run.stderr[-3000:]
+    return set(re.findall(r"^(?:local)?rule (\d\d)_\w+:", run.stdout + run.stderr, re.MULTILINE))
+
+
 @pytest.mark.study
-def test_an_edit_reruns_only_what_depends_on_it(study, tmp_path):
-    """A changed threshold notebook reruns itself and its readers, not the training."""
-    run = snakemake(study, "--dry-run", "--forcerun", "10_thresholding")
-    jobs = set(re.findall(r"^rule (\w+):", run.stdout, re.MULTILINE)) - {"book"}
-    jobs |= set(re.findall(r"^(\d\d_\w+) +\d+$", run.stdout, re.MULTILINE))
-    assert "10_thresholding" in jobs
-    assert not {job for job in jobs if job < "09"}
+def test_words_rerun_nothing_and_a_formula_reruns_what_depends_on_it(study, tmp_path):
+    words = [
+        ("survey/survey.py", '"""', '"""A word more. '),
+        ("models/training.py", "def fit(", "# A comment.\ndef fit("),
+        ("statistics/metrics.py", '"""', '"""A word more. '),
+    ]
+    assert rerun(tmp_path, study, *words) == set()
+    trained = rerun(tmp_path, study, ("models/training.py", "def fit(", "CHANGED = 1\n\n\ndef fit("))
+    assert {f"{n:02}" for n in range(2, 9)} <= trained
+    assert not {"00", "01"} & trained
+    assert rerun(tmp_path, study, ("study/costs.py", "1e12", "1e11")) == {"16"}
+
+
+@pytest.mark.study
+@pytest.mark.parametrize(
+    ("old", "new", "first"), [("bins: 4", "bins: 5", "15"), ("lists: 20", "lists: 21", "10")]
+)
+def test_a_changed_parameter_reruns_its_notebook_and_what_depends_on_it(study, tmp_path, old, new, first):
+    text = (ROOT / "notebooks/profiles/smoke.yml").read_text()
+    assert old in text
+    (tmp_path / "changed.yml").write_text(text.replace(old, new))
+    again = rerun(tmp_path, study, profile=str(tmp_path / "changed"))
+    assert {first, "16"} <= again
+    assert min(again) == first
 
 
 @pytest.mark.study
@@ -134,28 +173,122 @@ def test_the_numbers_of_the_survey_add_up(study):
     assert counts["usable"] + counts["quarantined"] == counts["listed"]
 
 
-def made(*arguments: str) -> subprocess.CompletedProcess:
-    """What make would do."""
-    command = ["make", "--dry-run", "-C", str(ROOT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def make(*arguments: str) -> subprocess.CompletedProcess:
+    """Make, with an environment that counts as installed."""
+    command = ["make", "-C", str(ROOT), "-o", ".venv/.installed", *arguments]
+    path = environment()["PATH"]  # make puts .venv/bin first, which may be elsewhere
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(command, env=env | {"PATH": path}, capture_output=True, text=True, check=False)
 
 
 def test_surveys_of_the_same_name_have_builds_of_their_own():
-    builds = [
-        re.findall(r"--directory (\S+)", made("book", *own).stdout)
-        for own in (
-            [],
-            ["SURVEY=/a/full"],
-            ["SURVEY=/b/full"],
-            ["SURVEY=/a/full", "PROFILE=smoke"],
-            ["PROFILE=full"],
-        )
-    ]
-    assert builds[0] == ["_build"]
-    assert len({build for (build,) in builds}) == 5
-    refused = made("candidates", "SURVEY=/a/my survey")
-    assert refused.returncode
-    assert "holds a blank" in refused.stderr
+    a, b = Path("/a/full"), Path("/b/full")
+    builds = {build_folder("laptop", a), build_folder("laptop", b), build_folder("smoke", a)}
+    builds |= {build_folder("full"), build_folder()}
+    assert len(builds) == 5
+    assert build_folder() == ROOT / "_build"
+    hostile = build_folder("smoke", Path("/a/x; y'$(z){w}"))
+    assert re.fullmatch(r"[\w.-]+", hostile.name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["candidates", "SURVEY={}/y$(touch${{IFS}}pwned)"], "is no folder"),
+        (["candidates", "SURVEY=$(shell touch {}/pwned)"], "is no folder"),
+        (["candidates", "SURVEY=x'; touch {}/pwned; '"], "is no folder"),
+        (["candidates", "SURVEY={}/a\nb"], "cannot be printed"),
+        (["candidates"], "Name the folder"),
+        (["book", "PROFILE=`touch {}/pwned`"], "there is no such profile"),
+        (["book", "PROFILE=smoke", "SURVEY={}/none"], "is no folder"),
+        (["sweep", "VARIANT=$(touch {}/pwned)"], "is no variant"),
+        (["sweep", "GRID=latent=$(touch {}/pwned)"], "write each parameter once"),
+    ],
+)
+def test_what_make_is_given_reaches_no_shell_and_is_refused_in_one_line(tmp_path, arguments, message):
+    run = make(*(argument.format(tmp_path) for argument in arguments))
+    assert run.returncode
+    said, *rest = run.stderr.splitlines()
+    assert message in said
+    assert all(line.startswith("make") for line in rest)
+    assert not [*tmp_path.iterdir(), *ROOT.glob("*pwned*")]
+
+
+@pytest.mark.parametrize(
+    "name", ["O'Brien", "a;b", "a&b", "a(b)", "a{b}", "a b", "y$(touch${IFS}pwned)", '"q"']
+)
+def test_a_survey_of_any_name_goes_through_the_graph(tmp_path, name, monkeypatch):
+    survey = tmp_path / name
+    simulate_survey(survey, 24, seed=3, progress=False)
+    monkeypatch.chdir(tmp_path)
+    given = {"profile": "smoke", "survey": str(survey)}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(given))
+    command = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path / "build")]
+    command += ["--configfile", str(config), "--cores", "1", "--dry-run", "--printshellcmds"]
+    run = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    line = next(line for line in (run.stdout + run.stderr).splitlines() if "run notebook" in line)
+    words = shlex.split(line)
+    assert yaml.safe_load(words[words.index("&&") - 1])["survey"] == str(survey)
+
+
+def test_a_folder_at_work_is_named_and_one_of_a_killed_run_is_taken_over(tmp_path, monkeypatch):
+    code = "import pathlib, sys; from lensq.study.run import hold; held = hold(pathlib.Path(sys.argv[1]))"
+    code += "; print(held[1], flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as owner:
+        assert owner.stdout.readline() == "False\n"
+        monkeypatch.setattr("time.sleep", lambda seconds: None)
+        with pytest.raises(SystemExit, match=f"process {owner.pid} is at work there"):
+            hold(tmp_path)
+        owner.kill()
+    file, killed = hold(tmp_path)
+    assert killed
+    file.truncate(0)
+    file.close()
+    file, killed = hold(tmp_path)
+    assert not killed
+    file.close()
+
+
+def test_a_failed_notebook_ends_with_its_own_line_and_its_job_with_its_snakemake(tmp_path):
+    source = "raise ValueError('the images are blue')"
+    nbformat.write(_plain(source), tmp_path / "01_a.ipynb")
+    command = [sys.executable, "-m", "lensq.study.run", "notebook", str(tmp_path / "01_a.ipynb")]
+    command += [str(tmp_path / "out.ipynb"), "{}"]
+    env = environment() | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert run.returncode
+    assert run.stderr.splitlines()[-1].startswith("out: ValueError: the images are blue (in ")
+    assert "Traceback" not in run.stderr
+
+    nbformat.write(
+        _plain("import time\nopen('begun', 'w').close()\ntime.sleep(300)"), tmp_path / "02_b.ipynb"
+    )
+    command[4] = str(tmp_path / "02_b.ipynb")
+    # A shell between, as Snakemake has it; what stands for Snakemake is killed.
+    inner = f"{shlex.join(command)} && true"
+    starter = [sys.executable, "-c", f"import subprocess; subprocess.run(['bash', '-c', {inner!r}])"]
+    with subprocess.Popen(starter, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL) as owner:
+        _until(lambda: (tmp_path / "begun").exists())
+        job = psutil.Process(owner.pid).children(recursive=True)
+        owner.kill()
+    _until(lambda: not any(process.is_running() and process.status() != "zombie" for process in job))
+
+
+def _plain(source: str) -> nbformat.NotebookNode:
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=metadata)
+
+
+def _until(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 @pytest.mark.study
@@ -179,12 +312,6 @@ def test_a_survey_of_ones_own_is_read_again_when_it_has_changed(tmp_path):
     first.unlink()
     changed = snakemake(tmp_path / "build", told[0], "--dry-run", *told[1:])
     assert "01_data_exploration" in changed.stdout
-    line = next(
-        line
-        for line in made("candidates", f"SURVEY={survey}", "TRAIN=yes").stdout.splitlines()
-        if "14_candidates" in line
-    )
-    target = line.split(" -- ")[1].split()
-    ranked = snakemake(tmp_path / "build", told[0], "--dry-run", "--", *target)
+    ranked = snakemake(tmp_path / "build", told[0], "--dry-run", "--", "src/notebooks/14_candidates.ipynb")
     assert ranked.returncode == 0, ranked.stderr
     assert "14_candidates" in ranked.stdout

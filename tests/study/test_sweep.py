@@ -40,6 +40,8 @@ def test_a_grid_is_every_combination():
         ("latent=8 latent=9", "write each parameter once"),
         ("results=a,b", "write each parameter once"),
         ("", "the grid is empty"),
+        ("latent=$(touch pwned)", "write each parameter once"),
+        ("train_on=../../all", "write each parameter once"),
     ],
 )
 def test_a_wrong_grid_is_an_error(text, message):

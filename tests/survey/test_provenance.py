@@ -61,6 +61,8 @@ def test_a_docstring_that_goes_leaves_the_hash(package):
 
 def test_what_is_imported_for_types_alone_does_not_count(package):
     assert not changed(lambda: (package / "d/e.py").write_text("y = 2\n"))
+    code = "import numpy\nfrom lensq.b import g\nfrom typing import TYPE_CHECKING\n"
+    assert not changed(lambda: (package / "d/c.py").write_text(code))
 
 
 def test_a_module_above_does_not_matter(package):

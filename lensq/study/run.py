@@ -1,0 +1,229 @@
+"""What `make book`, `make candidates` and `make sweep` do, and one notebook of the graph.
+
+    PROFILE=smoke SURVEY=/data/hsc python -m lensq.study.run book
+
+What a user gives comes by the environment and goes to Snakemake in a file, so that no shell reads it.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from typing import TextIO
+
+import psutil
+import yaml
+
+from lensq.study.profiles import read_profile
+from lensq.study.sweep import CHOSEN, read_sweep
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = ROOT / "notebooks"
+RUNNING = ".running"
+"""In a build folder: locked while somebody works there, and holds the number of the process that began."""
+
+
+def build_folder(profile: str = "laptop", survey: Path | None = None) -> Path:
+    """`_build` for the laptop's study; a folder in it for each other profile and each survey of one's own.
+
+    The name is harmless whatever the survey's is, and no two surveys share one.
+    """
+    parts = [] if profile == "laptop" else [re.sub(r"[^\w.-]", "_", profile)]
+    if survey:
+        number = hashlib.sha256(os.fsencode(survey)).hexdigest()[:6]
+        parts += [re.sub(r"[^\w.-]", "_", survey.name), number]
+    return ROOT.joinpath("_build", *["-".join(parts)] * bool(parts))
+
+
+def read_given(command: str) -> tuple[Path, dict[str, str]]:
+    """The build folder and Snakemake's configuration, from the environment.
+
+    Raises:
+        SystemExit: a value cannot work; the message is one line.
+    """
+    names = ("PROFILE", "SURVEY", "VARIANT", "GRID")
+    given = {name.lower(): os.environ[name] for name in names if os.environ.get(name)}
+    for name, value in given.items():
+        if not value.isprintable():
+            raise SystemExit(f"{name.upper()}={value!a} has characters that cannot be printed: rename it")
+    profile = given.setdefault("profile", "laptop")
+    if survey := given.get("survey"):
+        given["survey"] = os.path.abspath(survey)
+        if not Path(survey).is_dir():
+            raise SystemExit(f"SURVEY={survey} is no folder: it must name a folder of FITS cutouts")
+    elif command == "candidates":
+        raise SystemExit("Name the folder: make candidates SURVEY=<folder>")
+    try:
+        study = read_profile(NOTEBOOKS / "profiles" / f"{profile}.yml", NOTEBOOKS)
+        chosen = study["09_latent_chi_squared"].get("variant", CHOSEN)
+        if command == "sweep":
+            given["variant"], _ = read_sweep(given, chosen, NOTEBOOKS)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from None
+    own = os.environ.get("BUILD")
+    return Path(own).resolve() if own else build_folder(profile, survey and Path(given["survey"])), given
+
+
+def hold(build: Path) -> tuple[TextIO, bool]:
+    """Lock a build folder for as long as the returned file is open, and tell whether the last run was killed.
+
+    Jobs of a run that was killed end by themselves within a second or two; they are waited for.
+
+    Raises:
+        SystemExit: somebody else is at work there.
+    """
+    build.mkdir(parents=True, exist_ok=True)
+    file = (build / RUNNING).open("a+")
+    for _ in range(20):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            time.sleep(0.5)
+        except OSError:  # a file system without locks
+            break
+    else:
+        file.seek(0)
+        number = file.read()
+        alive = number.isdigit() and psutil.pid_exists(int(number))
+        who = f"process {number}" if alive else "a snakemake that was started by hand, or on another machine,"
+        raise SystemExit(f"{build}: {who} is at work there; wait until it is done, or end it")
+    file.seek(0)
+    killed = bool(file.read())
+    file.truncate(0)
+    print(os.getpid(), end="", file=file, flush=True)
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_SH)  # shared with the jobs, which hold it too
+    return file, killed
+
+
+def snakemake(build: Path, given: dict[str, str], *targets: str) -> None:
+    """Bring targets of the graph up to date.
+
+    Raises:
+        SystemExit: a job failed, with its notebook's error; or somebody else is at work there.
+    """
+    lock, killed = hold(build)
+    (build / "config.json").write_text(json.dumps(given))
+    command = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(build)]
+    command += ["--configfile", str(build / "config.json"), "--cores", os.environ.get("CORES") or "all"]
+    with lock:
+        if killed:
+            _snakemake([*command, "--quiet", "all", "--unlock"])
+        began = time.time()
+        code = _snakemake([*command, "--quiet", "rules", "host", "--rerun-incomplete", "--", *targets])
+        lock.truncate(0)
+    if code:
+        logs = [log for log in sorted(build.glob("logs/*.ipynb")) if log.stat().st_mtime >= began]
+        raise SystemExit("\n".join(filter(None, map(error_in, logs))) or f"make {' '.join(targets)} failed")
+
+
+def _snakemake(command: list[str]) -> int:
+    from snakemake.cli import main
+
+    place = Path.cwd()
+    try:
+        main(command)
+    except SystemExit as end:
+        return int(end.code or 0)
+    finally:
+        os.chdir(place)
+    return 0
+
+
+def error_in(notebook: Path) -> str:
+    """The error that ended an executed notebook, and where to read more; empty if none did."""
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error" and cell["metadata"].get("papermill", {}).get("exception"):
+                return f"{notebook.stem}: {output['ename']}: {output['evalue']} (in {notebook})"
+    return ""
+
+
+def run_notebook(notebook: Path, out: Path, parameters: dict[str, object]) -> None:
+    """Execute a notebook by papermill in its own folder; `out` keeps it as far as it came.
+
+    Raises:
+        SystemExit: it failed, with the error's own line.
+    """
+    from papermill import execute_notebook
+
+    try:
+        execute_notebook(notebook, out, parameters, cwd=notebook.parent)
+    except Exception as error:  # that of a cell, or a kernel that died
+        raise SystemExit(error_in(out) or f"{notebook.stem}: {type(error).__name__}: {error}") from None
+
+
+def end_with_snakemake() -> None:
+    """Let this job end when the Snakemake that started it was killed: the next run does its work again."""
+    shell = psutil.Process(os.getppid())
+    owner = shell.ppid()
+
+    def watch() -> None:
+        with suppress(psutil.NoSuchProcess):
+            while shell.ppid() == owner:
+                time.sleep(0.5)
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def to_html(notebook: Path) -> Path:
+    """An executed notebook as a page beside it."""
+    from nbconvert.nbconvertapp import main
+
+    main(["--to", "html", "--log-level", "ERROR", str(notebook)])
+    return notebook.with_suffix(".html")
+
+
+def candidates(build: Path, given: dict[str, str]) -> None:
+    """Rank a survey with the trained model, or, where TRAIN is set, with one of its own."""
+    ranked = build / "candidates.ipynb"
+    if os.environ.get("TRAIN"):
+        snakemake(build, given, "src/notebooks/14_candidates.ipynb")
+        shutil.copy(build / "src/notebooks/14_candidates.ipynb", ranked)
+    else:
+        trained = build_folder(given["profile"]) / "results"
+        if not (trained / "survey.json").is_file():
+            raise SystemExit(f"Train a model first: make book PROFILE={given['profile']}")
+        (build / "results").mkdir(parents=True, exist_ok=True)
+        places = {"survey": given["survey"], "trained": str(trained), "results": str(build / "results")}
+        run_notebook(NOTEBOOKS / "14_candidates.ipynb", ranked, places)
+    print(f"The ranked list: {build}/results/candidates.csv; to look at: {to_html(ranked).as_uri()}")
+
+
+def main(command: str, *rest: str) -> None:
+    """Run a command of the Makefile, or `notebook IN OUT YAML` within a job of Snakemake."""
+    if command == "notebook":
+        with Path(RUNNING).open("a") as lock:
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            end_with_snakemake()
+            run_notebook(Path(rest[0]), Path(rest[1]), yaml.safe_load(rest[2]))
+        return
+    build, given = read_given(command)
+    if command == "candidates":
+        candidates(build, given)
+    elif command == "sweep":
+        snakemake(build, given, "sweep")
+        print(f"The runs, compared: {(build / 'sweep' / given['variant'] / 'index.html').as_uri()}")
+    else:
+        print(f"lensq 2/2: running the study, profile {given['profile']}, in {build}", flush=True)
+        snakemake(build, given, "book")
+        print(f"The book is built. Open {(build / 'html/index.html').as_uri()}")
+    if (summary := build / "results" / "summary.txt").is_file():
+        print(summary.read_text().strip())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
