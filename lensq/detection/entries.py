@@ -1,6 +1,5 @@
 """Who enters the leaderboard: each variant, the baselines, the classifier that saw every label."""
 
-import inspect
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +63,7 @@ def variant_entries(
         table = pd.read_parquet(Path(results) / variant / "scores.parquet")
         selection = sample.add_truth(table[table["split"] == "selection"])
         model = load_model(Path(results) / variant)
-        told = model.settings["labels_told"] if model.settings["uses_labels"] else 0
+        told = model.settings["labels_seen"] if model.settings["uses_labels"] else 0
         costs = told, float(model.history["seconds"].sum()), _rate(results, variant, into)
         named = named_on_selection(selection, against=against, prevalence=prevalence)
         own = [name for name in ("anomaly_logit",) if name in table]
@@ -237,13 +236,9 @@ def refit(results: Path | str, variant: str, sample: Survey, *, seed: int, progr
         seed: the other seed.
         progress: show progress bars.
     """
-    told = load_model(Path(results) / variant).settings
-    how = {name: told[name] for name in inspect.signature(fit).parameters if name in told}
-    fixed = {"variant", "network", "objective", "options", "size"}
-    options = {name: value for name, value in told["config"].items() if name not in fixed}
+    recipe = load_model(Path(results) / variant).recipe | {"seed": seed}
     out = Path(results) / "seeds" / f"{variant}-{seed}"
-    how |= {"survey": sample, "seed": seed, "out": out, "progress": progress}
-    model = fit(**how, **options, **told["config"]["options"])
+    model = fit(sample, out=out, progress=progress, **recipe)
     as_before = scored_as(results, variant)
     score(model, sample, out=out / "scores.parquet", splits="selection", progress=progress, **as_before)
     return model
