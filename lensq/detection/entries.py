@@ -1,6 +1,5 @@
 """The entries of the leaderboard: each variant, the baselines, the classifier that saw every label."""
 
-import inspect
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -227,13 +226,9 @@ def refit(results: Path | str, variant: str, survey: Survey, *, seed: int, progr
         seed: the other seed.
         progress: show progress bars.
     """
-    before = load_model(Path(results) / variant).settings
-    how = {name: before[name] for name in inspect.signature(fit).parameters if name in before}
-    fixed = {"variant", "network", "objective", "options", "size"}
-    how |= {name: value for name, value in before["config"].items() if name not in fixed}
+    recipe = load_model(Path(results) / variant).recipe | {"seed": seed}
     out = Path(results) / "seeds" / f"{variant}-{seed}"
-    how |= before["config"]["options"] | {"survey": survey, "seed": seed, "out": out, "progress": progress}
-    model = fit(**how)
+    model = fit(survey, out=out, progress=progress, **recipe)
     as_before = scored_as(results, variant)
     score(model, survey, out=out / "scores.parquet", splits="selection", progress=progress, **as_before)
     return model

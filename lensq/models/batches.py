@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     Attributes:
         x: (B, 1, S, S) preprocessed images, 0 where masked.
         mask: (B, 1, S, S) bool, True where a pixel is real.
-        labels: (B,) int64, the labels that training may see: 1 anomaly, 0 normal, -1 not told.
+        labels: (B,) int64, the labels that training may see: 1 anomaly, 0 ordinary, -1 hidden or unknown.
     """
 
     x: Tensor
@@ -58,7 +58,7 @@ def read_pixels(
         rows: (B,) row indices.
         device: Where the tensors are wanted.
 
-    Returns:
+    Reoperations:
         Images (B, S, S) float32 and mask (B, S, S) bool.
 
     Raises:
@@ -83,7 +83,7 @@ def reveal_labels(labels: np.ndarray, fraction: float, generator: torch.Generato
         fraction: Share kept, 0 to 1, rounded up, so that a positive share shows every class.
         generator: Source of the choice.
 
-    Returns:
+    Reoperations:
         (n,), -1 where hidden.
 
     Raises:
@@ -111,14 +111,14 @@ class Batches:
         rows: (n,) row indices.
         preprocessing: Turns flux into what a network sees.
         batch_size: Objects a batch; several processes take whole batches in turn.
-        labels: (n,) labels that training may see, -1 for not told; None tells none.
+        labels: (n,) labels that training may see, -1 elsewhere; None shows none.
         seed: Keys all random numbers together with the epoch and the batch's index.
         shuffle: Draw a new order each epoch and drop the last, incomplete batch.
         anomaly: (n,) bool; if given, draw with replacement, anomalies and the rest equally likely.
-        augmentation: Probability that an image is turned or mirrored.
+        augmentation: Probability that an image is rotated or mirrored.
         device: Where the tensors are wanted.
-        resident: Keep all preprocessed images on the device; None does so on a GPU that has the room.
-        epoch: Tells the current epoch.
+        resident: Keep all preprocessed images on the device; None does so on a GPU with memory to spare.
+        epoch: Gives the current epoch.
         rank: This process's number.
         world: Number of processes that share the batches.
     """
@@ -141,7 +141,7 @@ class Batches:
     def __post_init__(self):
         if self.anomaly is not None and (self.anomaly.all() or not self.anomaly.any()):
             raise ValueError(
-                'train_on="balanced" needs anomalies (1) and normals (0) among the train objects; '
+                'train_on="balanced" needs anomalies (1) and ordinary objects (0) among the train objects; '
                 'use train_on="all" for a survey without such labels'
             )
 
@@ -172,7 +172,7 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         epoch = self.epoch()
         positions = self.positions(epoch)
-        plan, turns = [], []
+        plan, operations = [], []
         for step in range(len(self)):
             index = step * self.world + self.rank
             chosen = positions[index * self.size : (index + 1) * self.size]
@@ -180,7 +180,7 @@ class Batches:
             plan.append(np.sort(chosen if len(chosen) else positions[:1]))
             if self.augmentation:
                 generator = keyed_generator(self.seed, "augmentation", epoch, index)
-                turns.append(draw_symmetries(len(plan[-1]), self.augmentation, generator))
+                operations.append(draw_symmetries(len(plan[-1]), self.augmentation, generator))
         # The whole epoch's numbers go to the device at once: a copy a batch would make it wait.
         ends = np.cumsum([len(chosen) for chosen in plan]).tolist()
         order = torch.from_numpy(np.concatenate(plan))
@@ -188,15 +188,15 @@ class Batches:
         if self.labels is not None:
             labels = torch.from_numpy(self.labels[order.numpy()].astype(np.int64))
         order, labels = order.to(self.device), labels.to(self.device)
-        turns = torch.cat(turns).to(self.device) if turns else None
+        operations = torch.cat(operations).to(self.device) if operations else None
         for chosen, end in zip(plan, ends, strict=True):
             part = slice(end - len(chosen), end)
             if self._images is None:
                 x, mask = self._preprocessed(self.rows[chosen])
             else:
                 x, mask = (values[order[part]] for values in self._images)
-            if turns is not None:
-                pixels = self._turned_pixels[turns[part]]
+            if operations is not None:
+                pixels = self._rotated_pixels[operations[part]]
                 x, mask = (v.flatten(1).gather(1, pixels).view_as(v) for v in (x, mask))
             yield Batch(x, mask, labels[part])
 
@@ -219,7 +219,7 @@ class Batches:
         return tuple(torch.cat(values) for values in zip(*map(self._preprocessed, parts), strict=True))
 
     @cached_property
-    def _turned_pixels(self) -> Tensor:
+    def _rotated_pixels(self) -> Tensor:
         """(8, S^2): which pixel comes where in each symmetry of the square."""
         side = self.survey.images.shape[-1]
         return symmetries(torch.arange(side**2).view(side, side)).flatten(1).to(self.device)

@@ -7,6 +7,7 @@ in nats: sum of squares + 0.005 KL is a Gaussian likelihood of noise scale 0.05 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -61,10 +62,20 @@ class ModelConfig:
         Raises:
             ValueError: for a key that is no field.
         """
-        unknown = set(values) - {f.name for f in fields(cls)}
-        if unknown:
-            raise ValueError(f"a model configuration has no {', '.join(sorted(unknown))}")
+        check_names(values, {f.name for f in fields(cls)}, "a model configuration")
         return cls(**values)
+
+
+GENERAL = frozenset(f.name for f in fields(ModelConfig)) - {"variant", "network", "objective", "options"}
+"""What may be chosen of every variant's configuration, besides the objective's own options."""
+
+
+def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Raise ValueError for a name that is not known: it offers the nearest and lists those that are."""
+    for name in sorted(set(given) - set(known)):
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ";"
+        raise ValueError(f"{what} has no option {name}{hint} It takes {', '.join(sorted(known))}")
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,11 @@ class Variant:
     defaults: Mapping[str, Any]
     source: str
 
+    @property
+    def options(self) -> frozenset[str]:
+        """Names of what `config` takes: fields of `ModelConfig` and of the objective's `Options`."""
+        return GENERAL | {f.name for f in fields(OBJECTIVES[self.objective].Options)}
+
     def config(self, **overrides: Any) -> ModelConfig:
         """The configuration of this variant with some values changed.
 
@@ -95,16 +111,11 @@ class Variant:
         Raises:
             ValueError: for a name that is neither; the message lists those that are.
         """
-        kind = OBJECTIVES[self.objective].Options
-        own = {f.name for f in fields(kind)}
-        general = {f.name for f in fields(ModelConfig)} - {"variant", "network", "objective", "options"}
-        unknown = set(overrides) - own - general
-        if unknown:
-            allowed = ", ".join(sorted(own | general))
-            raise ValueError(f"{self.name} has no option {', '.join(sorted(unknown))}; it takes {allowed}")
+        check_names(overrides, self.options, self.name)
         values = {**self.defaults, **overrides}
-        options = asdict(kind(**{name: value for name, value in values.items() if name in own}))
-        rest = {name: value for name, value in values.items() if name in general}
+        own = {name: value for name, value in values.items() if name not in GENERAL}
+        rest = {name: value for name, value in values.items() if name in GENERAL}
+        options = asdict(OBJECTIVES[self.objective].Options(**own))
         return ModelConfig(self.name, self.network, self.objective, **rest, options=options)
 
 
@@ -145,10 +156,9 @@ class VAE(nn.Module):
 
     def __init__(self, config: ModelConfig, *, seed: int = 0) -> None:
         super().__init__()
-        if config.activation not in ACTIVATIONS:
-            raise ValueError(_unknown("activation", config.activation, ACTIVATIONS))
-        if config.objective not in OBJECTIVES:
-            raise ValueError(_unknown("objective", config.objective, OBJECTIVES))
+        for what, known in (("activation", ACTIVATIONS), ("objective", OBJECTIVES)):
+            if (value := getattr(config, what)) not in known:
+                raise ValueError(f"{what}={value!r} is unknown; choose one of {', '.join(known)}")
         objective = OBJECTIVES[config.objective]
         self.config = config
         with torch.random.fork_rng(devices=[]):
@@ -326,10 +336,6 @@ class VAE(nn.Module):
         if not count:
             raise ValueError("no training object to pass over: give at least one batch of (images, mask)")
         return {name: torch.cat(values)[:limit] for name, values in found.items()}
-
-
-def _unknown(what: str, value: str, known: Iterable[str]) -> str:
-    return f"{what}={value!r} is unknown; choose one of {', '.join(known)}"
 
 
 def _check_finite(terms: Mapping[str, Tensor]) -> None:

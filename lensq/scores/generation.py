@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 def examples(
     model: Model, survey: Survey, *, split: str = "selection", normals: int = 5, lenses: int = 3
 ) -> dict[str, Any]:
-    """Some objects of a split and what the model makes of them, for `plots.reconstruction_grid`.
+    """Some objects of a split and what the model makes of them, for `figures.reconstruction_grid`.
 
-    Where the truth is known, the first object of each of the commonest normal classes, then the first
+    Where the truth is known, the first object of each of the commonest ordinary classes, then the first
     lenses; else the first that were not flagged by eye, then the first that were.
 
     Args:
         model: A fitted model; it is left as it was.
         survey: The survey, read with the size that the model takes.
         split: The split that the objects are taken from.
-        normals: How many normal objects at most.
+        normals: How many ordinary objects at most.
         lenses: How many lenses at most.
 
     Returns:
@@ -52,8 +52,8 @@ def examples(
     else:
         labels = survey.labels[rows]
         chosen = [rows[labels <= 0][:normals], rows[labels == 1][:lenses]]
-        told = {0: "rejected", -1: "unlabelled", 1: "flagged"}
-        captions = [told[label] for label in survey.labels[np.concatenate(chosen)].tolist()]
+        named = {0: "rejected", -1: "unlabelled", 1: "flagged"}
+        captions = [named[label] for label in survey.labels[np.concatenate(chosen)].tolist()]
     shown = np.concatenate(chosen)
     if not len(shown):
         raise ValueError(f"split={split!r}: the survey {survey.folder} has no object there")

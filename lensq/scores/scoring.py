@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import os
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +26,7 @@ from lensq.models.training import Model
 from lensq.models.variants import VAE
 from lensq.scores.density import NEIGHBOURS, LatentDensity
 from lensq.scores.residual import CENTRAL_RADIUS, central_residual
+from lensq.survey.files import atomic
 from lensq.survey.images import symmetries as symmetries_of
 from lensq.survey.provenance import code_hash
 
@@ -302,19 +302,12 @@ def score(
     return _write(Path(out), tables, about)
 
 
-def _write(path: Path, tables: Iterable[pa.Table], about: dict[str, str]) -> Path:
+def _write(path: Path, tables: Iterator[pa.Table], about: dict[str, str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    writer = None
-    try:
-        for table in tables:
-            table = table.replace_schema_metadata(about)
-            writer = writer or pq.ParquetWriter(unfinished, table.schema, **PARQUET)
-            writer.write_table(table)
-        writer.close()
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    first = next(tables).replace_schema_metadata(about)
+    with atomic(path) as partial, pq.ParquetWriter(partial, first.schema, **PARQUET) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table.replace_schema_metadata(about))
     return path
 
 

@@ -34,7 +34,7 @@ def test_shapes_of_the_published_encoder():
         "512×2×2",
         "2048",
     ]
-    assert encoder["layer"].iloc[0] == "convolution 3x3, stride 2, batch norm, LeakyReLU"
+    assert encoder["layer"].iloc[0] == "Conv2d 3x3, stride 2, BatchNorm2d, LeakyReLU"
     assert encoder["parameters"].iloc[1] == 3 * 3 * 32 * 64 + 2 * 64
     decoder = table[table["part"] == "decoder"]
     assert outputs(decoder.iloc[[0, -1]]) == ["2048", "1×64×64"]
@@ -42,12 +42,21 @@ def test_shapes_of_the_published_encoder():
 
 def test_a_mixture_shows_its_clusters_and_a_feature_network_no_parameters():
     mixture = layer_table(VAE(MODELS["UNSUP_GMVAE"].config(size=20, latent=3, width=4, clusters=7)))
-    prior = mixture[mixture["part"] == "prior"]
-    assert outputs(prior) == ["7×3", "7×3"]
+    own = mixture[mixture["part"] == "parameters"]
+    assert list(own["layer"]) == ["by_cluster", "prior_mu", "prior_logvar"]
+    assert outputs(own) == ["7×256", "7×3", "7×3"]
     dfc = layer_table(VAE(MODELS["DFC_VAE"].config(size=20, latent=3, width=4)))
     assert dfc.loc[dfc["part"] == "loss", ["layer", "parameters"]].to_numpy().tolist() == [
-        ["frozen feature network", 0]
+        ["network: FeatureNetwork", 0]
     ]
+
+
+def test_blocks_say_which_way_they_go():
+    table = layer_table(VAE(MODELS["RESNET18_VAE"].config(size=48, latent=3, width=4)))
+    layers = table.loc[table["part"] != "all", "layer"].tolist()
+    assert layers.count("ResidualBlock, stride 2") == layers.count("ResidualBlock, enlarged") == 3
+    assert layers.count("ResidualBlock") == 10
+    assert "posterior: GaussianHead" in layers
 
 
 def test_the_model_is_left_as_it_was():

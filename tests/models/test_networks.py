@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lensq.models.networks import NETWORKS, build_network
+from lensq.models.networks import NETWORKS, ResidualBlock, build_network
 
 SIZES = (16, 31, 32, 41, 48, 64)
 
@@ -44,6 +44,16 @@ def test_evaluation_looks_at_one_object_at_a_time(name):
         together = network(batch)
         alone = torch.cat([network(row[None]) for row in batch])
         torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("before", [4, 8])
+def test_a_strided_shortcut_takes_every_second_pixel_at_any_width(before):
+    block = ResidualBlock(before, 2 * before, stride=2).eval()
+    x = torch.randn(3, before, 9, 9, generator=torch.Generator().manual_seed(0))
+    x = x.contiguous(memory_format=torch.channels_last)
+    strided = torch.nn.functional.conv2d(x.double(), block.shortcut[0].weight.double(), stride=2)
+    expected = torch.relu(block.main(x) + block.shortcut[1](strided.float()))
+    torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_resnet_decoder_can_draw_a_point_source():

@@ -44,8 +44,7 @@ def test_the_network_recognises_photographs(name, classes):
     network = EfficientNetLite0().eval()
     network.load_state_dict(network.read(""))
     with torch.no_grad():
-        *_, (_, x) = network.layers(photograph(name))
-        x = F.conv2d(x, state["_conv_head.weight"])
+        x = F.conv2d(network(photograph(name)), state["_conv_head.weight"])
         statistics = (state[f"_bn1.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
         x = F.relu6(F.batch_norm(x, *statistics, eps=1e-3)).mean((2, 3))
         assert F.linear(x, state["_fc.weight"], state["_fc.bias"]).argmax().item() in classes
@@ -65,9 +64,11 @@ def test_layer_variances_are_those_of_photographs():
     network.load_state_dict(network.read(""))
     variances = network.variances()
     with torch.no_grad():
-        for name, features in network.layers(torch.cat([photograph("flower.jpg"), photograph("china.jpg")])):
+        x = torch.cat([photograph("flower.jpg"), photograph("china.jpg")])
+        for name, layer in network.named_children():
+            x = layer(x)
             if name in network.default_layers:
-                assert 0.1 < features.var((0, 2, 3)).mean().item() / variances[name] < 10
+                assert 0.1 < x.var((0, 2, 3)).mean().item() / variances[name] < 10
 
 
 def test_merged_normalisations_change_no_feature(network):
@@ -76,7 +77,11 @@ def test_merged_normalisations_change_no_feature(network):
     mean, std = torch.tensor(plain.mean), torch.tensor(plain.std)
     pixels = (images(3).expand(-1, 3, -1, -1) - mean[:, None, None]) / std[:, None, None]
     with torch.no_grad():
-        expected = dict(plain.layers(pixels))
+        expected = {
+            name: plain[: i + 1](pixels)
+            for i, (name, _) in enumerate(plain.named_children())
+            if name in LAYERS
+        }
         found = network.maps(images(3))
     assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in network.modules())
     for name, features in found.items():
@@ -119,7 +124,7 @@ def test_the_network_is_in_no_optimiser_and_no_checkpoint_but_moves_with_the_mod
     }
     assert set(objective.state_dict()) == {"posterior.linear.weight", "posterior.linear.bias"}
     moved = copy.deepcopy(objective).to(torch.float64)
-    assert moved.network.network._conv_stem.weight.dtype == torch.float64
+    assert moved.network.network.stem[0].weight.dtype == torch.float64
 
 
 def test_gradient_goes_to_the_reconstruction_only(network):
@@ -157,7 +162,7 @@ def test_vgg19_reads_its_file_and_normalises_as_imagenet(tmp_path):
     assert list(network.variances)[-1] == "relu5_4"
 
     seen = []
-    network.network.features[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network.network[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     assert (network(images(1), images(1)) == 0).all()
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     torch.testing.assert_close(seen[0], (images(1) - mean[:, None, None]) / std[:, None, None])

@@ -2,10 +2,12 @@
 
 import json
 import logging
+import shutil
 import signal
 import subprocess
 import sys
 import weakref
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +20,9 @@ from toy import toy_survey
 
 from lensq.models import loop, training
 from lensq.models.batches import Batches, keyed_generator, read_pixels, reveal_labels
-from lensq.models.loop import Recipe, best_epoch, is_over, learning_rate_factor
-from lensq.models.training import bf16_pays, fit, load_model
+from lensq.models.loop import best_epoch, is_over, learning_rate_factor
+from lensq.models.options import TRAINING, TrainingOptions, bf16_pays
+from lensq.models.training import fit, load_model, save_whole
 from lensq.models.variants import MODELS, VAE
 from lensq.survey.images import Preprocessing
 
@@ -108,21 +111,11 @@ def test_a_killed_fit_resumes_to_the_same_weights(survey, whole, tmp_path):
 
 def test_a_training_begun_on_a_gpu_resumes_on_a_cpu(survey, whole, tmp_path, monkeypatch):
     step = loop.Task.training_step
-
-    def failing(task, batch, batch_idx):
-        if task.current_epoch == 2:
-            raise InterruptedError
-        return step(task, batch, batch_idx)
-
+    interrupted(survey, tmp_path, monkeypatch)
+    held = torch.load(tmp_path / "last.ckpt", weights_only=True)
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Task, "training_step", failing)
-        with pytest.raises(InterruptedError):
-            fit(survey, out=tmp_path, **OPTIONS)
-    for name in ("last.ckpt", "best.ckpt"):
-        held = torch.load(tmp_path / name, weights_only=True)
-        with monkeypatch.context() as patch:
-            patch.setattr("torch.serialization.location_tag", lambda storage: "cuda:99")
-            torch.save(held, tmp_path / name)
+        patch.setattr("torch.serialization.location_tag", lambda storage: "cuda:99")
+        torch.save(held, tmp_path / "last.ckpt")
     with pytest.raises(RuntimeError, match="CUDA"):
         torch.load(tmp_path / "last.ckpt", weights_only=True)
 
@@ -230,7 +223,7 @@ def test_other_settings_start_afresh_and_say_so(survey, tmp_path, caplog):
 def test_changed_code_is_another_fit(survey, tmp_path, monkeypatch, caplog):
     options = OPTIONS | {"epochs": 1}
     fit(survey, out=tmp_path, **options)
-    monkeypatch.setattr("lensq.models.training.code_hash", lambda *rooms: "edited")
+    monkeypatch.setattr("lensq.models.training.code_hash", lambda *modules: "edited")
     with caplog.at_level(logging.WARNING):
         assert fit(survey, out=tmp_path, **options).settings["code"] == "edited"
     assert "code" in caplog.text
@@ -240,10 +233,11 @@ def test_training_learns_and_keeps_the_best_epoch(survey, tmp_path):
     model = fit(survey, out=tmp_path, **OPTIONS | {"epochs": 12, "patience": None})
     losses = model.history["validation_loss"]
     assert losses.min() < 0.5 * losses[0]
-    best = torch.load(tmp_path / "best.ckpt", weights_only=True)
-    assert best["epoch"] == losses.idxmin()
-    kept = {f"vae.{name}": value for name, value in model.vae.state_dict().items() if "reference" not in name}
-    assert all(torch.equal(best["state_dict"][name], value) for name, value in kept.items())
+    assert losses.idxmin() < 11
+    shorter = fit(survey, out=tmp_path / "best", **OPTIONS | {"epochs": int(losses.idxmin()) + 1})
+    assert_same(model.vae.state_dict(), shorter.vae.state_dict())
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    assert not torch.equal(last["vae.encoder.stages.0.weight"], model.vae.encoder.stages[0].weight)
 
 
 def test_files_of_a_fit(whole):
@@ -270,12 +264,91 @@ def test_save_and_load(whole, tmp_path):
     assert not loaded.vae.training
 
 
+def test_a_recipe_trains_the_same_model_again(survey, tmp_path):
+    options = OPTIONS | {
+        "variant": "BetaTC_VAE",
+        "epochs": 1,
+        "normalisation": "asinh",
+        "beta": 3.0,
+        "seed": 4,
+    }
+    model = fit(survey, out=tmp_path / "first", **options)
+    assert model.recipe.keys() >= TRAINING
+    again = fit(survey, out=tmp_path / "again", progress=False, **load_model(tmp_path / "first").recipe)
+    assert again.fingerprint == model.fingerprint
+
+
+def interrupted(survey, out, monkeypatch, epoch=2):
+    """A fit with `OPTIONS` that ends in the middle of an epoch."""
+    step = loop.Task.training_step
+
+    def failing(task, batch, batch_idx):
+        if task.current_epoch == epoch:
+            raise InterruptedError
+        return step(task, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Task, "training_step", failing)
+        with pytest.raises(InterruptedError):
+            fit(survey, out=out, **OPTIONS)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "foreign"])
+def test_a_torn_checkpoint_is_said_and_training_starts_anew(
+    survey, whole, tmp_path, monkeypatch, caplog, damage
+):
+    interrupted(survey, tmp_path, monkeypatch)
+    last = tmp_path / "last.ckpt"
+    if damage == "foreign":
+        torch.save({"weights": torch.zeros(3)}, last)
+    else:
+        last.write_bytes(last.read_bytes()[: 3000 if damage == "cut" else 0])
+    with caplog.at_level(logging.WARNING):
+        model = fit(survey, out=tmp_path, **OPTIONS)
+    assert f"{last} cannot be read" in caplog.text
+    assert model.fingerprint == whole[0].fingerprint
+
+
+def test_a_damaged_model_is_made_again_from_its_checkpoint(survey, whole, tmp_path, monkeypatch, caplog):
+    shutil.copytree(whole[1], tmp_path / "out")
+    (tmp_path / "out" / "model.pt").write_bytes(b"no model")
+    (tmp_path / "out" / "settings.json").write_text("{")
+    monkeypatch.setattr(loop.Task, "training_step", None)  # nothing is left to train
+    with caplog.at_level(logging.WARNING):
+        assert fit(survey, out=tmp_path / "out", **OPTIONS).fingerprint == whole[0].fingerprint
+    assert "model.pt cannot be read" in caplog.text
+    assert load_model(tmp_path / "out").fingerprint == whole[0].fingerprint
+
+
+def test_the_checkpoint_is_never_seen_half_written(survey, whole, tmp_path, monkeypatch):
+    """A kill while it is written leaves the one before, wherever TMPDIR is."""
+    interrupted(survey, tmp_path, monkeypatch, epoch=1)
+    before = (tmp_path / "last.ckpt").read_bytes()
+
+    def torn(document, file):
+        file.write(b"half of it")
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", torn)
+        with pytest.raises(OSError, match=r"cannot write .*last\.ckpt"):
+            fit(survey, out=tmp_path, **OPTIONS)
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+    assert fit(survey, out=tmp_path, **OPTIONS).fingerprint == whole[0].fingerprint
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("lensq.models.training.atomic", lambda path: nullcontext(Path("/dev/full")))
+    with pytest.raises(OSError, match=r"cannot write .*model\.pt .*No space left.*make space"):
+        save_whole({"weights": torch.zeros(10**6)}, tmp_path / "model.pt")
+
+
 def test_load_errors_name_the_file_and_a_remedy(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"model\.pt does not exist: fit a model first"):
         load_model(tmp_path)
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"no model")
-    with pytest.raises(ValueError, match=r"broken\.pt cannot be read as a model.*resume=False"):
+    with pytest.raises(ValueError, match=r"broken\.pt cannot be read as a model.*delete it and fit again"):
         load_model(broken)
 
 
@@ -285,7 +358,10 @@ def test_arguments_are_checked(survey, tmp_path):
         ({"precision": "fp8"}, "precision='fp8'"),
         ({"train_on": "lenses"}, "train_on='lenses'"),
         ({"schedule": "steps"}, "schedule='steps'"),
-        ({"colour": "red"}, "no option colour"),
+        ({"colour": "red"}, "no option colour; It takes activation"),
+        ({"epoch": 3}, "no option epoch; did you mean epochs"),
+        ({"size": 64}, "no option size"),
+        ({"normalisation": "log"}, "normalisation='log'"),
         ({"epochs": 0}, "epochs=0"),
     ]:
         with pytest.raises(ValueError, match=match):
@@ -322,14 +398,14 @@ def test_labels_are_used_only_where_it_is_said(survey, tmp_path):
 
 
 def test_early_stopping_and_resume_agree_on_the_end():
-    recipe = Recipe(0, 10, 1e-3, "constant", 2, 1.0, "fp32", 1, "auto")
+    options = TrainingOptions(epochs=10, patience=2)
     falling = [{"validation_loss": loss} for loss in (3.0, 2.0, 1.0, 1.5, 1.4)]
     assert best_epoch(falling) == 2
-    assert [is_over(falling[:n], recipe) for n in range(6)] == [False, False, False, False, False, True]
-    assert is_over([{"validation_loss": 1.0}] * 10, recipe)
+    assert [is_over(falling[:n], options) for n in range(6)] == [False, False, False, False, False, True]
+    assert is_over([{"validation_loss": 1.0}] * 10, options)
     without = [{"train_loss": 1.0}] * 4
     assert best_epoch(without) == 3
-    assert not is_over(without, recipe)
+    assert not is_over(without, options)
 
 
 def test_learning_rates_follow_the_schedules():
@@ -363,10 +439,10 @@ def test_batches_cover_an_epoch_once_and_are_keyed(survey):
     assert len(shared[0]) == len(shared[1]) == len(first) // 2
     for i, x in enumerate(first[: 2 * (len(first) // 2)]):
         assert torch.equal(x, shared[i % 2][i // 2])
-    turned = names(0, augmentation=1.0)[1]
-    assert not torch.equal(turned[0], first[0])
+    rotated = names(0, augmentation=1.0)[1]
+    assert not torch.equal(rotated[0], first[0])
     assert torch.equal(
-        turned[0].sum((1, 2, 3)).sort().values.round(decimals=2),
+        rotated[0].sum((1, 2, 3)).sort().values.round(decimals=2),
         first[0].sum((1, 2, 3)).sort().values.round(decimals=2),
     )
 

@@ -119,7 +119,7 @@ class Elbo(nn.Module):
         options: see `Options`.
 
     Attributes:
-        steps_per_epoch: optimiser steps an epoch, told by the training loop; None takes the number of
+        steps_per_epoch: optimiser steps an epoch, set by the training loop; None takes the number of
             objects over that in a batch.
     """
 

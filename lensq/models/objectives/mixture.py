@@ -34,7 +34,7 @@ from lensq.models.objectives.elbo import (
     sample_normal,
 )
 
-NORMAL, ANOMALY = 0, 1
+ORDINARY, ANOMALY = 0, 1
 
 
 def mixture_bound(
@@ -162,7 +162,7 @@ class LabelledMixtureOptions(MixtureOptions):
 
     Attributes:
         clusters: two, the classes.
-        balance: as before, and off, because the labels tell how common the classes are.
+        balance: as before, and off, because the labels say how common the classes are.
         classification_weight: weight of -log q(y|x), averaged over the labelled objects of a batch.
     """
 
@@ -172,7 +172,7 @@ class LabelledMixtureOptions(MixtureOptions):
 
 
 class LabelledMixture(Mixture):
-    """Lower bound with one cluster a class: 0 normal, 1 anomaly; labels where training has them."""
+    """Lower bound with one cluster a class: 0 ordinary, 1 anomaly; labels where training has them."""
 
     Options: ClassVar[type] = LabelledMixtureOptions
     extras: ClassVar[tuple[str, ...]] = ("cluster_kl", "anomaly_logit")
@@ -182,17 +182,17 @@ class LabelledMixture(Mixture):
         super().__init__(features, latent, options)
         if options.clusters != 2:
             raise ValueError(
-                f"clusters={options.clusters}: the two clusters are the classes normal and anomaly"
+                f"clusters={options.clusters}: the two clusters are the classes ordinary and anomaly"
             )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """As `Mixture.forward`, and "anomaly_logit" (B,): log q(anomaly|x) - log q(normal|x).
+        """As `Mixture.forward`, and "anomaly_logit" (B,): log q(anomaly|x) - log q(ordinary|x).
 
         With labels, also "cross_entropy" (B,): -log q(label|x), 0 where unlabelled, and "labelled" (B,).
         """
         terms = super().forward(batch)
         log_qy, labels = terms["log_cluster"], batch.labels
-        terms["anomaly_logit"] = log_qy[:, ANOMALY] - log_qy[:, NORMAL]
+        terms["anomaly_logit"] = log_qy[:, ANOMALY] - log_qy[:, ORDINARY]
         if labels is not None:
             known = labels >= 0
             right = log_qy.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)

@@ -117,7 +117,7 @@ class SVDD(Elbo):
         """Set the radius to the reference sample's quantile.
 
         Raises:
-            RuntimeError: if the distances of the sample are all but the same, so that they tell nothing.
+            RuntimeError: if the distances of the sample are all but the same, so that they say nothing.
         """
         distance = (terms["mu"] - self.centre).norm(dim=1)
         floor = self.options.collapse_floor
