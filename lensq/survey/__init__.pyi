@@ -14,6 +14,9 @@ from . import (
     inventory as inventory,
 )
 from . import (
+    planes as planes,
+)
+from . import (
     provenance as provenance,
 )
 from . import (
