@@ -9,7 +9,8 @@ import pytest
 from astropy.io import fits
 
 from lensq.survey.hdus import UnusableError
-from lensq.survey.inventory import LISTS, REASONS, state_of, take_inventory
+from lensq.survey.inventory import REASONS, state_of, take_inventory
+from lensq.survey.lists import LISTS
 from lensq.survey.survey import read_survey
 
 ENDING = "_HSC-I_img.fits"
