@@ -8,6 +8,7 @@ decoded by both in a process that may die, and have to come out the same.
 from __future__ import annotations
 
 import bz2
+import gzip
 import io
 import math
 import os
@@ -30,8 +31,7 @@ from lensq.survey.planes import zero_point as declared_zero_point
 ZERO_POINT = 27.0
 """AB magnitude of a flux of one in the images that come out of here."""
 
-SMALLEST_SIDE = 32
-LARGEST_SIDE = 2048
+SMALLEST_SIDE, LARGEST_SIDE = 32, 2048
 """Least and greatest side of an image, in pixels, that can be a cutout."""
 
 LARGEST_FILE = 2**27
@@ -40,7 +40,6 @@ LARGEST_FILE = 2**27
 TIME_LIMIT = 10.0
 """Seconds after which a process that reads one file is stopped."""
 
-_EMPTY = ("truncated", "empty file")
 _FOR_FITSIO = re.compile(r"/[\w/.+,:=@%^ -]*\w")  # it takes brackets in a path, and more, for its syntax
 
 
@@ -96,13 +95,13 @@ class RiskyError(Exception):
     """A file that has to be read by a process that may die, with a time limit."""
 
 
-def read_image(path: Path | str, *, band: str = "i", zero_point: float | None = None) -> FitsImage:
+def read_image(path: Path | str, *, band: str = "i", zero_point: float = ZERO_POINT) -> FitsImage:
     """Read the image of a cutout; see `lensq.survey.planes.choose` for which it is.
 
     Args:
         path: the file, plain or compressed with gzip, bzip2 or fpack, which its content tells.
         band: the band wanted of a file that has several.
-        zero_point: AB magnitude of one unit of flux in a file that does not declare it; default 27.0.
+        zero_point: AB magnitude of one unit of flux in a file that does not declare it.
 
     Returns:
         The image, of 32 x 32 to 2,048 x 2,048 pixels.
@@ -115,19 +114,14 @@ def read_image(path: Path | str, *, band: str = "i", zero_point: float | None = 
         return decode(path, **options)
     except RiskyError:
         request = pickle.dumps((os.path.abspath(path), options))
+    command = [sys.executable, "-c", "from lensq.survey import fits; fits.answer()"]
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", "from lensq.survey import fits; fits.answer()"],
-            input=request,
-            capture_output=True,
-            timeout=TIME_LIMIT,
-            check=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
+        done = subprocess.run(command, input=request, capture_output=True, timeout=TIME_LIMIT, env=paths)
     except subprocess.TimeoutExpired:
         raise UnusableError("unreadable", f"reading it takes longer than {TIME_LIMIT:g} s") from None
-    except subprocess.CalledProcessError as error:
-        raise UnusableError("unreadable", f"reading it kills the process ({error.returncode})") from None
+    if done.returncode:
+        raise UnusableError("unreadable", f"reading it kills the process (exit code {done.returncode})")
     result = pickle.loads(done.stdout)
     if isinstance(result, UnusableError):
         raise result
@@ -135,7 +129,7 @@ def read_image(path: Path | str, *, band: str = "i", zero_point: float | None = 
 
 
 def answer() -> None:
-    """Read, in a process of its own, the file that standard input names; the result goes to standard output."""
+    """Read, in a process of its own, the file that standard input names, and put the result out."""
     path, options = pickle.load(sys.stdin.buffer)
     limit_memory()
     try:
@@ -145,8 +139,18 @@ def answer() -> None:
     sys.stdout.buffer.write(pickle.dumps(result))
 
 
+def limit_memory() -> None:
+    """Let this process take 500 MB more than it has; for those that decode risky files."""
+    if sys.platform == "linux":
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+        most = pages * resource.getpagesize() + 500_000_000
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
 def decode(
-    path: Path | str, *, band: str = "i", zero_point: float | None = None, risky: bool = False
+    path: Path | str, *, band: str = "i", zero_point: float = ZERO_POINT, risky: bool = False
 ) -> FitsImage:
     """Read the image of a cutout in this process, as `read_image` does.
 
@@ -163,30 +167,21 @@ def decode(
         return _decode(path, band, zero_point, risky)
     except (UnusableError, RiskyError):
         raise
-    except OSError as error:
-        raise UnusableError("unreadable", error.strerror or _in_words(error)) from error
     except Exception as error:  # libraries meet damage with exceptions of every kind
-        raise UnusableError("unreadable", f"{type(error).__name__}: {_in_words(error)}") from error
+        said = (
+            getattr(error, "strerror", None)
+            or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        )
+        raise UnusableError("unreadable", said) from error
 
 
-def limit_memory() -> None:
-    """Let this process take 500 MB more than it has; for those that decode risky files."""
-    try:
-        import resource
-
-        with open("/proc/self/statm", encoding="ascii") as file:
-            pages = int(file.read().split()[5])
-        most = pages * resource.getpagesize() + 500_000_000
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-    except (ImportError, OSError, ValueError):  # not Linux
-        pass
-
-
-def _decode(path: Path | str, band: str, default: float | None, risky: bool) -> FitsImage:
-    stored = _content(path)
-    content = _decompressed(stored)
+def _decode(path: Path | str, band: str, default: float, risky: bool) -> FitsImage:
+    content, stored = _content(path)
     if not content.startswith(b"SIMPLE"):
-        raise UnusableError(*(("not FITS", f"begins with {content[:24]!r}") if content else _EMPTY))
+        reason, said = (
+            ("not FITS", f"begins with {content[:24]!r}") if content else ("truncated", "empty file")
+        )
+        raise UnusableError(reason, said)
     hdus: list[Hdu] = []
     damage = None
     try:
@@ -195,41 +190,50 @@ def _decode(path: Path | str, band: str, default: float | None, risky: bool) -> 
     except UnusableError as error:  # damage further on does no harm to an image before it
         damage = error
     choice = choose(hdus, band, os.fspath(path), damage)
-    _check(choice.hdu, len(content))
-    declared, card = declared_zero_point(choice.hdu, hdus[0])
-    scale = 10 ** (0.4 * (ZERO_POINT - (declared if card else ZERO_POINT if default is None else default)))
-    scale = np.float32(scale if abs(scale - 1) > 1e-6 else 1)
-    file = _File(os.path.abspath(path) if stored is content else "", content, risky)
-    pixels = linear(file.plane(choice.hdu, choice.plane), choice.hdu)
-    pixels = np.ascontiguousarray(pixels if scale == 1 else pixels * scale, np.float32)
-    variance, mask = companions_of(choice, hdus)
-    if mask and mask.end <= len(content) and (bits := bad_bits(mask, choice.band)):
+    hdu = choice.hdu
+    _check(hdu, len(content))
+    declared, card = declared_zero_point(hdu, hdus[0])
+    scale = np.float32(10 ** (0.4 * (ZERO_POINT - (declared if card else default))))
+    scale = np.float32(1) if abs(scale - 1) < 1e-6 else scale
+    file = _File(os.path.abspath(path) if stored else "", content, risky)
+    variance, mask = companions_of(choice, [hdu for hdu in hdus if hdu.end <= len(content)])
+    with np.errstate(over="ignore", invalid="ignore"):
+        pixels = linear(file.plane(hdu, choice.plane), hdu)
+        pixels = np.ascontiguousarray(pixels if scale == 1 else pixels * scale, np.float32)
+    if mask and (bits := bad_bits(mask, choice.band)):
         pixels[np.nan_to_num(file.plane(mask, choice.plane), nan=-1).astype(np.int64) & bits != 0] = np.nan
-    if variance and variance.end <= len(content):
+    if variance:
         variance = to_variance(file.plane(variance, choice.plane), variance) * scale**2
-    else:
-        variance = None
-    return FitsImage(
-        *(
-            pixels,
-            variance,
-            choice.band,
-            choice.bands,
-            declared,
-            card,
-            pixel_scale(choice.hdu),
-            choice.hdu.header,
-        )
-    )
+    brightness = declared, card, pixel_scale(hdu)
+    return FitsImage(pixels, variance, choice.band, choice.bands, *brightness, hdu.header)
+
+
+def _content(path: Path | str) -> tuple[bytes, bool]:
+    """The bytes of a file, decompressed, and whether they are there as they are."""
+    with open(path, "rb") as file:
+        magic = file.read(3)
+        openers = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\x1f\x9d": None}
+        opener = openers.get(magic[:2], io.BufferedReader)
+        if opener is None:
+            raise UnusableError("unreadable", "compressed with compress (.Z): uncompress it")
+        file.seek(0)
+        try:
+            content = (file if opener is io.BufferedReader else opener(file)).read(LARGEST_FILE + 1)
+        except EOFError:
+            raise UnusableError("truncated", "the compressed file ends early") from None
+        except (zlib.error, gzip.BadGzipFile, ValueError, OSError) as error:
+            raise UnusableError("unreadable", f"cannot be decompressed: {error}") from error
+    if len(content) > LARGEST_FILE:
+        raise UnusableError("unreadable", f"more than {LARGEST_FILE} bytes are too many for a cutout")
+    return content, opener is io.BufferedReader
 
 
 def _check(hdu: Hdu, length: int) -> None:
-    smallest, largest = min(hdu.shape[-2:]), max(hdu.shape[-2:])
-    if largest > LARGEST_SIDE or math.prod(hdu.shape) > LARGEST_FILE:
-        raise UnusableError(
-            "wrong dimensions", f"{hdu.in_words()}; a cutout has at most {LARGEST_SIDE} px a side"
-        )
-    if smallest < SMALLEST_SIDE:
+    *_, height, width = hdu.shape
+    if max(height, width) > LARGEST_SIDE or math.prod(hdu.shape) > LARGEST_FILE:
+        said = f"{hdu.in_words()}; a cutout has at most {LARGEST_SIDE} px a side"
+        raise UnusableError("wrong dimensions", said)
+    if min(height, width) < SMALLEST_SIDE:
         raise UnusableError("under 32 px", hdu.in_words())
     if hdu.end > length:
         raise UnusableError("truncated", f"the image ends at byte {hdu.end}, the file at {length}")
@@ -243,21 +247,19 @@ class _File(NamedTuple):
     risky: bool
 
     def plane(self, hdu: Hdu, plane: int | None) -> np.ndarray:
-        """The (height, width) numbers of an HDU, or of one plane of its cube."""
+        """The (height, width) numbers of an HDU, or of one plane of its cube, as its header promises them."""
         scale, zero = hdu.number("BSCALE", 1.0), hdu.number("BZERO", 0.0)
         if not (math.isfinite(scale) and scale and math.isfinite(zero)):
             raise hdu.damaged(f"BSCALE {scale:g} and BZERO {zero:g}")
         pixels = self._read(hdu)
-        shape = pixels.shape
-        while len(shape) > 2 and shape[0] == 1:
-            shape = shape[1:]
+        shape = pixels.shape[pixels.ndim - len(hdu.shape) :]
         bits = hdu.integer("ZBITPIX" if hdu.compressed else "BITPIX", -64, 64)
         promised = f"{'f' if bits < 0 else 'u' if bits == 8 else 'i'}{abs(bits) // 8}"
         scaled = hdu.cards.keys() & {"BSCALE", "BZERO", "BLANK"}
         if shape != hdu.shape or (not scaled and pixels.dtype.newbyteorder("=") != promised):
-            raise UnusableError("unreadable", f"{hdu.in_words()} becomes {shape}, {pixels.dtype}")
+            raise UnusableError("unreadable", f"{hdu.in_words()} becomes {pixels.shape}, {pixels.dtype}")
         pixels = pixels.reshape(shape)
-        return pixels[plane] if plane is not None and len(shape) == 3 else pixels
+        return pixels[plane] if len(shape) == 3 else pixels
 
     def _read(self, hdu: Hdu) -> np.ndarray:
         blank_and_scaled = "BLANK" in hdu.cards and hdu.cards.keys() & {"BSCALE", "BZERO"}
@@ -266,10 +268,9 @@ class _File(NamedTuple):
             if not self.risky:
                 raise RiskyError
             pixels = self._by_astropy(hdu)
-            if by_fitsio:
-                other = self._by_fitsio(hdu)
-                if other.shape != pixels.shape or not np.allclose(other, pixels, 1e-5, 0, equal_nan=True):
-                    raise UnusableError("unreadable", "fitsio and astropy differ on the compressed tiles")
+            other = self._by_fitsio(hdu) if by_fitsio else pixels
+            if other.shape != pixels.shape or not np.allclose(other, pixels, 1e-5, 0, equal_nan=True):
+                raise UnusableError("unreadable", "fitsio and astropy differ on the compressed tiles")
             return pixels
         if by_fitsio:
             try:
@@ -296,54 +297,11 @@ class _File(NamedTuple):
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with fits.open(io.BytesIO(self.content), character_as_bytes=True) as hdus:
+            with fits.open(io.BytesIO(self.content)) as hdus:
                 self._same(hdu, hdus[hdu.index].fileinfo()["datLoc"])
                 return np.asarray(hdus[hdu.index].data)
 
     def _same(self, hdu: Hdu, start: int) -> None:
         if start != hdu.start:
-            raise UnusableError(
-                "unreadable", f"HDU {hdu.index} begins at byte {hdu.start}, and at {start} as well"
-            )
-
-
-def _content(path: Path | str) -> bytes:
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe would be waited for
-    try:
-        length = os.fstat(file).st_size
-        if length > LARGEST_FILE:
-            raise UnusableError("unreadable", f"{length} bytes are too many for a cutout")
-        content = os.read(file, length)
-        while len(content) < length and (more := os.read(file, length - len(content))):
-            content += more
-        return content
-    finally:
-        os.close(file)
-
-
-def _decompressed(content: bytes) -> bytes:
-    """Undo gzip or bzip2, or return the very same object."""
-    if content.startswith(b"\x1f\x9d"):
-        raise UnusableError("unreadable", "compressed with compress (.Z): uncompress it")
-    for magic, decompressor in ((b"\x1f\x8b", lambda: zlib.decompressobj(31)), (b"BZh", bz2.BZ2Decompressor)):
-        if content.startswith(magic):
-            parts: list[bytes] = []
-            while content.startswith(magic):  # such a file may be several, one after the other
-                stream = decompressor()
-                try:
-                    parts.append(stream.decompress(content, LARGEST_FILE))
-                except (zlib.error, OSError) as error:
-                    raise UnusableError("unreadable", f"cannot be decompressed: {error}") from error
-                if sum(map(len, parts)) >= LARGEST_FILE:
-                    raise UnusableError("unreadable", "too large for a cutout when decompressed")
-                if not stream.eof:
-                    raise UnusableError(
-                        "truncated", f"the compressed file ends early, after {len(content)} bytes"
-                    )
-                content = stream.unused_data
-            return b"".join(parts)
-    return content
-
-
-def _in_words(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+            said = f"HDU {hdu.index} begins at byte {hdu.start}, or at {start}"
+            raise UnusableError("unreadable", said)

@@ -12,24 +12,15 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-REASONS = (
-    "not FITS",
-    "truncated",
-    "no image",
-    "ambiguous",
-    "no such band",
-    "wrong dimensions",
-    "no finite pixel",
-    "constant",
-    "under 32 px",
-    "unreadable",
-)
+REASONS = ("not FITS", "truncated", "no image", "ambiguous", "no such band", "wrong dimensions")
+REASONS += ("no finite pixel", "constant", "under 32 px", "unreadable")
 """Why a file cannot be used."""
 
 _BLOCK, _CARD = 2880, 80
 _END = b"END".ljust(_CARD)
 _NUMBER_FORMATS = (8, 16, 32, 64, -32, -64)
 _COMPRESSIONS = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "PLIO_1", "HCOMPRESS_1", "NOCOMPRESS")
+SEVERAL = "(several values)"
 _IN_HEADERS = bytes([9, *range(32, 127), *range(160, 256)])
 
 
@@ -56,8 +47,8 @@ class Hdu(NamedTuple):
     Attributes:
         index: number of the HDU, from 0.
         header: all its cards.
-        cards: text of each card's value and comment by keyword; HIERARCH keywords without that word.
-        repeated: keywords that stand there again with another value.
+        cards: text of each card's value and comment by keyword, HIERARCH keywords without that word;
+            `SEVERAL` where the keyword stands there again with another.
         shape: axes of the image in numpy's order, without leading ones of length one; () without image.
         compressed: whether the image is in compressed tiles.
         start, end: place of the data, in bytes from the beginning of the file.
@@ -66,7 +57,6 @@ class Hdu(NamedTuple):
     index: int
     header: bytes
     cards: dict[str, str]
-    repeated: frozenset[str]
     shape: tuple[int, ...]
     compressed: bool
     start: int
@@ -83,7 +73,6 @@ class Hdu(NamedTuple):
         """Value of a card as a number; the default without such a card, or where it has a text."""
         if keyword not in self.cards or self.cards[keyword].lstrip().startswith("'"):
             return default
-        self.once(keyword)
         value = self.text(keyword)
         try:
             return float(value.upper().replace("D", "E")) if value else default
@@ -92,16 +81,10 @@ class Hdu(NamedTuple):
 
     def integer(self, keyword: str, least: int, most: int = 2**40) -> int:
         """Value of a card that has to be there, once, with an integer from `least` to `most`."""
-        self.once(keyword)
         value = self.text(keyword)
         if not re.fullmatch(r"[+-]?\d{1,19}", value) or not least <= int(value) <= most:
             raise self.damaged(f"{value or 'nothing'} for {keyword}")
         return int(value)
-
-    def once(self, keyword: str) -> None:
-        """Refuse a keyword that stands there twice."""
-        if keyword in self.repeated:
-            raise self.damaged(f"several values for {keyword}")
 
     def damaged(self, what: str) -> UnusableError:
         """The refusal of a header."""
@@ -146,76 +129,58 @@ def walk(content: bytes) -> Iterator[Hdu]:
 
 
 def _parse(index: int, header: bytes) -> Hdu:
-    strange = header.translate(None, _IN_HEADERS)
     cards: dict[str, str] = {}
-    repeated = set()
     text = header.decode("latin-1")
-    for at in range(0, len(text), _CARD):
-        keyword, value = text[at : at + 8], text[at + 10 : at + _CARD]
+    for at in range(0, len(text) - _CARD, _CARD):
+        keyword, equals, value = text[at : at + 8], text[at + 8 : at + 10], text[at + 10 : at + _CARD]
         if keyword == "HIERARCH" and "=" in value:
-            keyword, _, value = text[at + 9 : at + _CARD].partition("=")
-        elif text[at + 8 : at + 10] != "= ":
-            if keyword == "END     " and at + _CARD < len(text):
-                strange = strange or b"more than END in its last card"
-            continue
-        keyword = keyword.strip()
-        if cards.setdefault(keyword, value) != value:
-            repeated.add(keyword)
-    hdu = Hdu(index, header, cards, frozenset(repeated), (), False, 0, 0)
-    if (
-        strange
-        or "XTENSION" in repeated
-        or (index and "SIMPLE" in cards)
-        or (not index and "XTENSION" in cards)
-    ):
-        raise hdu.damaged(f"no proper end, or characters that are none, such as {strange[:8]!r}")
+            keyword, equals, value = text[at + 9 : at + _CARD].partition("=")
+        if equals.rstrip() == "=" and cards.setdefault(keyword.strip(), value) != value:
+            cards[keyword.strip()] = SEVERAL
+        elif keyword == "END     ":
+            cards["END"] = value
+    hdu = Hdu(index, header, cards, (), False, 0, 0)
+    strange = header.translate(None, _IN_HEADERS)
+    kinds = [key for key in ("SIMPLE", "XTENSION", "END") if key in cards]
+    if strange or kinds != ["XTENSION" if index else "SIMPLE"] or cards[kinds[0]] == SEVERAL:
+        raise hdu.damaged(f"no proper beginning or end, or characters that are none, such as {strange[:8]!r}")
     return hdu
 
 
 def _structure(hdu: Hdu) -> tuple[tuple[int, ...], bool, int]:
     """Axes of the image, whether it is compressed, and bytes of the data, or the refusal of the header."""
     kind = hdu.text("XTENSION") if hdu.index else "IMAGE"
-    expected = ["XTENSION" if hdu.index else "SIMPLE", "BITPIX", "NAXIS"]
-    if not hdu.index and hdu.text("SIMPLE") != "T":
-        raise hdu.damaged(f"{hdu.text('SIMPLE') or 'nothing'} for SIMPLE")
     bits = hdu.integer("BITPIX", -64, 64)
     axes = [hdu.integer(f"NAXIS{i + 1}", 0) for i in range(hdu.integer("NAXIS", 0, 9))]
-    expected += [f"NAXIS{i + 1}" for i in range(len(axes))]
-    if list(hdu.cards)[: len(expected)] != expected or f"NAXIS{len(axes) + 1}" in hdu.cards:
+    expected = ["BITPIX", "NAXIS", *(f"NAXIS{i + 1}" for i in range(len(axes)))]
+    if list(hdu.cards)[1 : len(expected) + 1] != expected or f"NAXIS{len(axes) + 1}" in hdu.cards:
         raise hdu.damaged(f"not {', '.join(expected)} in this order")
-    if bits not in _NUMBER_FORMATS:
-        raise hdu.damaged(f"{bits} for BITPIX")
+    if bits not in _NUMBER_FORMATS or (not hdu.index and hdu.text("SIMPLE") != "T"):
+        raise hdu.damaged(f"{bits} for BITPIX, {hdu.text('SIMPLE')} for SIMPLE")
     grouped = not hdu.index and axes[:1] == [0] and hdu.text("GROUPS") == "T"
     elements = math.prod(axes[grouped:]) if axes else 0
-    extra, groups = (
-        hdu.integer(key, 0) if key in hdu.cards else n for key, n in (("PCOUNT", 0), ("GCOUNT", 1))
-    )
-    length = abs(bits) // 8 * groups * (extra + elements)
+    extra = hdu.integer("PCOUNT", 0) if "PCOUNT" in hdu.cards else 0
+    groups = hdu.integer("GCOUNT", 0) if "GCOUNT" in hdu.cards else 1
     compressed = kind == "BINTABLE" and hdu.text("ZIMAGE") == "T"
-    if compressed:
-        axes = _compressed_axes(hdu)
-    elif grouped or kind != "IMAGE":
-        axes = []
-    elif hdu.index and (extra, groups) != (0, 1):
+    shape = _compressed_axes(hdu) if compressed else axes if kind == "IMAGE" and not grouped else []
+    if kind == "IMAGE" and hdu.index and (extra, groups) != (0, 1):
         raise hdu.damaged(f"{extra} and {groups} for PCOUNT and GCOUNT of an image")
-    while len(axes) > 2 and axes[-1] == 1:
-        del axes[-1]
-    return tuple(axes[::-1]), compressed, length
+    while len(shape) > 2 and shape[-1] == 1:
+        del shape[-1]
+    return tuple(shape[::-1]), compressed, abs(bits) // 8 * groups * (extra + elements)
 
 
 def _compressed_axes(hdu: Hdu) -> list[int]:
     """Axes of an image in compressed tiles, whose table has to be what the tiles need."""
     axes = [hdu.integer(f"ZNAXIS{i + 1}", 0) for i in range(hdu.integer("ZNAXIS", 0, 9))]
-    tiles = [
-        hdu.integer(f"ZTILE{i}", 1) if f"ZTILE{i}" in hdu.cards else (n if i == 1 else 1)
-        for i, n in enumerate(axes, 1)
-    ]
+    tiles = [1 if i else n for i, n in enumerate(axes)]  # unless they are given
+    tiles = [hdu.integer(f"ZTILE{i}", 1) if f"ZTILE{i}" in hdu.cards else n for i, n in enumerate(tiles, 1)]
     rows = math.prod(-(-n // tile) for n, tile in zip(axes, tiles, strict=True))
     if hdu.integer("ZBITPIX", -64, 64) not in _NUMBER_FORMATS or hdu.text("ZCMPTYPE") not in _COMPRESSIONS:
         raise hdu.damaged("no known ZBITPIX or ZCMPTYPE")
-    if hdu.integer("BITPIX", 8, 8) * hdu.integer("NAXIS", 2, 2) and hdu.integer("NAXIS2", 0) != rows:
+    table = hdu.integer("BITPIX", 8, 8), hdu.integer("NAXIS", 2, 2), hdu.integer("TFIELDS", 1, 99)
+    if table and hdu.integer("NAXIS2", 0) != rows:
         raise hdu.damaged(f"{hdu.text('NAXIS2')} rows of tiles, which ought to be {rows}")
-    hdu.integer("TFIELDS", 1, 99)
     return axes
 
 
