@@ -32,6 +32,8 @@ FILE_ENDING = "_HSC-I_img"
 ASIDE = ("other band", "companion")
 """Fates of files that are not asked for, and no fault."""
 
+_NO_OBJECT = (*ASIDE, "unreadable")  # the last of folders, as far as an inventory goes
+
 REASONS = (*FAULTS, "listed but absent", "present but unlisted", "second file", *ASIDE, "listed twice")
 
 _HSC = re.compile(r"(.+)_HSC-([A-Z]+\d*)_img")
@@ -106,11 +108,10 @@ def take_inventory(folder: Path | str, band: str = "i") -> Inventory:
         table = name_files(found)
     band = _set_aside(table, band, folder, notes)
     lists, members = _members(listings, table)
-    if listings["raw"] is not None:
-        unlisted = (
-            ~table["name"].isin(members) & ~table["by_position"] & ~table["fate"].isin((*ASIDE, "unreadable"))
-        )
-        table.loc[unlisted, "fate"] = "present but unlisted"
+    table["fate"] = [
+        fate if by_position or fate in _NO_OBJECT or name in members else "present but unlisted"
+        for name, by_position, fate in zip(table["name"], table["by_position"], table["fate"], strict=True)
+    ]
     table["chosen"] = table["fate"] == ""
     if not table["chosen"].any() and listings["raw"] is not None:
         raise ValueError(
@@ -149,9 +150,9 @@ def check_flags(inventory: Inventory, names: frozenset[str]) -> list[str]:
             continue
         if len(missed) == len(listed):
             raise ValueError(
-                f"{listing.path}, line {listing.numbers[0]}: {listed[0]!r} is none of the {len(names)} objects "
-                f"of the survey, such as {min(names, default='')!r}, nor is any other line; write their names, "
-                "one a line, or take the list away"
+                f"{listing.path}, line {listing.numbers[0]}: {listed[0]!r} is none of the {len(names)} "
+                f"objects of the survey, such as {min(names, default='')!r}, nor is any other line; write "
+                "their names, one a line, or take the list away"
             )
         notes.append(
             f"{len({listed[i] for i in missed})} of {len(set(listed))} objects in {LISTS[which]} are not "
@@ -162,10 +163,11 @@ def check_flags(inventory: Inventory, names: frozenset[str]) -> list[str]:
 
 def _members(listings: dict, table: pd.DataFrame) -> tuple[dict[str, list[str] | None], frozenset[str]]:
     """The names in the lists, and the objects of the survey."""
-    objects = table[~table["fate"].isin((*ASIDE, "unreadable"))] if len(table) else table
-    aliases = Aliases(objects["name"].to_list(), objects["file"].to_list())
+    columns = (table[key].to_list() for key in ("name", "file", "fate"))
+    objects = [(name, file) for name, file, fate in zip(*columns, strict=True) if fate not in _NO_OBJECT]
+    aliases = Aliases([name for name, _ in objects], [file for _, file in objects])
     lists = {which: names_in(listing, aliases) for which, listing in listings.items()}
-    return lists, frozenset(objects["name"] if lists["raw"] is None else lists["raw"])
+    return lists, frozenset(aliases.names if lists["raw"] is None else lists["raw"])
 
 
 def _find(folder: Path) -> tuple[Path, pd.DataFrame, list[str]]:
@@ -238,21 +240,11 @@ def name_files(table: pd.DataFrame) -> pd.DataFrame:
     for each in parsed:
         there[each.base].add(each.folder)
     fates = [
-        fate or ("companion" if _is_companion(each, there) else "")
+        fate or ("companion" if not each.image and _is_companion(each, there) else "")
         for each, fate in zip(parsed, table["fate"], strict=True)
     ]
     generic = [each for each, fate in zip(parsed, fates, strict=True) if not (fate or each.sure)]
-    bands = defaultdict(set)
-    for each in generic:
-        bands[each.within, each.object].add(each.band)
-    with_band = [each for each in generic if each.band]
-    told = len(with_band) == len(generic) or (
-        2 * len(with_band) > len(generic)
-        and all(len(bands[each.within, each.object]) > 1 for each in with_band)
-    )
-    for each in generic:
-        if not told:
-            each.object, each.band, each.within = each.stem, "", each.folder
+    _take_bands(generic)
     _name_by_folder(generic)
     made = pd.DataFrame(
         {
@@ -273,19 +265,20 @@ class _Parsed:
         folder, base, stem: its folder, its name, its name without extension.
         object, band: what it shows, as far as it is told.
         within: its folder, without a last part that is the band.
-        sure: whether the name follows a pattern that leaves no doubt.
+        sure, image: whether the name follows a pattern that leaves no doubt, and that it is an image.
         by_position: whether the object gets its name from the position in the file.
     """
 
-    __slots__ = ("band", "base", "by_position", "folder", "object", "stem", "sure", "within")
+    __slots__ = ("band", "base", "by_position", "folder", "image", "object", "stem", "sure", "within")
 
     def __init__(self, file: str) -> None:
         self.folder, _, self.base = file.rpartition("/")
         self.stem = EXTENSION.sub("", self.base)
         self.object, self.band, self.within = self.stem, "", self.folder
-        self.sure, self.by_position = True, False
+        self.sure, self.by_position, self.image = True, False, False
         if match := _HSC.fullmatch(self.stem):
-            self.object, self.band = match[1], band_name(match[2])
+            self.object, self.band, self.image = match[1], match[2], True
+            self.band = self.band.lower() if len(self.band) == 1 else self.band
         elif match := _NAMELESS.fullmatch(self.stem):
             self.object = f"{self.folder}/{match['hsc'] or match['ps1']}".lstrip("/")
             self.band, self.by_position = band_name(match["band"] or match["ps1_band"]), True
@@ -293,21 +286,34 @@ class _Parsed:
             self.object = name
             self.band = next((band for word in re.split("[_.]", match[3]) if (band := _band(word))), "")
         else:
-            self._guess()
+            self.sure = False
 
-    def _guess(self) -> None:
-        """Object and band of a name without a pattern."""
-        self.sure = False
+    def guesses(self) -> list[tuple[str, str, str]]:
+        """Object, band and folder if the band is the last word, the first, or the folder; no band if it is not."""
         pieces = re.split(r"([_.]|(?<!hsc)-)", self.stem, flags=re.IGNORECASE)
         while len(pieces) > 1 and pieces[-1].lower() in _NEUTRAL:
             del pieces[-2:]
         upper, _, last = self.folder.rpartition("/")
-        if band := _band(pieces[-1]) if len(pieces) > 1 or self.folder else "":
-            self.object, self.band = "".join(pieces[:-2]), band
-        elif band := _band(pieces[0]) if len(pieces) > 1 else "":
-            self.object, self.band = "".join(pieces[2:]), band
-        elif band := _band(last):
-            self.band, self.within = band, upper
+        several = len(pieces) > 1
+        return [
+            ("".join(pieces[:-2]), _band(pieces[-1]) if several or self.folder else "", self.folder),
+            ("".join(pieces[2:]), _band(pieces[0]) if several else "", self.folder),
+            (self.stem, _band(last), upper),
+        ]
+
+
+def _take_bands(files: list[_Parsed]) -> None:
+    """Tell object and band of names without a pattern, where most of them have the band in the same place."""
+    ways = list(zip(*(each.guesses() for each in files), strict=True))
+    way = max(ways, key=lambda way: sum(bool(band) for _, band, _ in way), default=())
+    bands = defaultdict(set)
+    for name, band, within in way:
+        bands[within, name].add(band)
+    told = [bands[within, name] for name, band, within in way if band]
+    if len(told) == len(way) or (2 * len(told) > len(way) and min(map(len, told)) > 1):
+        for each, guess in zip(files, way, strict=True):
+            if guess[1]:
+                each.object, each.band, each.within = guess
 
 
 def _band(word: str) -> str:
@@ -345,25 +351,26 @@ def _name_by_folder(files: list[_Parsed]) -> None:
 
 def _set_aside(table: pd.DataFrame, band: str, folder: Path, notes: list[str]) -> str:
     """Set the fates of files of other bands and of second files; return the band that is read."""
-    images = table["fate"] == ""
-    bands = set(table.loc[images, "band"]) - {""}
-    if bands and band not in bands:
-        if len(bands) > 1 or (table.loc[images, "band"] == "").any():
+    names, bands, fates, details = (table[key].to_list() for key in ("name", "band", "fate", "detail"))
+    images = [i for i, fate in enumerate(fates) if not fate]
+    there = sorted({bands[i] for i in images})
+    if there and not {band, ""}.intersection(there):
+        if len(there) > 1:
             raise ValueError(
-                f"{folder}: no file of band {band}, but of {', '.join(sorted(bands))}: choose by band="
+                f"{folder}: no file of band {band}, but of {', '.join(there)}: choose one by band="
             )
-        notes.append(f"there is no file of band {band}: read in {min(bands)}, the only one there")
-        [band] = bands
-    asked = images & table["band"].isin((band, ""))
-    order = table[asked].sort_values(
-        ["name", "band", "file"], key=lambda column: column.where(column != "", "~")
-    )
-    second = order.index[order["name"].duplicated()]
-    have = table["name"].isin(table.loc[asked, "name"])
-    table.loc[images & ~asked, "fate"] = "other band"
-    table.loc[images & ~asked & ~have, "fate"] = "no such band"
-    table.loc[images & ~asked & ~have, "detail"] = "band " + table["band"]
-    table.loc[second, "fate"] = "second file"
+        notes.append(f"there is no file of band {band}: read in {there[0]}, the only one there")
+        [band] = there
+    asked = sorted((i for i in images if bands[i] in (band, "")), key=lambda i: bands[i] == "")
+    have: set[str] = set()
+    for i in asked:
+        if names[i] in have:
+            fates[i] = "second file"
+        have.add(names[i])
+    for i in set(images).difference(asked):
+        fates[i] = "other band" if names[i] in have else "no such band"
+        details[i] = f"band {bands[i]}"
+    table["fate"], table["detail"] = fates, details
     return band
 
 
@@ -379,30 +386,32 @@ def settle(inventory: Inventory, read: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
         quarantine: name, file, reason and detail of what is not used, sorted by name.
     """
     columns = ["name", "file", "reason", "detail"]
-    left = inventory.files[~inventory.files["file"].isin(read["file"])].rename(columns={"fate": "reason"})
-    every = pd.concat([read[columns], left[columns]], ignore_index=True)
-    every = every.sort_values(
-        "reason", key=lambda reason: reason != "", kind="stable"
-    )  # a usable file decides
-    stray = ~every["name"].isin(inventory.members) & ~every["reason"].isin((*ASIDE, "unreadable"))
-    every.loc[stray, "reason"] = "present but unlisted"
-    fate = dict(zip(reversed(every["name"].to_list()), reversed(every["reason"].to_list()), strict=True))
-
+    taken = set(read["file"])
+    left = inventory.files.rename(columns={"fate": "reason"})[columns].itertuples(index=False, name=None)
+    every = [*read[columns].itertuples(index=False, name=None), *(row for row in left if row[1] not in taken)]
     strays: dict[str, list[str]] = {}
     for which in ("selected", "graded"):
         for name in set(inventory.lists[which] or ()) - inventory.members:
             strays.setdefault(name, []).append(LISTS[which])
     detail = {name: f"named only in {' and '.join(files)}" for name, files in strays.items()}
-    rows = []
-    for name, file, reason, said in every[every["reason"] != ""].itertuples(index=False, name=None):
+    fate: dict[str, str] = {}
+    rows, reasons = [], []
+    for name, file, reason, said in every:
+        if name not in inventory.members and reason not in _NO_OBJECT:
+            reason, said = "present but unlisted", said or detail.get(name, "")
+        if name not in fate or not reason:
+            fate[name] = reason
+        reasons.append(reason)
+        if reason:
+            rows.append((name, file, reason, said))
+    for i, (name, file, reason, said) in enumerate(rows):
         if reason == "second file" and not said:
             tried = f"was tried: {fate[name]}" if fate[name] else "is used"
-            said = f"another file of this object {tried}"
-        rows.append((name, file, reason, said or detail.get(name, "")))
+            rows[i] = name, file, reason, f"another file of this object {tried}"
     for name in {*inventory.members, *strays} - fate.keys():
         rows.append((name, "", "listed but absent", detail.get(name, "")))
         fate[name] = "listed but absent"
-    counts = {"files": Counter(every["reason"].to_list())}
+    counts = {"files": Counter(reasons)}
     for which, names in inventory.lists.items():
         once = set(names or ())
         counts[which] = Counter(map(fate.__getitem__, once))
