@@ -262,8 +262,9 @@ class _File(NamedTuple):
         return pixels[plane] if len(shape) == 3 else pixels
 
     def _read(self, hdu: Hdu) -> np.ndarray:
-        blank_and_scaled = "BLANK" in hdu.cards and hdu.cards.keys() & {"BSCALE", "BZERO"}
-        by_fitsio = _FOR_FITSIO.fullmatch(self.path) and not blank_and_scaled
+        scaled = hdu.cards.keys() & {"BSCALE", "BZERO"}  # fitsio rounds scaled 64-bit integers
+        wrong = scaled and ("BLANK" in hdu.cards or "64" in (hdu.text("BITPIX"), hdu.text("ZBITPIX")))
+        by_fitsio = _FOR_FITSIO.fullmatch(self.path) and not wrong
         if hdu.compressed:
             if not self.risky:
                 raise RiskyError

@@ -176,8 +176,10 @@ def _compressed_axes(hdu: Hdu) -> list[int]:
     tiles = [1 if i else n for i, n in enumerate(axes)]  # unless they are given
     tiles = [hdu.integer(f"ZTILE{i}", 1) if f"ZTILE{i}" in hdu.cards else n for i, n in enumerate(tiles, 1)]
     rows = math.prod(-(-n // tile) for n, tile in zip(axes, tiles, strict=True))
-    if hdu.integer("ZBITPIX", -64, 64) not in _NUMBER_FORMATS or hdu.text("ZCMPTYPE") not in _COMPRESSIONS:
-        raise hdu.damaged("no known ZBITPIX or ZCMPTYPE")
+    bits = hdu.integer("ZBITPIX", -64, 64)
+    quantised = any(hdu.text(f"TTYPE{i}") == "ZSCALE" for i in range(1, 9))
+    if bits not in _NUMBER_FORMATS or (quantised and bits > 0) or hdu.text("ZCMPTYPE") not in _COMPRESSIONS:
+        raise hdu.damaged("a ZBITPIX or ZCMPTYPE that is not known or not that of its table")
     table = hdu.integer("BITPIX", 8, 8), hdu.integer("NAXIS", 2, 2), hdu.integer("TFIELDS", 1, 99)
     if table and hdu.integer("NAXIS2", 0) != rows:
         raise hdu.damaged(f"{hdu.text('NAXIS2')} rows of tiles, which ought to be {rows}")

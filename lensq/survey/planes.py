@@ -130,7 +130,7 @@ def choose(hdus: list[Hdu], band: str, name: str, damaged: UnusableError | None)
 
     1. An HDU that says that it is a companion (inverse variance, variance, mask, model, residual, PSF,
        background, exposure) by EXTNAME, EXTTYPE, IMAGETYP, PRODTYPE or HDUCLAS2 is none, nor is a table, an
-       empty HDU or an extension without a name behind a mask of HSC.
+       empty HDU or an extension without a name behind a mask of HSC or Rubin (their variance).
     2. What is left is two-dimensional, or a cube whose bands are declared by BANDS or BAND<k>.
     3. A two-dimensional primary image is the image, unless extensions declare other bands.
     4. Without one, extensions that declare themselves an image (SCI, IMAGE, FLUX, DATA, or a band's name)
@@ -149,7 +149,7 @@ def choose(hdus: list[Hdu], band: str, name: str, damaged: UnusableError | None)
     Raises:
         UnusableError: there is no image, or not one alone.
     """
-    variances = {hdu.index + 1 for hdu in hdus if _has_bits(hdu)}
+    variances = {hdu.index + 1 for hdu in hdus if _has_bits(hdu) or hdu.text("EXTTYPE").upper() == "MASK"}
     images = [hdu for hdu in hdus if len(hdu.shape) in (2, 3) and min(hdu.shape) and not is_companion(hdu)]
     images = [hdu for hdu in images if hdu.index not in variances or words(hdu)]
     bands = {hdu.index: bands_of(hdu) for hdu in images}
@@ -178,10 +178,11 @@ def choose(hdus: list[Hdu], band: str, name: str, damaged: UnusableError | None)
 
 
 def _no_image(hdus: list[Hdu]) -> UnusableError:
-    others = ", ".join(hdu.in_words() for hdu in hdus if hdu.shape and not is_companion(hdu))
-    if others:
-        return UnusableError("wrong dimensions", f"{others}; a cube needs its bands in BANDS")
     said = ", ".join(hdu.in_words() for hdu in hdus if hdu.shape)
+    if any(
+        hdu.shape and (len(hdu.shape) != 2 or not min(hdu.shape)) and not is_companion(hdu) for hdu in hdus
+    ):
+        return UnusableError("wrong dimensions", f"{said}; a cube needs its bands in BANDS")
     return UnusableError("no image", f"in none of {len(hdus)} HDUs{f', which have {said}' if said else ''}")
 
 
