@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lensq.survey.hdus import Hdu, UnusableError, walk
+from lensq.survey.hdus import Hdu, UnusableError, check_hcompress, walk
 from lensq.survey.planes import bad_bits, choose, companions_of, linear, pixel_scale, to_variance
 from lensq.survey.planes import zero_point as declared_zero_point
 
@@ -268,6 +268,8 @@ class _File(NamedTuple):
         if hdu.compressed:
             if not self.risky:
                 raise RiskyError
+            if hdu.text("ZCMPTYPE") == "HCOMPRESS_1":
+                check_hcompress(hdu, self.content)
             pixels = self._by_astropy(hdu)
             other = self._by_fitsio(hdu) if by_fitsio else pixels
             if other.shape != pixels.shape or not np.allclose(other, pixels, 1e-5, 0, equal_nan=True):

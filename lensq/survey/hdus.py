@@ -7,8 +7,10 @@ library decodes afterwards against the place, shape and number format that stand
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -184,6 +186,25 @@ def _compressed_axes(hdu: Hdu) -> list[int]:
     if table and hdu.integer("NAXIS2", 0) != rows:
         raise hdu.damaged(f"{hdu.text('NAXIS2')} rows of tiles, which ought to be {rows}")
     return axes
+
+
+def check_hcompress(hdu: Hdu, content: bytes) -> None:
+    """Refuse tiles that say in their own first bytes that they are larger than the header says.
+
+    The libraries believe them, and write past the end of their memory.
+    """
+    axes = [hdu.integer(f"ZNAXIS{i + 1}", 1) for i in range(len(hdu.shape))]
+    tiles = [hdu.integer(f"ZTILE{i + 1}", 1) for i in range(len(axes))]
+    starts = itertools.product(*(range(0, n, tile) for n, tile in zip(axes[::-1], tiles[::-1], strict=True)))
+    width, rows = hdu.integer("NAXIS1", 8), hdu.integer("NAXIS2", 1)
+    heap = hdu.start + (hdu.integer("THEAP", 0) if "THEAP" in hdu.cards else width * rows)
+    if hdu.text("TTYPE1") != "COMPRESSED_DATA" or not re.match("1?P", hdu.text("TFORM1")):
+        raise hdu.damaged("no COMPRESSED_DATA in its first column")
+    for row, start in enumerate(starts):
+        pixels = math.prod(map(min, tiles[::-1], (n - at for n, at in zip(axes[::-1], start, strict=True))))
+        length, offset = struct.unpack_from(">2i", content, hdu.start + row * width)
+        if length and math.prod(struct.unpack_from(">2i", content, heap + offset + 2)) != pixels:
+            raise UnusableError("unreadable", f"tile {row + 1} of HDU {hdu.index} has not {pixels} pixels")
 
 
 def _blocks(length: int) -> int:
