@@ -75,7 +75,7 @@ def _cost_of(results: Path | str, variant: str, survey: Survey, into: str) -> tu
     model = load_model(Path(results) / variant)
     last = [scored for scored in record_of(results, into)["scored"] if scored["variant"] == variant][-1]
     settings, history = model.settings, model.history
-    labels = settings["labels_told"] if settings["uses_labels"] else 0
+    labels = settings["labels_seen"] if settings["uses_labels"] else 0
     images = len(survey.rows("train")[: settings["max_images"]]) if settings["train_on"] == "all" else np.nan
     return labels, float(history["seconds"].sum()), last["objects"] / last["seconds"], images * len(history)
 

@@ -1,4 +1,13 @@
 from . import (
+    bundle as bundle,
+)
+from . import (
+    catalogues as catalogues,
+)
+from . import (
+    files as files,
+)
+from . import (
     fits as fits,
 )
 from . import (
@@ -14,6 +23,12 @@ from . import (
     inventory as inventory,
 )
 from . import (
+    lists as lists,
+)
+from . import (
+    planes as planes,
+)
+from . import (
     provenance as provenance,
 )
 from . import (
@@ -25,8 +40,9 @@ from . import (
 from . import (
     survey as survey,
 )
+from .catalogues import known_lenses as known_lenses
+from .catalogues import match_catalogue as match_catalogue
 from .inventory import take_inventory as take_inventory
 from .split import groups_table as groups_table
 from .survey import Survey as Survey
-from .survey import match_catalogue as match_catalogue
 from .survey import read_survey as read_survey

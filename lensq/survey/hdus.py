@@ -1,38 +1,37 @@
-"""The headers of a FITS file: which HDUs it has, and which of them is the image.
+"""The headers of a FITS file, checked before any library sees them.
 
-Read from the bytes of the file in one pass, because this is half the cost of reading a small cutout. The
-standard: Pence et al. 2010, A&A 524, A42.
+Libraries loop, abort or take one HDU for another where a header is damaged. So the structure of every header
+is held against the standard (Pence et al. 2010, A&A 524, A42; tile compression: section 10) first, and what a
+library decodes afterwards against the place, shape and number format that stand here.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_BLOCK, CARD, _EQUALS = 2880, 80, ord("=")
-_END = b"END".ljust(CARD)
-_KEYWORDS = frozenset(
-    keyword.ljust(8).encode()
-    for keyword in (
-        *("XTENSION", "BITPIX", "NAXIS", "PCOUNT", "GCOUNT", "GROUPS", "BSCALE", "BZERO", "BLANK"),
-        *("EXTNAME", "EXTTYPE", "MP_BAD", "FLUXMAG0", "ZIMAGE", "ZNAXIS"),
-        *(f"{prefix}NAXIS{i}" for prefix in ("", "Z") for i in range(1, 10)),
-    )
-)
-_COMPANIONS = {
-    *("MASK", "MSK", "FLAGS", "DQ", "VAR", "VARIANCE", "IVAR", "INVVAR", "WEIGHT", "WGT", "WHT", "ERR"),
-    *("ERROR", "SIGMA", "RMS", "NOISE", "PSF", "BACKGROUND", "BKG", "SEGMENTATION", "EXPOSURE", "COVERAGE"),
-}
+REASONS = ("not FITS", "truncated", "no image", "ambiguous", "no such band", "wrong dimensions")
+REASONS += ("no finite pixel", "constant", "under 32 px", "unreadable")
+"""Why a file cannot be used."""
+
+_BLOCK, _CARD = 2880, 80
+_END = b"END".ljust(_CARD)
+_NUMBER_FORMATS = (8, 16, 32, 64, -32, -64)
+_COMPRESSIONS = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "PLIO_1", "HCOMPRESS_1", "NOCOMPRESS")
+SEVERAL = "(several values)"
+_IN_HEADERS = bytes([9, *range(32, 127), *range(160, 256)])
 
 
 class UnusableError(Exception):
     """A file that cannot be used.
 
     Attributes:
-        reason: "not FITS", "truncated", "no image", "wrong dimensions", "no finite pixel", "constant",
-            "under 32 px" or "unreadable".
+        reason: "not FITS", "truncated", "no image", "ambiguous", "no such band", "wrong dimensions",
+            "no finite pixel", "constant", "under 32 px" or "unreadable".
         detail: what was found, for the person who looks through the quarantine.
     """
 
@@ -40,10 +39,8 @@ class UnusableError(Exception):
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
 
-
-def truncated(detail: str) -> UnusableError:
-    """The refusal of a file that ends too early."""
-    return UnusableError("truncated", detail)
+    def __reduce__(self) -> tuple:
+        return UnusableError, (self.reason, self.detail)
 
 
 class Hdu(NamedTuple):
@@ -52,65 +49,54 @@ class Hdu(NamedTuple):
     Attributes:
         index: number of the HDU, from 0.
         header: all its cards.
-        cards: what follows the equals sign of those cards that are asked for here, by keyword (8 bytes).
+        cards: text of each card's value and comment by keyword, HIERARCH keywords without that word;
+            `SEVERAL` where the keyword stands there again with another.
         shape: axes of the image in numpy's order, without leading ones of length one; () without image.
+        compressed: whether the image is in compressed tiles.
         start, end: place of the data, in bytes from the beginning of the file.
     """
 
     index: int
     header: bytes
-    cards: dict[bytes, bytes]
+    cards: dict[str, str]
     shape: tuple[int, ...]
+    compressed: bool
     start: int
     end: int
 
-    @property
-    def names(self) -> set[str]:
-        """The words in EXTNAME and EXTTYPE, in capitals."""
-        if b"EXTNAME " not in self.cards and b"EXTTYPE " not in self.cards:
-            return set()
-        both = text(self.cards, b"EXTNAME ") + " " + text(self.cards, b"EXTTYPE ")
-        return set(re.findall("[A-Z]+", both.upper())) - {"COMPRESSED"}
+    def text(self, keyword: str) -> str:
+        """Value of a card as text, without quotes and comment; "" without such a card."""
+        value = self.cards.get(keyword, "").strip()
+        if value.startswith("'"):
+            return re.match("'((?:[^']|'')*)", value)[1].replace("''", "'").strip()
+        return value.partition("/")[0].strip()
 
-    @property
-    def is_companion(self) -> bool:
-        """Whether it says that it goes with an image (mask, variance, PSF) and so is none itself."""
-        return not _COMPANIONS.isdisjoint(self.names) or b"MP_BAD  " in self.cards
+    def number(self, keyword: str, default: float = math.nan) -> float:
+        """Value of a card as a number; the default without such a card, or where it has a text."""
+        if keyword not in self.cards or self.cards[keyword].lstrip().startswith("'"):
+            return default
+        value = self.text(keyword)
+        try:
+            return float(value.upper().replace("D", "E")) if value else default
+        except ValueError:
+            raise self.damaged(f"{value} for {keyword}") from None
 
+    def integer(self, keyword: str, least: int, most: int = 2**40) -> int:
+        """Value of a card that has to be there, once, with an integer from `least` to `most`."""
+        value = self.text(keyword)
+        if not re.fullmatch(r"[+-]?\d{1,19}", value) or not least <= int(value) <= most:
+            raise self.damaged(f"{value or 'nothing'} for {keyword}")
+        return int(value)
 
-def text(cards: dict[bytes, bytes], keyword: bytes) -> str:
-    """Value of a card as text, without quotes and comment; "" without such a card."""
-    value = cards.get(keyword, b"").decode("latin-1").strip()
-    return value[1:].split("'")[0].strip() if value.startswith("'") else value.split("/")[0].strip()
+    def damaged(self, what: str) -> UnusableError:
+        """The refusal of a header."""
+        return UnusableError("not FITS", f"the header of HDU {self.index} has {what}")
 
-
-def number(cards: dict[bytes, bytes], keyword: bytes, default: float) -> float:
-    """Value of a card as a number; the default without such a card or where it has no number."""
-    if keyword not in cards:
-        return default
-    try:
-        return float(cards[keyword].split(b"/")[0].upper().replace(b"D", b"E"))
-    except ValueError:
-        return default
-
-
-def integer(cards: dict[bytes, bytes], keyword: bytes, default: int | None = None) -> int:
-    """Value of a card that has to be an integer, and has to be there if no default is given."""
-    if keyword not in cards and default is not None:
-        return default
-    try:
-        return int(cards[keyword].split(b"/")[0])
-    except (KeyError, ValueError):
-        value = text(cards, keyword) or "nothing"
-        raise UnusableError("not FITS", f"a header has {value} for {keyword.decode().strip()}") from None
-
-
-def _axes(cards: dict[bytes, bytes], prefix: bytes) -> list[int]:
-    n = integer(cards, prefix.ljust(8))
-    axes = [integer(cards, (b"%b%d" % (prefix, i + 1)).ljust(8)) for i in range(n)]
-    if min(axes, default=0) < 0:
-        raise UnusableError("not FITS", f"a header has the axes {axes}")
-    return axes
+    def in_words(self) -> str:
+        """Number, name and axes, in the order in which FITS counts them."""
+        name = " ".join(filter(None, map(self.text, ("EXTNAME", "EXTTYPE", "IMAGETYP"))))
+        axes = " x ".join(str(n) for n in self.shape[::-1])
+        return f"HDU {self.index} ({f'{name}, ' if name else ''}{axes} px)"
 
 
 def walk(content: bytes) -> Iterator[Hdu]:
@@ -120,83 +106,106 @@ def walk(content: bytes) -> Iterator[Hdu]:
         content: the file's bytes.
 
     Yields:
-        Its HDUs, in order. Their data may end after the file.
+        Its HDUs, in order. The data of the last may end after the file.
 
     Raises:
-        UnusableError: a header is damaged, or the file ends within an HDU; the HDUs before are good.
+        UnusableError: a header is damaged, or the file ends within an HDU, or goes on after the last with
+            something else; the HDUs before are good.
     """
     start = index = 0
-    while start < len(content) and (index == 0 or b"XTENSION".startswith(content[start : start + 8])):
+    while start < len(content) and (index == 0 or content.startswith(b"XTENSION", start)):
         end = content.find(_END, start)
-        while end >= 0 and (end - start) % CARD:
+        while end >= 0 and (end - start) % _CARD:
             end = content.find(_END, end + 1)
         if end < 0:
-            raise truncated(f"the header of HDU {index} has no end, the file has {len(content)} bytes")
-        cards: dict[bytes, bytes] = {}
-        for at in range(start, end, CARD):
-            keyword = content[at : at + 8]
-            if keyword in _KEYWORDS and content[at + 8] == _EQUALS:
-                cards.setdefault(keyword, content[at + 9 : at + CARD])
-        axes = _axes(cards, b"NAXIS")
-        grouped = bool(axes) and axes[0] == 0 and text(cards, b"GROUPS  ") == "T"
-        elements = math.prod(axes[grouped:]) if axes else 0
-        if b"PCOUNT  " in cards or b"GCOUNT  " in cards:
-            elements = integer(cards, b"GCOUNT  ", 1) * (integer(cards, b"PCOUNT  ", 0) + elements)
-        length = abs(integer(cards, b"BITPIX  ")) // 8 * elements
-        if length < 0:
-            raise UnusableError("not FITS", f"the header of HDU {index} claims {length} bytes of data")
-        if b"ZIMAGE  " in cards:
-            axes = _axes(cards, b"ZNAXIS")
-        elif grouped or (index and text(cards, b"XTENSION") != "IMAGE"):
-            axes = []
-        while len(axes) > 2 and axes[-1] == 1:
-            del axes[-1]
-        data = start + _blocks(end + CARD - start)
-        yield Hdu(index, content[start : end + CARD], cards, tuple(axes[::-1]), data, data + length)
+            raise UnusableError("truncated", f"the header of HDU {index} has no end, of {len(content)} bytes")
+        hdu = _parse(index, content[start : end + _CARD])
+        data = start + _blocks(end + _CARD - start)
+        shape, compressed, length = _structure(hdu)
+        yield hdu._replace(shape=shape, compressed=compressed, start=data, end=data + length)
         start, index = data + _blocks(length), index + 1
     if start > len(content):
-        raise truncated(f"HDU {index - 1} ends at byte {start}, the file at {len(content)}")
+        raise UnusableError("truncated", f"HDU {index - 1} ends at byte {start}, the file at {len(content)}")
+    if content[start:].strip(b"\0 "):
+        raise UnusableError("not FITS", f"what follows HDU {index - 1} is no HDU")
+
+
+def _parse(index: int, header: bytes) -> Hdu:
+    cards: dict[str, str] = {}
+    text = header.decode("latin-1")
+    for at in range(0, len(text) - _CARD, _CARD):
+        keyword, equals, value = text[at : at + 8], text[at + 8 : at + 10], text[at + 10 : at + _CARD]
+        if keyword == "HIERARCH" and "=" in value:
+            keyword, equals, value = text[at + 9 : at + _CARD].partition("=")
+        if equals.rstrip() == "=" and cards.setdefault(keyword.strip(), value) != value:
+            cards[keyword.strip()] = SEVERAL
+        elif keyword == "END     ":
+            cards["END"] = value
+    hdu = Hdu(index, header, cards, (), False, 0, 0)
+    strange = header.translate(None, _IN_HEADERS)
+    kinds = [key for key in ("SIMPLE", "XTENSION", "END") if key in cards]
+    if strange or kinds != ["XTENSION" if index else "SIMPLE"] or cards[kinds[0]] == SEVERAL:
+        raise hdu.damaged(f"no proper beginning or end, or characters that are none, such as {strange[:8]!r}")
+    return hdu
+
+
+def _structure(hdu: Hdu) -> tuple[tuple[int, ...], bool, int]:
+    """Axes of the image, whether it is compressed, and bytes of the data, or the refusal of the header."""
+    kind = hdu.text("XTENSION") if hdu.index else "IMAGE"
+    bits = hdu.integer("BITPIX", -64, 64)
+    axes = [hdu.integer(f"NAXIS{i + 1}", 0) for i in range(hdu.integer("NAXIS", 0, 9))]
+    expected = ["BITPIX", "NAXIS", *(f"NAXIS{i + 1}" for i in range(len(axes)))]
+    if list(hdu.cards)[1 : len(expected) + 1] != expected or f"NAXIS{len(axes) + 1}" in hdu.cards:
+        raise hdu.damaged(f"not {', '.join(expected)} in this order")
+    if bits not in _NUMBER_FORMATS or (not hdu.index and hdu.text("SIMPLE") != "T"):
+        raise hdu.damaged(f"{bits} for BITPIX, {hdu.text('SIMPLE')} for SIMPLE")
+    grouped = not hdu.index and axes[:1] == [0] and hdu.text("GROUPS") == "T"
+    elements = math.prod(axes[grouped:]) if axes else 0
+    extra = hdu.integer("PCOUNT", 0) if "PCOUNT" in hdu.cards else 0
+    groups = hdu.integer("GCOUNT", 0) if "GCOUNT" in hdu.cards else 1
+    compressed = kind == "BINTABLE" and hdu.text("ZIMAGE") == "T"
+    shape = _compressed_axes(hdu) if compressed else axes if kind == "IMAGE" and not grouped else []
+    if kind == "IMAGE" and hdu.index and (extra, groups) != (0, 1):
+        raise hdu.damaged(f"{extra} and {groups} for PCOUNT and GCOUNT of an image")
+    while len(shape) > 2 and shape[-1] == 1:
+        del shape[-1]
+    return tuple(shape[::-1]), compressed, abs(bits) // 8 * groups * (extra + elements)
+
+
+def _compressed_axes(hdu: Hdu) -> list[int]:
+    """Axes of an image in compressed tiles, whose table has to be what the tiles need."""
+    axes = [hdu.integer(f"ZNAXIS{i + 1}", 0) for i in range(hdu.integer("ZNAXIS", 0, 9))]
+    tiles = [1 if i else n for i, n in enumerate(axes)]  # unless they are given
+    tiles = [hdu.integer(f"ZTILE{i}", 1) if f"ZTILE{i}" in hdu.cards else n for i, n in enumerate(tiles, 1)]
+    rows = math.prod(-(-n // tile) for n, tile in zip(axes, tiles, strict=True))
+    bits = hdu.integer("ZBITPIX", -64, 64)
+    quantised = any(hdu.text(f"TTYPE{i}") == "ZSCALE" for i in range(1, 9))
+    if bits not in _NUMBER_FORMATS or (quantised and bits > 0) or hdu.text("ZCMPTYPE") not in _COMPRESSIONS:
+        raise hdu.damaged("a ZBITPIX or ZCMPTYPE that is not known or not that of its table")
+    table = hdu.integer("BITPIX", 8, 8), hdu.integer("NAXIS", 2, 2), hdu.integer("TFIELDS", 1, 99)
+    if table and hdu.integer("NAXIS2", 0) != rows:
+        raise hdu.damaged(f"{hdu.text('NAXIS2')} rows of tiles, which ought to be {rows}")
+    return axes
+
+
+def check_hcompress(hdu: Hdu, content: bytes) -> None:
+    """Refuse tiles that say in their own first bytes that they are larger than the header says.
+
+    The libraries believe them, and write past the end of their memory.
+    """
+    axes = [hdu.integer(f"ZNAXIS{i + 1}", 1) for i in range(len(hdu.shape))]
+    tiles = [hdu.integer(f"ZTILE{i + 1}", 1) for i in range(len(axes))]
+    starts = itertools.product(*(range(0, n, tile) for n, tile in zip(axes[::-1], tiles[::-1], strict=True)))
+    width, rows = hdu.integer("NAXIS1", 8), hdu.integer("NAXIS2", 1)
+    heap = hdu.start + (hdu.integer("THEAP", 0) if "THEAP" in hdu.cards else width * rows)
+    if hdu.text("TTYPE1") != "COMPRESSED_DATA" or not re.match("1?P", hdu.text("TFORM1")):
+        raise hdu.damaged("no COMPRESSED_DATA in its first column")
+    for row, start in enumerate(starts):
+        pixels = math.prod(map(min, tiles[::-1], (n - at for n, at in zip(axes[::-1], start, strict=True))))
+        length, offset = struct.unpack_from(">2i", content, hdu.start + row * width)
+        if length and math.prod(struct.unpack_from(">2i", content, heap + offset + 2)) != pixels:
+            raise UnusableError("unreadable", f"tile {row + 1} of HDU {hdu.index} has not {pixels} pixels")
 
 
 def _blocks(length: int) -> int:
     return -(-length // _BLOCK) * _BLOCK
-
-
-def choose(hdus: Iterator[Hdu]) -> tuple[Hdu, list[Hdu]]:
-    """Choose the HDU of the image, as `lensq.survey.fits.read_image` describes it.
-
-    Args:
-        hdus: those of a file; no more of them are taken than are needed.
-
-    Returns:
-        The chosen HDU, and all that were looked at.
-
-    Raises:
-        UnusableError: there is none.
-    """
-    seen: list[Hdu] = []
-    failure = None
-    try:
-        for hdu in hdus:
-            seen.append(hdu)
-            if hdu.index == 1 and len(hdu.shape) == 2 and not hdu.is_companion:
-                return hdu, seen
-    except UnusableError as error:  # a damaged header further on does no harm to an image before it
-        failure = error
-    companions = False
-    for hdu in seen:
-        companion = hdu.is_companion or (companions and not hdu.names)
-        companions |= companion
-        if len(hdu.shape) == 2 and not companion:
-            return hdu, seen
-    if failure:
-        raise failure
-    others = [f"HDU {hdu.index}: {in_words(hdu.shape)}" for hdu in seen if len(hdu.shape) not in (0, 2)]
-    if others:
-        raise UnusableError("wrong dimensions", ", ".join(others))
-    raise UnusableError("no image", f"in none of {len(seen)} HDUs")
-
-
-def in_words(shape: tuple[int, ...]) -> str:
-    """Axes in the order in which FITS counts them."""
-    return " x ".join(str(n) for n in shape[::-1]) + " px"

@@ -30,6 +30,9 @@ MINIMUM_BORDER = 64
 PIXEL_SCALE = 0.168
 """Arcseconds a pixel of HSC's coadds."""
 
+SAME_SCALE = 0.005
+"""Pixel scales that differ by a smaller fraction count as one: a tenth of a pixel at the edge of a stamp."""
+
 SATURATION_IN_NOISE = 1000.0
 """Flux, in units of the survey's noise, that the asinh stretch maps to one."""
 
@@ -37,7 +40,9 @@ SOFTENING_IN_NOISE = 3.0
 """Flux, in units of the survey's noise, at which the asinh stretch turns from linear to logarithmic."""
 
 
-def fit_to_size(image: np.ndarray, size: int, resize: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def fit_to_size(
+    image: np.ndarray, size: int, resize: bool = False, zoom: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Bring an image of any shape to `size` x `size` pixels.
 
     The centre pixel of an axis of n pixels is pixel `n // 2`, counted from 0: the middle one when n is odd;
@@ -52,10 +57,13 @@ def fit_to_size(image: np.ndarray, size: int, resize: bool = False) -> tuple[np.
         resize: False keeps the native pixel scale, crops about the centre pixel and pads what is too
             small; True crops the image to a square and interpolates it bilinearly to the new size
             (with the interpolation kernel widened when shrinking, so that nothing aliases).
+        zoom: pixels of the result a pixel of the image, along an axis. Unless it is one (to `SAME_SCALE`),
+            the flux of each pixel of the result is the integral of the bilinear interpolation of the image
+            over it, so that flux is conserved, whatever the zoom.
 
     Returns:
         pixels: (size, size) float32, 0 where masked.
-        mask: (size, size) bool, True where the pixel holds data. After resizing, a pixel is real only
+        mask: (size, size) bool, True where the pixel holds data. After interpolation, a pixel is real only
             if every input pixel that it draws on is.
 
     Raises:
@@ -66,7 +74,12 @@ def fit_to_size(image: np.ndarray, size: int, resize: bool = False) -> tuple[np.
     if size < 1:
         raise ValueError(f"size: expected a positive number of pixels, got {size}")
     if resize:
-        return _resized(image, size)
+        side = min(image.shape)
+        cut, real = _taken(image, _overlap(image.shape, side)[1])
+        return _interpolated(cut, real, *[_bilinear_weights(side, size)] * 2)
+    if abs(zoom - 1) > SAME_SCALE:
+        cut, real = _taken(image, (slice(None), slice(None)))
+        return _interpolated(cut, real, *(_integral_weights(n, size, zoom) for n in image.shape))
     pixels = np.zeros((size, size), np.float32)
     mask = np.zeros((size, size), bool)
     place, part = _overlap(image.shape, size)
@@ -119,13 +132,16 @@ def _inside_fill(image: np.ndarray) -> np.ndarray:
     return inside
 
 
-def _resized(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    side = min(image.shape)
-    cut, real = _taken(image, _overlap(image.shape, side)[1])
-    weights = _bilinear_weights(side, size)
-    pixels = weights @ np.where(real, cut, 0.0) @ weights.T
-    draws_on = (weights > 0).astype(np.float32)
-    mask = draws_on @ (~real).astype(np.float32) @ draws_on.T == 0
+def _interpolated(
+    image: np.ndarray, real: np.ndarray, down: np.ndarray, across: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted sums along both axes; a pixel is real if all that it draws on is, and it draws on enough."""
+    pixels = down @ np.where(real, image, 0.0) @ across.T
+    fake = [(weights > 0).astype(np.float32) for weights in (down, across)]
+    mask = fake[0] @ (~real).astype(np.float32) @ fake[1].T == 0
+    for axis, weights in enumerate((down, across)):
+        total = weights.sum(1)
+        mask &= np.expand_dims(total > (1 - 1e-6) * total.max(), 1 - axis)
     pixels[~mask] = 0
     return pixels.astype(np.float32), mask
 
@@ -139,6 +155,16 @@ def _bilinear_weights(n: int, size: int) -> np.ndarray:
     weights = np.clip(1 - distance, 0, None)
     weights[weights < 1e-9] = 0
     return weights / weights.sum(axis=1, keepdims=True)
+
+
+@lru_cache(maxsize=256)
+def _integral_weights(n: int, size: int, zoom: float) -> np.ndarray:
+    """(size, n) integrals over each pixel of the result of the hat functions of linear interpolation."""
+    edges = n // 2 + (np.arange(size + 1) - size // 2 - 0.5) / zoom
+    distance = np.clip(edges[:, None] - np.arange(n), -1, 1)
+    weights = np.diff(distance - np.sign(distance) * distance**2 / 2, axis=0)
+    weights[weights < 1e-9] = 0
+    return weights
 
 
 def noise_level(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

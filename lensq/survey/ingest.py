@@ -1,163 +1,235 @@
-"""Read many FITS files once, by several processes, into two arrays on disk: images and masks.
-
-The files are shared out in parts. A part's images go, one after the other, into the rows of the arrays that
-are kept for it; then a record of its files, and of what became of each, is renamed into place. So a part is
-either complete or does not exist, however the run ended; whoever packs the survey next takes up the records.
-"""
+"""Read many files once, in processes that may die or be stopped, so that no file stops the others."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import signal
-import sys
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from multiprocessing import current_process, get_context
-from multiprocessing.connection import Connection, wait
+from concurrent.futures import TimeoutError
+from dataclasses import dataclass
+from multiprocessing import current_process, get_all_start_methods, get_context
 from pathlib import Path
-from types import ModuleType
-from typing import BinaryIO
 
 import numpy as np
+from pebble import ProcessExpired, ProcessPool
 from tqdm import tqdm
 
-from lensq.survey.fits import read_image
+from lensq.survey.bundle import ENDINGS, read_row
+from lensq.survey.fits import TIME_LIMIT, ZERO_POINT, decode, limit_memory, read_image
 from lensq.survey.hdus import UnusableError
-from lensq.survey.images import fit_to_size
+from lensq.survey.images import PIXEL_SCALE, fit_to_size
 
-FILES_IN_A_PART = 1024
-"""Most files in a part; what each process may lose when it is interrupted."""
+FILES_IN_A_PART = 256
+BYTES_IN_A_PART = 2**26
+"""Most files, and bytes of images and masks, that a process reads at a time."""
 
 FILES_WORTH_A_PROCESS = 512
 """Fewest files for which starting another process pays."""
 
-
-RECORD = {
-    "file": "str",
-    "bytes": "int64",
-    "time": "int64",
-    "reason": "str",
-    "detail": "str",
-    "ra": "float64",
-    "dec": "float64",
-    "side": "int64",
-    "digest": "int64",
-    "row": "int64",
-}
-"""What is recorded of a file, and its types: file, bytes, time of last change (ns), reason and detail
-("" when usable), position from its WCS (degrees, where wanted), shorter side of its image in pixels (0 in
-quarantine), digest and row of its image."""
+PART_TIME_LIMIT = 60.0
+"""Seconds after which the files of a part are read one by one, with `TIME_LIMIT` each."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """Files to read.
+class Reading:
+    """How files become images.
 
     Attributes:
-        folder: where the files are.
-        files: (file, bytes, time of last change in nanoseconds, whether its position is wanted) of each.
         size, resize: as in `lensq.survey.images.fit_to_size`.
-        run: beginning of the paths of what is written.
-        first: first row of the arrays that is kept for these files; they have one each.
+        band: the band to read.
+        scale: arcseconds a pixel that images are brought to by interpolation; None leaves them as they are.
+        zero_point: AB magnitude of one unit of flux in files that do not declare it.
+        pixel_scale: arcseconds a pixel of files that do not declare it.
     """
 
-    folder: Path
-    files: list[tuple[str, int, int, bool]]
-    size: int
-    resize: bool
-    run: Path
-    first: int = 0
+    size: int = 48
+    resize: bool = False
+    band: str = "i"
+    scale: float | None = None
+    zero_point: float = ZERO_POINT
+    pixel_scale: float = PIXEL_SCALE
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size: expected a positive number of pixels, got {self.size}")
+        if self.resize and self.scale:
+            raise ValueError("scale and resize both interpolate: give one of them")
+        for name in ("scale", "pixel_scale"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: expected arcseconds a pixel, got {getattr(self, name)}")
 
     @property
-    def arrays(self) -> tuple[Path, Path]:
-        """The images and the masks, in numpy's format."""
-        return self.run.with_suffix(".images.npy"), self.run.with_suffix(".masks.npy")
+    def bytes(self) -> int:
+        """Bytes of an image and its mask."""
+        return 5 * self.size**2
 
-    def parts(self, length: int) -> Iterator[Task]:
-        """Tasks of at most `length` files that make up this one."""
-        for start in range(0, len(self.files), length):
-            yield replace(self, files=self.files[start : start + length], first=self.first + start)
+    @property
+    def kind(self) -> str:
+        """Name of the folder of a store that is read in this way."""
+        said = [str(self.size), "resize" if self.resize else "crop"]
+        said += [self.band.replace("/", "")] * (self.band != "i") + [f"{self.scale}"] * bool(self.scale)
+        return "-".join(said)
 
 
-def read_files(task: Task, workers: int | None, progress: bool) -> None:
-    """Read any number of files into new arrays.
+@dataclass(frozen=True)
+class Record:
+    """What is known of a file after it was read.
+
+    Attributes:
+        file: its path in the survey's folder.
+        reason, detail: of the quarantine; "" when usable.
+        ra, dec: position by its WCS (degrees, where wanted).
+        side: shorter side of its image, in pixels.
+        digest: CRC of the packed image and mask.
+        band, zero_point, zero_point_from, pixel_scale: as in `lensq.survey.fits.FitsImage`.
+    """
+
+    file: str
+    reason: str = ""
+    detail: str = ""
+    ra: float = math.nan
+    dec: float = math.nan
+    side: int = 0
+    digest: int = 0
+    band: str = ""
+    zero_point: float = math.nan
+    zero_point_from: str = ""
+    pixel_scale: float = math.nan
+
+
+Part = tuple[list[Record], np.ndarray, np.ndarray]
+"""Records of some files; images and masks of the usable ones."""
+
+
+def read_files(
+    folder: Path, files: list[tuple[str, bool]], how: Reading, workers: int | None, progress: bool
+) -> Iterator[Part]:
+    """Read any number of files, in their order.
 
     Args:
-        task: the files.
-        workers: number of processes; 1 reads in this process; None takes as many as there are
-            processors to use and files to keep them busy.
+        folder: where they are.
+        files: path in the folder of each, and whether its position is wanted.
+        how: how they become images.
+        workers: number of processes; None takes as many as there are processors to use and files to keep
+            them busy. A process that may have none of its own, such as a Dask worker, reads them itself.
         progress: whether to show a progress bar.
 
-    Raises:
-        OSError: the arrays cannot be written.
-        RuntimeError: the processes cannot be started.
+    Yields:
+        What became of the next of them.
     """
-    n = len(task.files)
     if workers is None:
-        workers = min(_processors(), n // FILES_WORTH_A_PROCESS)
-    for path, number_format in zip(task.arrays, (np.float32, np.bool_), strict=True):
-        np.lib.format.open_memmap(path, "w+", number_format, (n, task.size, task.size))
-    parts = deque(task.parts(min(FILES_IN_A_PART, n // (8 * max(workers, 1)) + 1)))
-    alone = workers <= 1 or current_process().daemon
-    counts = map(read_part, parts) if alone else _read_in_processes(parts, workers)
-    with tqdm(total=n, desc="reading cutouts", unit="file", disable=not progress) as bar:
-        for count in counts:
-            bar.update(count)
+        workers = min(_processors(), len(files) // FILES_WORTH_A_PROCESS)
+    length = min(FILES_IN_A_PART, BYTES_IN_A_PART // how.bytes + 1, len(files) // (8 * max(workers, 1)) + 1)
+    parts = [files[start : start + length] for start in range(0, len(files), length)]
+    if current_process().daemon:
+        done = (read_part(folder, part, how) for part in parts)
+    else:
+        done = _read_in_processes(folder, parts, how, max(workers, 1))
+    with tqdm(total=len(files), desc="reading cutouts", unit="file", disable=not progress) as bar:
+        for part in done:
+            bar.update(len(part[0]))
+            yield part
 
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def read_part(task: Task) -> int:
-    """Read the files of a part into its rows, record them, and return their number."""
-    records: list[tuple] = []
-    rows = task.first
-    image_path, mask_path = task.arrays
-    with _at_row(image_path, rows) as images, _at_row(mask_path, rows) as masks:
-        for file, length, time, wanted in task.files:
-            reason = detail = ""
-            ra = dec = math.nan
-            side, digest, row = 0, 0, -1
-            try:
-                image = read_image(os.path.join(task.folder, file))
-                pixels, mask = fit_to_size(image.pixels, task.size, task.resize)
-                _check_content(pixels, mask)
-            except UnusableError as error:
-                reason, detail = error.reason, error.detail
-            else:
-                if wanted:
-                    ra, dec = image.position()
-                side = min(image.pixels.shape)
-                digest = zlib.crc32(mask, zlib.crc32(pixels))
-                images.write(pixels)
-                masks.write(mask)
-                row, rows = rows, rows + 1
-            records.append((file, length, time, reason, detail, ra, dec, side, digest, row))
-    _write_record(task, records)
-    return len(records)
+def _read_in_processes(folder: Path, parts: list, how: Reading, workers: int) -> Iterator[Part]:
+    """Read parts by a pool; one that ends its process or the time is read file by file."""
+    context = get_context("fork" if "fork" in get_all_start_methods() else None)  # no script is run again
+    pool = ProcessPool(workers, initializer=limit_memory, context=context)
+    try:
+        waiting = deque()
+        for part in [*parts, *[None] * 4 * workers]:
+            if part:
+                waiting.append(
+                    (part, pool.schedule(read_part, (folder, part, how, True), timeout=PART_TIME_LIMIT))
+                )
+            if waiting and (part is None or len(waiting) > 4 * workers):  # so few wait to be taken
+                part, future = waiting.popleft()
+                try:
+                    yield future.result()
+                except (TimeoutError, ProcessExpired):
+                    for file in part:
+                        yield _read_alone(pool, folder, file, how)
+        pool.close()
+    finally:
+        pool.stop()
+        pool.join()
 
 
-@contextmanager
-def _at_row(path: Path, row: int) -> Iterator[BinaryIO]:
-    """An array's file, opened to write from some row on."""
-    array = np.load(path, mmap_mode="r")
-    with open(path, "r+b", buffering=2**20) as file:
-        file.seek(array.offset + row * array.strides[0])
-        yield file
+def _read_alone(pool: ProcessPool, folder: Path, file: tuple[str, bool], how: Reading) -> Part:
+    try:
+        return pool.schedule(read_part, (folder, [file], how, True), timeout=TIME_LIMIT).result()
+    except TimeoutError:
+        detail = f"reading it takes longer than {TIME_LIMIT:g} s"
+    except ProcessExpired as error:
+        detail = f"reading it kills the process (exit code {error.exitcode})"
+    return [Record(file[0], "unreadable", detail)], *_stacked([], how.size)
 
 
-def _write_record(task: Task, records: list[tuple]) -> None:
-    columns = dict(zip(RECORD, zip(*records, strict=True), strict=True))
-    record = task.run.with_name(f"{task.run.name}-{task.first:08d}.json")
-    partial = record.with_suffix(".partial")
-    partial.write_text(json.dumps(columns))
-    os.replace(partial, record)
+def _stacked(stamps: list[tuple[np.ndarray, np.ndarray]], size: int) -> tuple[np.ndarray, np.ndarray]:
+    images = np.empty((len(stamps), size, size), np.float32)
+    masks = np.empty((len(stamps), size, size), bool)
+    for i, (pixels, mask) in enumerate(stamps):
+        images[i], masks[i] = pixels, mask
+    return images, masks
+
+
+def read_part(folder: Path, files: list[tuple[str, bool]], how: Reading, may_die: bool = False) -> Part:
+    """Read some files in this process.
+
+    Args:
+        folder, files, how: as in `read_files`.
+        may_die: whether files may be tried that can abort the process.
+    """
+    records, stamps = [], []
+    for file, wanted in files:
+        try:
+            record, pixels, mask = _read(folder, file, wanted, how, may_die)
+        except UnusableError as error:
+            record = Record(file, error.reason, error.detail)
+        except Exception as error:  # what a library has not foreseen is no reason to stop the survey
+            said = " ".join(str(error).split())[:200]
+            record = Record(file, "unreadable", f"{type(error).__name__}: {said}")
+        else:
+            stamps.append((pixels, mask))
+        records.append(record)
+    return records, *_stacked(stamps, how.size)
+
+
+def _read(
+    folder: Path, file: str, wanted: bool, how: Reading, may_die: bool
+) -> tuple[Record, np.ndarray, np.ndarray]:
+    ra = dec = math.nan
+    name, _, row = file.rpartition("#")
+    if row.isdecimal() and name.endswith(ENDINGS):
+        image, ra, dec = read_row(folder / name, int(row), band=how.band, zero_point=how.zero_point)
+    else:
+        path = os.path.join(folder, file)
+        options = {"band": how.band, "zero_point": how.zero_point}
+        image = decode(path, **options, risky=True) if may_die else read_image(path, **options)
+        if wanted:
+            ra, dec = image.position()
+    native = how.pixel_scale if math.isnan(image.pixel_scale) else image.pixel_scale
+    zoom = native / how.scale if how.scale else 1.0
+    pixels, mask = fit_to_size(image.pixels, how.size, how.resize, zoom)
+    _check_content(pixels, mask)
+    record = Record(
+        file,
+        ra=ra,
+        dec=dec,
+        side=min(image.pixels.shape),
+        digest=zlib.crc32(mask, zlib.crc32(pixels)),
+        band=image.band,
+        zero_point=image.zero_point,
+        zero_point_from=image.zero_point_from,
+        pixel_scale=image.pixel_scale,
+    )
+    return record, pixels, mask
 
 
 def _check_content(pixels: np.ndarray, mask: np.ndarray) -> None:
@@ -171,98 +243,3 @@ def _check_content(pixels: np.ndarray, mask: np.ndarray) -> None:
     if real.min() == real.max():
         where = f"all {real.size} finite pixels of the stamp of {len(mask)} x {len(mask)} px"
         raise UnusableError("constant", f"{real.flat[0]:g} in {where}")
-
-
-class _Reader:
-    """A process that reads files, and the task that it is at."""
-
-    def __init__(self) -> None:
-        context = get_context("spawn")
-        self.connection, other = context.Pipe()
-        self.process = context.Process(target=_serve, args=(other,), daemon=True)
-        with _no_main_module():
-            self.process.start()
-        other.close()
-        self.task: Task | None = None
-        self.done = False
-
-
-@contextmanager
-def _no_main_module() -> Iterator[None]:
-    """Hide the running script from a process that starts, which would run it once more.
-
-    Without this, only scripts that keep everything under `if __name__ == "__main__"` could read a survey.
-    """
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
-
-
-def _serve(connection: Connection) -> None:
-    """Read the parts that come down the connection until None or the end of the other side."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its readers itself
-    answer: Exception | None = None
-    with suppress(EOFError, ConnectionError):
-        while True:
-            connection.send(answer)
-            task = connection.recv()
-            if task is None:
-                return
-            try:
-                answer = None
-                read_part(task)
-            except Exception as error:  # sent to the parent, which raises it
-                answer = error
-
-
-def _read_in_processes(tasks: deque[Task], workers: int) -> Iterator[int]:
-    """Do all tasks, yielding the number of files of each as it is done.
-
-    A file that kills the process that reads it is found by reading the files of its part one by one.
-    """
-    readers = [_Reader() for _ in range(min(workers, len(tasks)))]
-    try:
-        while busy := {reader.connection: reader for reader in readers if not reader.done}:
-            for connection in wait(list(busy)):
-                reader = busy[connection]
-                try:
-                    answer = connection.recv()
-                except (EOFError, ConnectionError):
-                    reader.done = True
-                    yield _bury(reader, tasks)
-                    if tasks:
-                        readers.append(_Reader())
-                    continue
-                if answer:
-                    raise answer
-                if reader.task:
-                    yield len(reader.task.files)
-                reader.task = tasks.popleft() if tasks else None
-                reader.done = reader.task is None
-                with suppress(ConnectionError):  # if it is dead, the next answer tells
-                    connection.send(reader.task)
-    finally:
-        for reader in readers:
-            if not reader.done:
-                reader.process.terminate()
-            reader.process.join()
-            reader.connection.close()
-
-
-def _bury(reader: _Reader, tasks: deque[Task]) -> int:
-    """Put what a dead process leaves back among the tasks; return how many files it settles."""
-    reader.process.join()
-    death = f"exit code {reader.process.exitcode}"
-    if reader.task is None:
-        raise RuntimeError(f"a process that reads files cannot start ({death}); workers=1 needs none")
-    if len(reader.task.files) > 1:
-        tasks.extendleft(reader.task.parts(1))
-        return 0
-    [(file, length, time, _)] = reader.task.files
-    detail = f"reading it kills the process ({death})"
-    record = (file, length, time, "unreadable", detail, math.nan, math.nan, 0, 0, -1)
-    _write_record(reader.task, [record])
-    return 1

@@ -1,54 +1,50 @@
 """What a survey's lists name, what its folder holds, and what becomes of each.
 
-Every line of every list and every FITS file has one fate: usable, or one reason of the quarantine.
+Every line of every list and every FITS file has one fate: usable, or one reason of the quarantine. Which
+object and which band a file shows is told by its name and folder, as far as these tell; the rules are in
+`name_files`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 
 import pandas as pd
 
-_log = logging.getLogger(__name__)
-
-LISTS = {
-    "raw": "candidates_list_raw.txt",
-    "selected": "candidates_list_selected.txt",
-    "graded": "candidates_list_graded.txt",
-}
-"""The lists of a survey: all objects, those flagged as possible lenses, those graded afterwards."""
+from lensq.survey.bundle import bundle_of, bundle_table
+from lensq.survey.hdus import REASONS as FAULTS
+from lensq.survey.lists import EXTENSION, LISTS, Aliases, Listing, names_in, read_list
+from lensq.survey.planes import band_name, images_beside
+from lensq.survey.split import iau_name
 
 FITS_FOLDER = "fits_data"
 
 FILE_ENDING = "_HSC-I_img"
 """What follows an object's name in the name of its file, before the extension."""
 
-REASONS = (
-    "not FITS",
-    "truncated",
-    "no image",
-    "wrong dimensions",
-    "no finite pixel",
-    "constant",
-    "under 32 px",
-    "unreadable",
-    "listed but absent",
-    "present but unlisted",
-    "second file",
-    "listed twice",
+ASIDE = ("other band", "companion")
+"""Fates of files that are not asked for, and no fault."""
+
+_NO_OBJECT = (*ASIDE, "unreadable")  # the last of folders, as far as an inventory goes
+
+REASONS = (*FAULTS, "listed but absent", "present but unlisted", "second file", *ASIDE, "listed twice")
+
+_HSC = re.compile(r"(.+)_HSC-([A-Z]+\d*)_img")
+_NAMELESS = re.compile(
+    r"(?P<hsc>\d*-?cutout)-HSC-(?P<band>[A-Z]+\d*)-\d+-.*"
+    r"|(?P<ps1>.*skycell\.\d+\.\d+\.stk)\.(?P<ps1_band>[grizy])\.(?:unconv|conv)(?P<rest>.*)"
 )
-
-_NOT_READ = ("present but unlisted", "second file")
-
-_EXTENSION = re.compile(r"\.(fits|fit|fts)(\.(gz|fz|bz2|z))?$", re.IGNORECASE)
+_PLACED = re.compile(r"cutout_(\d+\.?\d*)_([+-]?\d+\.?\d*)(.*)")
+_BAND = re.compile(r"((hsc|sdss|des|decam|lsst|ps1)-)?[ugrizy]|vis", re.IGNORECASE)
+_POSITION = re.compile(r"J\d{6}(\.\d*)?[+-]\d{6}")
+_NEUTRAL = ("img", "image", "images", "sci", "science", "flux", "stk", "coadd", "cutout", "unconv")
 
 
 @dataclass(frozen=True)
@@ -56,63 +52,79 @@ class Inventory:
     """The lists and the files of a survey.
 
     Attributes:
-        folder: where the FITS files are.
-        lists: the names in each of `LISTS`, one a line; None where there is no such list.
+        folder: where the files are.
+        listings: the lines of each of `LISTS`; None where there is no such list.
+        lists: the names in each, one a line.
         members: the objects of the survey: those of the raw list, or without one those with a file.
-        files: one row a FITS file: name (of its object), file, bytes, time (of its last change, in
-            nanoseconds), chosen (bool, whether it is the one to read for an object of the survey); sorted
-            by name and file.
+        files: one row a file: name (of its object), file, bytes, time (of its last change, in nanoseconds),
+            band ("" where the name of the file does not tell), by_position (bool, whether the object is to
+            be named by its position), fate ("" if the file is to be read, else a reason) and detail,
+            chosen (bool, whether it is to be read); sorted by name and file.
+        band: the band that is read.
+        notes: what the user should know.
     """
 
     folder: Path
+    listings: dict[str, Listing | None]
     lists: dict[str, list[str] | None]
     members: frozenset[str]
     files: pd.DataFrame
+    band: str
+    notes: tuple[str, ...] = ()
+
+    def renamed(self, names: Mapping[str, str]) -> Inventory:
+        """The inventory with other names of objects, as positions may give them, and the lists read anew."""
+        if all(given == name for given, name in names.items()):
+            return self
+        files = self.files.assign(name=self.files["name"].map(lambda name: names.get(name, name)))
+        return Inventory(
+            self.folder, self.listings, *_members(self.listings, files), files, self.band, self.notes
+        )
 
 
-def take_inventory(folder: Path) -> Inventory:
+def take_inventory(folder: Path | str, band: str = "i") -> Inventory:
     """Read the lists of a survey and look for its files, without opening them.
 
     Args:
-        folder: the survey's folder. The files are in its `fits_data`, or in folders within, or, where there
-            are none, in the survey's folder itself.
+        folder: the survey's folder, or an HDF5 file of cutouts. The files are in its `fits_data`, or in
+            folders within; where there are none, in the folder itself, or else in folders within that.
+        band: the band to read. Where the names of the files tell of one other band alone, it is that.
 
     Raises:
         FileNotFoundError: the folder does not exist or has no FITS file.
-        ValueError: a list contradicts itself, or names none of the files.
+        ValueError: a list contradicts itself, names none of the files or flags none of the objects, or
+            there are several bands but not the one asked for.
     """
-    if not folder.is_dir():
+    folder = Path(folder)
+    bundle = bundle_of(folder)
+    if not folder.is_dir() and not bundle:
         raise FileNotFoundError(f"{folder}: there is no such folder; give that of a survey")
-    lists = {which: _read_list(folder / file, which) for which, file in LISTS.items()}
-    place = folder / FITS_FOLDER
-    table = _scan(place, deep=True)
-    if table.empty:
-        place, table = folder, _scan(folder)
-    if table.empty:
-        deeper = sorted({Path(file).parent for file in _scan(folder, deep=True)["file"]})
-        raise FileNotFoundError(
-            f"{folder}: no FITS file in it or in its {FITS_FOLDER}"
-            + (f", but in {deeper[0]}" if deeper else "")
-            + f"; put the cutouts into {FITS_FOLDER} as <name>{FILE_ENDING}.fits"
-        )
-    names = table["name"].to_list()
-    members = frozenset(names if lists["raw"] is None else lists["raw"])
-    first = [name != before for name, before in zip(names, [None, *names[:-1]], strict=True)]
-    table["chosen"] = [is_first and name in members for name, is_first in zip(names, first, strict=True)]
-    if not table["chosen"].any():
+    home = folder if folder.is_dir() else folder.parent
+    listings = {which: read_list(home / file, flags=which != "raw") for which, file in LISTS.items()}
+    if bundle:
+        place, table, notes = bundle.parent, bundle_table(bundle), []
+    else:
+        place, found, notes = _find(folder)
+        table = name_files(found)
+    band = _set_aside(table, band, folder, notes)
+    lists, members = _members(listings, table)
+    table["fate"] = [
+        fate if by_position or fate in _NO_OBJECT or name in members else "present but unlisted"
+        for name, by_position, fate in zip(table["name"], table["by_position"], table["fate"], strict=True)
+    ]
+    table["chosen"] = table["fate"] == ""
+    if not table["chosen"].any() and listings["raw"] is not None:
         raise ValueError(
             f"{folder}: {LISTS['raw']} names none of the {len(table)} FITS files in {place}, such as "
-            f"{table['file'][0]}; the file of an object is <name>{FILE_ENDING}.fits"
+            f"{table['file'].iloc[0]}; the file of an object is <name>{FILE_ENDING}.fits"
         )
-    for which in ("selected", "graded"):
-        if lists[which] and members.isdisjoint(lists[which]):
-            _log.warning(
-                "%s: %s names no object of the survey, such as %s", folder, LISTS[which], lists[which][0]
-            )
-    return Inventory(place, lists, members, table)
+    inventory = Inventory(place, listings, lists, members, table, band, tuple(notes))
+    if not table["by_position"].any():
+        check_flags(inventory, members)
+    return inventory
 
 
-def state_of(folder: Path) -> str:
+def state_of(folder: Path | str) -> str:
     """Hexadecimal digits that change when a list of a survey, or the size or time of a file, changes.
 
     Args:
@@ -124,76 +136,249 @@ def state_of(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _read_list(path: Path, which: str) -> list[str] | None:
-    """The names in a list, one a line, without what follows a comma or a # and what ends a file's name."""
-    try:
-        text = path.read_text(encoding="utf-8-sig", errors="backslashreplace")
-    except FileNotFoundError:
-        return None
-    if "," not in text and "#" not in text:
-        return [_object(name) for line in text.splitlines() if (name := line.strip())]
-    names = []
-    for number, line in enumerate(text.splitlines(), 1):
-        name, *rest = line.partition("#")[0].split(",")
-        if which != "raw" and rest and rest[0].strip() == "0":
-            raise ValueError(f"{path}, line {number}: {line!r} gives the label 0 to a {which} object")
-        if name := name.strip():
-            names.append(_object(name))
-    return names
+def check_flags(inventory: Inventory, names: frozenset[str]) -> list[str]:
+    """Refuse a list of flagged objects that flags none of `names`; say of each how many it does not.
 
-
-def _object(name: str) -> str:
-    """The name of an object, perhaps from that of its file."""
-    return _EXTENSION.sub("", name).removesuffix(FILE_ENDING)
-
-
-def _files(folder: Path, deep: bool) -> Iterator[str]:
-    """Paths of the files in a folder, seen from it; with `deep` in its folders too, but for hidden ones."""
-    if not deep:
-        yield from sorted(os.listdir(folder)) if folder.is_dir() else ()
-        return
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
-        within = os.path.relpath(place, folder)
-        yield from (file if within == "." else os.path.join(within, file) for file in sorted(files))
-
-
-def _scan(folder: Path, *, deep: bool = False) -> pd.DataFrame:
-    """Name of the object, file, bytes and time of last change of each FITS file, sorted."""
-    names, files, lengths, times = [], [], [], []
-    place = f"{folder}{os.sep}"
-    usual = f"{FILE_ENDING}.fits"
-    for file in _files(folder, deep):
-        if file.endswith(usual):
-            extension = ".fits"
-        elif match := _EXTENSION.search(file):
-            extension = match[0]
-        else:
+    Raises:
+        ValueError: there is such a list; its path, a line and the remedy.
+    """
+    notes = []
+    for which in ("selected", "graded"):
+        listing, listed = inventory.listings[which], inventory.lists[which] or []
+        missed = [i for i, name in enumerate(listed) if name not in names]
+        if not missed:
             continue
-        try:
-            status = os.stat(place + file)
-            if not S_ISREG(status.st_mode):
-                continue
-            lengths.append(status.st_size)
-            times.append(status.st_mtime_ns)
-        except OSError:  # a link to nothing
-            lengths.append(-1)
-            times.append(0)
-        if not file.isascii():  # and perhaps no text at all
-            file = os.fsencode(file).decode(errors="backslashreplace")
-        files.append(file)
-        names.append(os.path.basename(file).removesuffix(extension).removesuffix(FILE_ENDING))
-    table = pd.DataFrame({"name": names, "file": files, "bytes": lengths, "time": times})
-    if names != sorted(names):
-        table = table.sort_values("name", kind="stable", ignore_index=True)
-    return table
+        if len(missed) == len(listed):
+            raise ValueError(
+                f"{listing.path}, line {listing.numbers[0]}: {listed[0]!r} is none of the {len(names)} "
+                f"objects of the survey, such as {min(names, default='')!r}, nor is any other line; write "
+                "their names, one a line, or take the list away"
+            )
+        notes.append(
+            f"{len({listed[i] for i in missed})} of {len(set(listed))} objects in {LISTS[which]} are not "
+            f"among the {len(names)} of the survey and count nowhere, such as {listed[missed[0]]}"
+        )
+    return notes
+
+
+def _members(listings: dict, table: pd.DataFrame) -> tuple[dict[str, list[str] | None], frozenset[str]]:
+    """The names in the lists, and the objects of the survey."""
+    columns = (table[key].to_list() for key in ("name", "file", "fate"))
+    objects = [(name, file) for name, file, fate in zip(*columns, strict=True) if fate not in _NO_OBJECT]
+    aliases = Aliases([name for name, _ in objects], [file for _, file in objects])
+    lists = {which: names_in(listing, aliases) for which, listing in listings.items()}
+    return lists, frozenset(aliases.names if lists["raw"] is None else lists["raw"])
+
+
+def _find(folder: Path) -> tuple[Path, pd.DataFrame, list[str]]:
+    """Where a survey's FITS files are, and a table of them: file, bytes, time, fate, detail."""
+    for place, deep in ((folder / FITS_FOLDER, True), (folder, False), (folder, True)):
+        table = _scan(place, deep)
+        if (table["fate"] == "").any():
+            break
+    else:
+        closed = "; ".join(table["file"] + " " + table["detail"])
+        raise FileNotFoundError(
+            f"{folder}: no FITS file in it or in its {FITS_FOLDER}{closed and f' ({closed})'}; "
+            f"put the cutouts into {FITS_FOLDER} as <name>{FILE_ENDING}.fits"
+        )
+    notes = [
+        f"{place / row.file} cannot be looked into ({row.detail}): its files are missing from the survey"
+        for row in table[table["fate"] != ""].itertuples()
+    ]
+    if not deep and (others := (_scan(folder, True)["fate"] == "").sum() - len(table)):
+        notes.append(
+            f"{others} FITS files in folders within {folder} are left alone; put all into {FITS_FOLDER}"
+        )
+    return place, table, notes
+
+
+def _scan(folder: Path, deep: bool) -> pd.DataFrame:
+    """The FITS files in a folder, and in those within, but for hidden ones and `packed`; what is closed."""
+    rows, closed = [], []
+    if folder.is_dir():
+        for place, folders, files in os.walk(folder, onerror=closed.append):
+            folders[:] = sorted(each for each in folders if deep and each[0] != "." and each != "packed")
+            within = "" if place == str(folder) else os.path.relpath(place, folder) + os.sep
+            for file in sorted(files):
+                if not (file.endswith(".fits") or EXTENSION.search(file)):
+                    continue
+                length, time = -1, 0
+                try:
+                    status = os.stat(os.path.join(place, file))
+                    if not S_ISREG(status.st_mode):
+                        continue
+                    length, time = status.st_size, status.st_mtime_ns
+                except OSError:  # a link to nothing, or a folder that lists its files and opens none
+                    pass
+                if not file.isascii():  # and perhaps no text at all
+                    file = os.fsencode(file).decode(errors="backslashreplace")
+                rows.append((within + file, length, time, "", ""))
+    for error in closed:
+        at = os.path.relpath(error.filename, folder) + os.sep
+        rows.append((at, -1, 0, "unreadable", error.strerror or str(error)))
+    return pd.DataFrame(rows, columns=["file", "bytes", "time", "fate", "detail"])
+
+
+def name_files(table: pd.DataFrame) -> pd.DataFrame:
+    """Tell from the paths of files which object and which band each shows.
+
+    A name `<object>_HSC-<band>_img` says both. `cutout_<ra>_<dec>` (degrees, Legacy Surveys) is named by its
+    position, Jhhmmss.ss+ddmmss.s; what HSC's and Pan-STARRS's services hand out is so named when it is read.
+    Otherwise the object is the file's stem, and a last word, or a folder, that is a band is the band, if most
+    files have one. Stems that repeat in folders with one object each are named by the folder. A file beside
+    another whose name differs by a word such as mask, variance or psf alone is its companion.
+
+    Args:
+        table: columns file and fate ("" but for what is no file).
+
+    Returns:
+        The table with name, band, by_position and fate; sorted by name and file.
+    """
+    parsed = [_Parsed(file) for file in table["file"]]
+    there = defaultdict(set)
+    for each in parsed:
+        there[each.base].add(each.folder)
+    fates = [
+        fate or ("companion" if not each.image and _is_companion(each, there) else "")
+        for each, fate in zip(parsed, table["fate"], strict=True)
+    ]
+    generic = [each for each, fate in zip(parsed, fates, strict=True) if not (fate or each.sure)]
+    _take_bands(generic)
+    _name_by_folder(generic)
+    made = pd.DataFrame(
+        {
+            "name": [each.object or each.stem for each in parsed],
+            "band": [each.band for each in parsed],
+            "by_position": [each.by_position for each in parsed],
+            "fate": fates,
+        }
+    )
+    table = pd.concat([made, table.drop(columns="fate")], axis=1)
+    return table.sort_values(["name", "file"], kind="stable", ignore_index=True)
+
+
+class _Parsed:
+    """What the path of a file says of it.
+
+    Attributes:
+        folder, base, stem: its folder, its name, its name without extension.
+        object, band: what it shows, as far as it is told.
+        within: its folder, without a last part that is the band.
+        sure, image: whether the name follows a pattern that leaves no doubt, and that it is an image.
+        by_position: whether the object gets its name from the position in the file.
+    """
+
+    __slots__ = ("band", "base", "by_position", "folder", "image", "object", "stem", "sure", "within")
+
+    def __init__(self, file: str) -> None:
+        self.folder, _, self.base = file.rpartition("/")
+        self.stem = EXTENSION.sub("", self.base)
+        self.object, self.band, self.within = self.stem, "", self.folder
+        self.sure, self.by_position, self.image = True, False, False
+        if match := _HSC.fullmatch(self.stem):
+            self.object, self.band, self.image = match[1], match[2], True
+            self.band = self.band.lower() if len(self.band) == 1 else self.band
+        elif match := _NAMELESS.fullmatch(self.stem):
+            self.object = f"{self.folder}/{match['hsc'] or match['ps1']}".lstrip("/")
+            self.band, self.by_position = band_name(match["band"] or match["ps1_band"]), True
+        elif (match := _PLACED.fullmatch(self.stem)) and (name := iau_name(float(match[1]), float(match[2]))):
+            self.object = name
+            self.band = next((band for word in re.split("[_.]", match[3]) if (band := _band(word))), "")
+        else:
+            self.sure = False
+
+    def guesses(self) -> list[tuple[str, str, str]]:
+        """Object, band and folder if the band is the last word, the first, or the folder; no band if it is not."""
+        pieces = re.split(r"([_.]|(?<!hsc)-)", self.stem, flags=re.IGNORECASE)
+        while len(pieces) > 1 and pieces[-1].lower() in _NEUTRAL:
+            del pieces[-2:]
+        upper, _, last = self.folder.rpartition("/")
+        several = len(pieces) > 1
+        return [
+            ("".join(pieces[:-2]), _band(pieces[-1]) if several or self.folder else "", self.folder),
+            ("".join(pieces[2:]), _band(pieces[0]) if several else "", self.folder),
+            (self.stem, _band(last), upper),
+        ]
+
+
+def _take_bands(files: list[_Parsed]) -> None:
+    """Tell object and band of names without a pattern, where most of them have the band in the same place."""
+    ways = list(zip(*(each.guesses() for each in files), strict=True))
+    way = max(ways, key=lambda way: sum(bool(band) for _, band, _ in way), default=())
+    bands = defaultdict(set)
+    for name, band, within in way:
+        bands[within, name].add(band)
+    told = [bands[within, name] for name, band, within in way if band]
+    if len(told) == len(way) or (2 * len(told) > len(way) and min(map(len, told)) > 1):
+        for each, guess in zip(files, way, strict=True):
+            if guess[1]:
+                each.object, each.band, each.within = guess
+
+
+def _band(word: str) -> str:
+    return band_name(word) if _BAND.fullmatch(word) else ""
+
+
+def _is_companion(file: _Parsed, there: Mapping[str, set[str]]) -> bool:
+    """Whether the image is there that a mask or a PSF goes with; `there` has the folders of a name."""
+    if any(file.folder in there.get(name, ()) for name in images_beside(file.base)):
+        return True
+    if not images_beside(file.folder.rpartition("/")[2]):
+        return False
+    return any(not images_beside(folder.rpartition("/")[2]) for folder in there[file.base])
+
+
+def _name_by_folder(files: list[_Parsed]) -> None:
+    """Name objects by their folders where each folder holds one and their stems repeat or say nothing."""
+    folders, held = defaultdict(set), defaultdict(set)
+    for each in files:
+        folders[each.object].add(each.within)
+        held[each.within].add(each.object)
+    repeated = {
+        name
+        for name, places in folders.items()
+        if not _POSITION.match(name)
+        and (name == "" or (len(places) > 1 and all(len(held[place]) == 1 for place in places)))
+    }
+    renamed = {each.within for each in files if each.object in repeated and each.within}
+    last = Counter(place.rpartition("/")[2] for place in renamed)
+    for each in files:
+        if each.object in repeated and each.within:
+            short = each.within.rpartition("/")[2]
+            each.object = short if last[short] == 1 else each.within
+
+
+def _set_aside(table: pd.DataFrame, band: str, folder: Path, notes: list[str]) -> str:
+    """Set the fates of files of other bands and of second files; return the band that is read."""
+    names, bands, fates, details = (table[key].to_list() for key in ("name", "band", "fate", "detail"))
+    images = [i for i, fate in enumerate(fates) if not fate]
+    there = sorted({bands[i] for i in images})
+    if there and not {band, ""}.intersection(there):
+        if len(there) > 1:
+            raise ValueError(
+                f"{folder}: no file of band {band}, but of {', '.join(there)}: choose one by band="
+            )
+        notes.append(f"there is no file of band {band}: read in {there[0]}, the only one there")
+        [band] = there
+    asked = sorted((i for i in images if bands[i] in (band, "")), key=lambda i: bands[i] == "")
+    have: set[str] = set()
+    for i in asked:
+        if names[i] in have:
+            fates[i] = "second file"
+        have.add(names[i])
+    for i in set(images).difference(asked):
+        fates[i] = "other band" if names[i] in have else "no such band"
+        details[i] = f"band {bands[i]}"
+    table["fate"], table["detail"] = fates, details
+    return band
 
 
 def settle(inventory: Inventory, read: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Account for every line of the lists and every file.
 
     Args:
-        inventory: the survey's.
+        inventory: the survey's, its objects under their final names.
         read: name, file, reason ("" when usable) and detail of the chosen files.
 
     Returns:
@@ -201,27 +386,32 @@ def settle(inventory: Inventory, read: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
         quarantine: name, file, reason and detail of what is not used, sorted by name.
     """
     columns = ["name", "file", "reason", "detail"]
-    rows = list(read.loc[read["reason"] != "", columns].itertuples(index=False, name=None))
-    fate = dict(zip(read["name"].to_list(), read["reason"].to_list(), strict=True))
+    taken = set(read["file"])
+    left = inventory.files.rename(columns={"fate": "reason"})[columns].itertuples(index=False, name=None)
+    every = [*read[columns].itertuples(index=False, name=None), *(row for row in left if row[1] not in taken)]
     strays: dict[str, list[str]] = {}
     for which in ("selected", "graded"):
         for name in set(inventory.lists[which] or ()) - inventory.members:
             strays.setdefault(name, []).append(LISTS[which])
     detail = {name: f"named only in {' and '.join(files)}" for name, files in strays.items()}
-    left = inventory.files[~inventory.files["chosen"]]
-    for name, file in zip(left["name"], left["file"], strict=True):
-        if name in inventory.members:
+    fate: dict[str, str] = {}
+    rows, reasons = [], []
+    for name, file, reason, said in every:
+        if name not in inventory.members and reason not in _NO_OBJECT:
+            reason, said = "present but unlisted", said or detail.get(name, "")
+        if name not in fate or not reason:
+            fate[name] = reason
+        reasons.append(reason)
+        if reason:
+            rows.append((name, file, reason, said))
+    for i, (name, file, reason, said) in enumerate(rows):
+        if reason == "second file" and not said:
             tried = f"was tried: {fate[name]}" if fate[name] else "is used"
-            rows.append((name, file, "second file", f"another file of this object {tried}"))
-        else:
-            rows.append((name, file, "present but unlisted", detail.get(name, "")))
-            fate[name] = "present but unlisted"
+            rows[i] = name, file, reason, f"another file of this object {tried}"
     for name in {*inventory.members, *strays} - fate.keys():
         rows.append((name, "", "listed but absent", detail.get(name, "")))
         fate[name] = "listed but absent"
-
-    counts = {"files": Counter(read["reason"].to_list())}
-    counts["files"] += Counter(row[2] for row in rows if row[1] and row[2] in _NOT_READ)
+    counts = {"files": Counter(reasons)}
     for which, names in inventory.lists.items():
         once = set(names or ())
         counts[which] = Counter(map(fate.__getitem__, once))
@@ -229,10 +419,10 @@ def settle(inventory: Inventory, read: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
             counts[which]["listed twice"] = len(names) - len(once)
             surplus = (Counter(names) - Counter(once)).elements()
             rows += [(name, "", "listed twice", f"in {LISTS[which]}") for name in surplus]
-    found = {which: len(names or ()) for which, names in inventory.lists.items()}
     table = pd.DataFrame(counts, index=["", *REASONS], columns=[*LISTS, "files"]).fillna(0).astype(int)
     table = table.rename(index={"": "usable"})
     table.loc["total"] = table.sum()
+    found = {which: len(names or ()) for which, names in inventory.lists.items()}
     table.loc["found"] = {**found, "files": len(inventory.files)}
     quarantine = pd.DataFrame(rows, columns=columns)
     return table, quarantine.sort_values(["name", "file", "reason"], ignore_index=True)

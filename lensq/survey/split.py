@@ -58,6 +58,17 @@ def coordinates_from_names(names: Sequence[str]) -> SkyCoord:
     return SkyCoord(np.where(possible, ra, np.nan) * u.deg, np.where(possible, dec, np.nan) * u.deg)
 
 
+def iau_name(ra: float, dec: float) -> str:
+    """The name Jhhmmss.ss+ddmmss.s of a position in degrees, cut off, not rounded; "" if it is none."""
+    if not (0 <= ra <= 360 and abs(dec) <= 90):
+        return ""
+    time, angle = int(ra % 360 * 24000 + 1e-3), int(abs(dec) * 36000 + 1e-3)  # 0.01 s, 0.1"
+    hours = f"{time // 360_000:02}{time // 6000 % 60:02}{time % 6000 / 100:05.2f}"
+    return (
+        f"J{hours}{'-' if dec < 0 else '+'}{angle // 36000:02}{angle // 600 % 60:02}{angle % 600 / 10:04.1f}"
+    )
+
+
 def friends_of_friends(coordinates: SkyCoord, radius: float = GROUP_RADIUS) -> np.ndarray:
     """Group objects that are linked by steps of at most `radius`.
 

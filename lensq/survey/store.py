@@ -1,9 +1,8 @@
 """The packed store: a survey's usable images in two arrays on disk, memory-mapped when opened.
 
-A store folder holds `images-<key>.npy` (N, size, size) float32, `masks-<key>.npy` (N, size, size) bool and
-`index.parquet`, one row a file with its size and time of last change, its reason if it is in quarantine,
-its position and its group. The index names the arrays that belong to it and is renamed into place last:
-it alone decides what the store holds, and whoever has older arrays open keeps them.
+A store is a folder with `images.npy` (N, size, size) float32, `masks.npy` (N, size, size) bool and
+`index.parquet`, one row a file. It is written whole beside its place and renamed into it, and packed anew
+when a file, a setting or an array is not as it was; whoever has older arrays open keeps them.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ import logging
 import os
 import shutil
 import socket
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from itertools import pairwise
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,16 +28,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.coordinates import SkyCoord
 
-from lensq.survey.ingest import RECORD, Task, read_files
-from lensq.survey.split import coordinates_from_names, friends_of_friends
+from lensq.survey.files import atomic
+from lensq.survey.ingest import Reading, Record, read_files
+from lensq.survey.split import coordinates_from_names, friends_of_friends, iau_name
 
-FORMAT = 4
+FORMAT = 5
 """Raised whenever the same files would be packed differently."""
 
-KEY = ["file", "bytes", "time"]
-"""What tells whether a file is the one that was packed."""
+CHECKED_ALWAYS = 2**28
+"""Bytes up to which an array is read through when it is opened; a larger one if its time has changed."""
 
-_PIECE = 2**26  # bytes that are copied at a time
+_ARRAYS = ("images.npy", "masks.npy")
+_PIECE = 2**24  # bytes that are read or copied at a time
+_REMEDY = "give read_survey another folder for the packed images, store=..."
 
 
 @dataclass(frozen=True)
@@ -48,102 +48,99 @@ class Store:
     """An open store.
 
     Attributes:
-        index: one row a file, sorted by name: name, file, bytes, time (ns), reason and detail ("" when
-            usable), ra, dec (degrees), side (pixels, of the image in the file), digest of the packed image,
-            group (-1 in quarantine).
+        index: one row a file, sorted by name: given (its object's name in the inventory), name (which may be
+            that by position), bytes, time (ns), what a `lensq.survey.ingest.Record` says, group (-1 in
+            quarantine).
         images: (N, size, size) float32 of the usable files, in the order of the index.
         mask: (N, size, size) bool.
         fingerprint: sha256 of names and packed images, in hexadecimal digits.
-        paths: of the images and of the masks.
     """
 
     index: pd.DataFrame
     images: np.ndarray
     mask: np.ndarray
     fingerprint: str
-    paths: tuple[Path, Path]
 
 
 def open_store(
     store: Path,
     folder: Path,
     files: pd.DataFrame,
+    how: Reading,
     *,
-    size: int,
-    resize: bool,
     workers: int | None = None,
     progress: bool = True,
 ) -> Store:
-    """Open the store of some files, reading first those that it does not hold as they are now.
+    """Open the store of some files, packing them first unless it holds them as they are now.
 
     Args:
         store: its folder, made if needed.
         folder: where the files are.
-        files: name, file, bytes, time (ns) of each file to pack, sorted by name, names distinct.
-        size, resize: as in `lensq.survey.images.fit_to_size`.
+        files: name, by_position, file, bytes, time (ns) of each file to pack.
+        how: how they become images.
         workers, progress: as in `lensq.survey.ingest.read_files`.
 
     Raises:
         PermissionError: the store has to be written and cannot be.
-        OSError: the disk is too small.
+        OSError: the disk is too small, or knows no locks.
     """
-    settings = {"format": FORMAT, "size": size, "resize": resize}
-    opened = _open(store, settings, folder, files)
-    if opened:
+    if opened := _opened(store, folder, files, how):
         return opened
     with _writable(store), _locked(store):
-        opened = _open(store, settings, folder, files)  # another process may have packed it meanwhile
+        opened = _opened(store, folder, files, how)  # another process may have packed it meanwhile
         if opened is None:
-            _pack(store, settings, folder, files, workers, progress)
-            opened = _opened(store, settings)
+            for left in store.parent.glob(f".partial-*-{store.name}"):
+                shutil.rmtree(left)
+            needed = 2 * len(files) * how.bytes
+            free = shutil.disk_usage(store.parent).free
+            room = f"{needed / 1e9:.2g} GB are needed, {free / 1e9:.2g} GB are free"
+            if needed > free:
+                raise OSError(errno.ENOSPC, f"no room for the packed images in {store} ({room}): {_REMEDY}")
+            with atomic(store, f"{room}; make room, or {_REMEDY}") as partial:
+                partial.mkdir()
+                _pack(partial, folder, files, how, workers, progress)
+            opened = _opened(store, folder, files, how)
     if opened is None:
         raise OSError(f"{store} cannot be read back: delete it and read the survey again")
     return opened
 
 
-def _open(store: Path, settings: dict, folder: Path, files: pd.DataFrame) -> Store | None:
-    """The store as it is, if it holds just these files."""
-    opened = _opened(store, settings)
-    if opened is None or len(opened.index) != len(files):
-        return None
-    if any((opened.index[key].to_numpy() != files[key].to_numpy()).any() for key in ("name", *KEY)):
-        return None
-    return None if _readable_again(opened.index, folder).any() else opened
-
-
-def _opened(store: Path, settings: dict) -> Store | None:
-    """The store as it is, if it is whole and made with these settings."""
+def _opened(store: Path, folder: Path, files: pd.DataFrame, how: Reading) -> Store | None:
+    """The store as it is, if it is whole and holds just these files, read in this way."""
     try:
         table = pq.read_table(store / "index.parquet", use_threads=False)
         description = json.loads(table.schema.metadata[b"lensq"])
         index = table.to_pandas()
-        shape = (int((index["reason"] == "").sum()), settings["size"], settings["size"])
-        paths = _arrays(store, description["key"])
-        if not shape[0]:
-            images, mask = np.empty(shape, np.float32), np.empty(shape, bool)
-        else:
-            images, mask = (np.load(path, mmap_mode="r") for path in paths)
+        if description["how"] != {"format": FORMAT, **asdict(how)} or not _same(index, files, folder):
+            return None
+        if not all(_whole(store / name, description["arrays"][name]) for name in _ARRAYS):
+            return None
+        shape = (int((index["reason"] == "").sum()), how.size, how.size)
+        types = (np.float32, np.bool_)
+        images, mask = (
+            np.load(store / name, mmap_mode="r") if shape[0] else np.empty(shape, kind)
+            for name, kind in zip(_ARRAYS, types, strict=True)
+        )
     except (OSError, ValueError, KeyError, pa.ArrowException):  # none, or not as it was written
         return None
-    if not settings.items() <= description.items() or not images.shape == mask.shape == shape:
-        return None
-    return Store(index, images, mask, description["fingerprint"], paths)
-
-
-def _arrays(store: Path, key: str) -> tuple[Path, Path]:
-    return store / f"images-{key}.npy", store / f"masks-{key}.npy"
-
-
-def _readable_again(index: pd.DataFrame, folder: Path) -> np.ndarray:
-    """(N,) bool: files whose permissions were in the way and no longer are, which no time stamp tells."""
-    again = ((index["reason"] == "unreadable") & index["detail"].str.startswith("Permission")).to_numpy(
-        copy=True
+    return (
+        Store(index, images, mask, description["fingerprint"])
+        if images.shape == mask.shape == shape
+        else None
     )
-    again[again] = [_can_be_opened(folder / file) for file in index["file"].to_numpy()[again]]
-    return again
 
 
-def _can_be_opened(path: Path) -> bool:
+def _same(index: pd.DataFrame, files: pd.DataFrame, folder: Path) -> bool:
+    """Whether the index is of just these files; a permission that is given leaves no trace in it."""
+    columns = ["given", "file", "bytes", "time"]
+    now = files.rename(columns={"name": "given"})[columns].sort_values("file", ignore_index=True)
+    if not index[columns].sort_values("file", ignore_index=True).equals(now):
+        return False
+    closed = index[(index["reason"] == "unreadable") & index["detail"].str.startswith("Permission")]
+    return not any(map(_can_be_read, (folder / file for file in closed["file"])))
+
+
+def _can_be_read(path: Path) -> bool:
     try:
         path.open("rb").close()
         return True
@@ -151,21 +148,37 @@ def _can_be_opened(path: Path) -> bool:
         return False
 
 
+def _whole(path: Path, recorded: dict) -> bool:
+    """Whether an array is as it was written: its size and, if that is quick or its time differs, its sum."""
+    status = path.stat()
+    if status.st_size != recorded["bytes"]:
+        return False
+    if status.st_size > CHECKED_ALWAYS and status.st_mtime_ns == recorded["time"]:
+        return True
+    return _sum(path) == recorded["sum"]
+
+
+def _sum(path: Path) -> int:
+    """Sum of a file's bytes, eight at a time, modulo 2^64: no single damage leaves it as it was."""
+    total = 0
+    with open(path, "rb") as file:
+        while piece := file.read(_PIECE):
+            piece += bytes(-len(piece) % 8)
+            total += int(np.frombuffer(piece, "<u8").sum(dtype=np.uint64))
+    return total % 2**64
+
+
 @contextmanager
 def _writable(store: Path) -> Iterator[None]:
     try:
-        store.mkdir(parents=True, exist_ok=True)
+        store.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        remedy = "give read_survey another folder for them, store=..."
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            text = f"the packed images cannot be written to {store} ({error.strerror}): {remedy}"
+            text = f"the packed images cannot be written to {store} ({error.strerror}): {_REMEDY}"
             raise PermissionError(text) from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            text = f"no room for the packed images in {store} ({error.strerror}): make some, or {remedy}"
-            raise OSError(error.errno, text) from error
         if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            text = f"the file system of {store} knows no locks ({error.strerror}): {remedy}"
+            text = f"the file system of {store} knows no locks ({error.strerror}): {_REMEDY}"
             raise OSError(error.errno, text) from error
         raise
 
@@ -173,7 +186,7 @@ def _writable(store: Path) -> Iterator[None]:
 @contextmanager
 def _locked(store: Path) -> Iterator[None]:
     """Let one process at a time write the store. The system drops the lock of a process that dies."""
-    with open(store / "lock", "a+") as file:
+    with open(store.with_name(f"{store.name}.lock"), "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -187,120 +200,93 @@ def _locked(store: Path) -> Iterator[None]:
 
 
 def _pack(
-    store: Path, settings: dict, folder: Path, files: pd.DataFrame, workers: int | None, progress: bool
+    partial: Path, folder: Path, files: pd.DataFrame, how: Reading, workers: int | None, progress: bool
 ) -> None:
-    """Bring the store up to date with the files."""
-    runs = store / f"partial-{FORMAT}"
-    runs.mkdir(exist_ok=True)
-    known, _ = _known(store, settings, runs)
-    missing = files.merge(known[~_readable_again(known, folder)][KEY], how="left", indicator=True)
-    missing = missing[missing["_merge"] == "left_only"]
-    _check_room(store, (len(missing) + len(files)) * 5 * settings["size"] ** 2)
+    """Read the files into a folder."""
     named = coordinates_from_names(files["name"].to_list())
-    wanted = np.isnan(named.ra.deg)[missing.index].tolist()
-    todo = list(zip(*(missing[key].to_list() for key in KEY), wanted, strict=True))
-    if todo:
-        run = runs / uuid.uuid4().hex[:12]
-        read_files(Task(folder, todo, settings["size"], settings["resize"], run), workers, progress)
-
-    known, sources = _known(store, settings, runs)
-    packed = files.merge(known, how="left", on=KEY)
-    key = uuid.uuid4().hex[:12]
-    for part, path in enumerate(_arrays(store, key)):
-        _gather(packed, [source[part] for source in sources], path)
-    _write_index(store, packed, named, settings, key)
-    for stale in set(store.glob("*.npy")) - set(_arrays(store, key)):
-        stale.unlink()
-    for stale in store.glob("partial-*"):
-        shutil.rmtree(stale)
-
-
-def _check_room(store: Path, needed: int) -> None:
-    if needed > (free := shutil.disk_usage(store).free):
-        raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
-
-
-def _known(store: Path, settings: dict, runs: Path) -> tuple[pd.DataFrame, list[tuple[Path, Path]]]:
-    """What is known of files, from the store and from what runs that did not end have recorded.
-
-    Returns:
-        One row a file (the latest, where there are several): `RECORD`, with its row in a source, and
-        source, its place among the sources. And the images and masks of each source.
-    """
-    known, sources = [pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in RECORD.items()})], []
-    if opened := _opened(store, settings):
-        index = opened.index.assign(row=np.cumsum(opened.index["reason"] == "") - 1)
-        known.append(index[[*RECORD]].assign(source=len(sources)))
-        sources.append(opened.paths)
-    for images in sorted(runs.glob("*.images.npy"), key=os.path.getmtime):
-        run = images.name.removesuffix(".images.npy")
-        masks = images.with_name(f"{run}.masks.npy")
-        with suppress(OSError, ValueError):  # a run that was interrupted before it had its arrays
-            for path in (images, masks):
-                np.load(path, mmap_mode="r")
-            for record in runs.glob(f"{run}-*.json"):
-                part = pd.DataFrame(json.loads(record.read_text())).astype(RECORD)
-                known.append(part.assign(source=len(sources)))
-            sources.append((images, masks))
-    return pd.concat(known).drop_duplicates(KEY, keep="last"), sources
+    wanted = (np.isnan(named.ra.deg) | files["by_position"]).tolist()
+    todo = list(zip(files["file"].to_list(), wanted, strict=True))
+    paths = [partial / name for name in _ARRAYS]
+    records: list[Record] = []
+    with open(paths[0], "wb") as images, open(paths[1], "wb") as masks:
+        _write_header(images, np.float32, (0, how.size, how.size))
+        _write_header(masks, np.bool_, (0, how.size, how.size))
+        for some, pixels, mask in read_files(folder, todo, how, workers, progress):
+            records += some
+            images.write(pixels)
+            masks.write(mask)
+    index = pd.DataFrame(records, columns=[field.name for field in fields(Record)])
+    index = pd.concat([files[["name", "by_position", "bytes", "time"]].reset_index(drop=True), index], axis=1)
+    index["ra"] = np.where(np.isnan(named.ra.deg), index["ra"], named.ra.deg)
+    index["dec"] = np.where(np.isnan(named.dec.deg), index["dec"], named.dec.deg)
+    index["row"] = np.cumsum(index["reason"] == "") - 1
+    index = _finished(index, how.band)
+    rows = index.loc[index["reason"] == "", "row"].to_numpy()
+    for path, kind in zip(paths, (np.float32, np.bool_), strict=True):
+        _order(path, rows, kind, how.size)
+    _write_index(partial, index.drop(columns=["row", "by_position"]), how)
 
 
-def _gather(packed: pd.DataFrame, sources: list[Path], path: Path) -> None:
-    """Bring the images of usable files, or their masks, from their sources into one array."""
-    usable = packed[packed["reason"] == ""]
-    if usable.empty:
-        return
-    arrays = [np.load(source, mmap_mode="r") for source in sources]
-    source, row = usable["source"].to_numpy(int), usable["row"].to_numpy(int)
-    starts = np.flatnonzero((np.diff(source, prepend=-1) != 0) | (np.diff(row, prepend=-2) != 1))
-    whole = arrays[source[0]]
-    partial = path.with_suffix(".partial")
-    if len(starts) == 1 and len(whole) == len(usable):
-        _link(sources[source[0]], partial)
-    else:
-        with open(partial, "wb") as target:
-            header = {"descr": whole.dtype.str, "fortran_order": False}
-            np.lib.format.write_array_header_1_0(target, header | {"shape": (len(usable), *whole.shape[1:])})
-            for first, last in pairwise([*starts, len(usable)]):
-                _copy(arrays[source[first]][row[first] : row[last - 1] + 1], target)
-    with open(partial, "rb") as written:
-        os.fsync(written.fileno())
-    os.replace(partial, path)
-
-
-def _link(source: Path, path: Path) -> None:
-    """Give a file a second name, or on a file system without links make a copy."""
-    path.unlink(missing_ok=True)
-    try:
-        os.link(source, path)
-    except OSError:
-        shutil.copyfile(source, path)
-
-
-def _copy(rows: np.ndarray, target: BinaryIO) -> None:
-    step = max(1, _PIECE // rows[0].nbytes)
-    for first in range(0, len(rows), step):
-        target.write(rows[first : first + step])
-
-
-def _write_index(store: Path, packed: pd.DataFrame, named: SkyCoord, settings: dict, key: str) -> None:
-    """Write the index of what was packed; `named` are the positions in the names of its files."""
-    index = packed[["name", *KEY, "reason", "detail", "ra", "dec", "side", "digest"]].copy()
-    known = np.isfinite(named.ra.deg)
-    index["ra"] = np.where(known, named.ra.deg, index["ra"].to_numpy(float))
-    index["dec"] = np.where(known, named.dec.deg, index["dec"].to_numpy(float))
-    usable = (index["reason"] == "").to_numpy()
-    where = index.loc[usable, ["ra", "dec"]].to_numpy() * u.deg
+def _finished(index: pd.DataFrame, band: str) -> pd.DataFrame:
+    """Names by position, one band, one file an object; groups; sorted by name."""
+    index = index.rename(columns={"name": "given"})
+    usable = index["reason"] == ""
+    places = zip(index["given"], index["by_position"], index["ra"], index["dec"], strict=True)
+    index["name"] = [(by and iau_name(ra, dec)) or name.replace("/", "_") for name, by, ra, dec in places]
+    bands = sorted(set(index.loc[usable, "band"]) - {""})
+    if band in bands or len(bands) > 1:
+        other = usable & ~index["band"].isin((band, ""))
+        index.loc[other, "reason"] = "no such band"
+        index.loc[other, "detail"] = f"{band} was asked for, there is " + index["band"]
+    index = index.sort_values(["name", "file"], kind="stable", ignore_index=True)
+    usable = index["reason"] == ""
+    second = usable & index["name"].where(usable).duplicated()
+    index.loc[second, "reason"] = "second file"
     index["group"] = np.int64(-1)
-    index.loc[usable, "group"] = friends_of_friends(SkyCoord(where))
-    index[["side", "digest"]] = index[["side", "digest"]].astype(np.int64)
+    usable &= ~second
+    index.loc[usable, "group"] = friends_of_friends(
+        SkyCoord(index.loc[usable, ["ra", "dec"]].to_numpy() * u.deg)
+    )
+    return index
 
+
+def _write_header(file: BinaryIO, kind: type, shape: tuple[int, ...]) -> None:
+    """The header of numpy's format, as long for any number of rows."""
+    header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _order(path: Path, rows: np.ndarray, kind: type, size: int) -> None:
+    """Bring the rows of an array, whose header is still that of an empty one, into this order."""
+    with open(path, "r+b") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+        n = (path.stat().st_size - start) // (np.dtype(kind).itemsize * size**2)
+        file.seek(0)
+        _write_header(file, kind, (n, size, size))
+    if np.array_equal(rows, np.arange(n)):
+        return
+    stamps = np.load(path, mmap_mode="r") if n else np.empty((0, size, size), kind)
+    path.unlink()
+    with open(path, "wb") as target:
+        _write_header(target, kind, (len(rows), size, size))
+        step = max(1, _PIECE // (stamps.itemsize * size**2))
+        for first in range(0, len(rows), step):
+            target.write(stamps[rows[first : first + step]])
+
+
+def _write_index(partial: Path, index: pd.DataFrame, how: Reading) -> None:
+    usable = index["reason"] == ""
+    settings = {"format": FORMAT, **asdict(how)}
     content = hashlib.sha256(json.dumps(settings).encode())
     content.update("\n".join(index.loc[usable, "name"]).encode())
     content.update(index.loc[usable, "digest"].to_numpy("<i8"))
-    description = {**settings, "key": key, "fingerprint": content.hexdigest()}
+    arrays = {}
+    for name in _ARRAYS:
+        status = (partial / name).stat()
+        arrays[name] = {"bytes": status.st_size, "time": status.st_mtime_ns, "sum": _sum(partial / name)}
+    description = {"how": settings, "arrays": arrays, "fingerprint": content.hexdigest()}
     table = pa.Table.from_pandas(index, preserve_index=False)
     table = table.replace_schema_metadata({**table.schema.metadata, "lensq": json.dumps(description)})
-    partial = store / "index.partial"
-    pq.write_table(table, partial)
-    os.replace(partial, store / "index.parquet")
+    pq.write_table(table, partial / "index.parquet")

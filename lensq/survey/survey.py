@@ -3,11 +3,11 @@
     <survey>/candidates_list_raw.txt         every object, one name a line
     <survey>/candidates_list_selected.txt    those that a person flagged as possible lenses
     <survey>/candidates_list_graded.txt      optional: those that were graded afterwards
-    <survey>/fits_data/<name>_HSC-I_img.fits one cutout an object
+    <survey>/fits_data/<name>_HSC-I_img.fits one cutout an object; other layouts: `lensq.survey.inventory`
     <survey>/truth.parquet                   optional: what a simulation put in
 
-A folder of FITS files without lists is a survey without labels. Whatever cannot be used is put into
-quarantine with a reason; the counts add up to the lists and to the files on disk.
+A folder of FITS files without lists, or an HDF5 file of cutouts, is a survey without labels. Whatever
+cannot be used is put into quarantine with a reason; the counts add up to the lists and to the files on disk.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import astropy.units as u
@@ -27,14 +26,18 @@ import pyarrow as pa
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
-from lensq.survey.images import PIXEL_SCALE
-from lensq.survey.inventory import settle, take_inventory
-from lensq.survey.split import FRACTIONS, assign_splits, close_pairs, groups_table
-from lensq.survey.store import open_store
+from lensq.survey.catalogues import align
+from lensq.survey.images import PIXEL_SCALE, SAME_SCALE
+from lensq.survey.ingest import Reading
+from lensq.survey.inventory import ASIDE, Inventory, check_flags, settle, take_inventory
+from lensq.survey.split import FRACTIONS, assign_splits, close_pairs, friends_of_friends, groups_table
+from lensq.survey.store import Store, open_store
 
 _log = logging.getLogger(__name__)
 
 CALIBRATION = ("selection", "conformal")
+
+_NO_OBJECT = ("second file", "present but unlisted", "listed twice")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,15 @@ class Survey:
         native_side: median side of the images in their files, in pixels.
         fingerprint: sha256 of names and images, in hexadecimal digits.
         fates: what `counts` returns.
+        files: (N,) str, file of each object, in the inventory's folder.
+        band: the band of the images; "" if the files do not say.
+        zero_points: (N,) AB magnitude of one unit of flux in the file, as declared or by default.
+        zero_point_from: (N,) str, the card that declares it; "" by default.
+        pixel_scales: (N,) arcseconds a pixel of the file, as declared or by default.
+        scale_declared: (N,) bool, whether the file declares it.
+        scale: arcseconds a pixel that the images were interpolated to; None if they were not.
+        catalogue: the user's catalogue, one row an object; None without one.
+        notes: sentences that the user should read before anything that is made of the survey.
     """
 
     folder: Path
@@ -77,6 +89,15 @@ class Survey:
     native_side: float
     fingerprint: str
     fates: pd.DataFrame = field(default_factory=pd.DataFrame)
+    files: np.ndarray | None = None
+    band: str = "i"
+    zero_points: np.ndarray | None = None
+    zero_point_from: np.ndarray | None = None
+    pixel_scales: np.ndarray | None = None
+    scale_declared: np.ndarray | None = None
+    scale: float | None = None
+    catalogue: pd.DataFrame | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -96,8 +117,28 @@ class Survey:
 
     @property
     def pixel_scale(self) -> float:
-        """Arcseconds a pixel of the images."""
-        return PIXEL_SCALE * self.native_pixels
+        """Arcseconds a pixel of the images: the median of the files', or what they were interpolated to."""
+        native = PIXEL_SCALE if self.pixel_scales is None else float(np.median(self.pixel_scales))
+        return self.scale or native * self.native_pixels
+
+    @property
+    def summary(self) -> str:
+        """One line: how many objects are used, band, pixel scale, zero point, and what is in quarantine."""
+        lost = self.quarantine[~self.quarantine["reason"].isin(ASIDE)]
+        objects = len(self) + lost.loc[~lost["reason"].isin(_NO_OBJECT), "name"].nunique()
+        said = [f"{len(self)} of {objects} used", f"band {self.band}" if self.band else "no band declared"]
+        by_default = self.scale is None and self.scale_declared is not None and not self.scale_declared.any()
+        said.append(f"{self.pixel_scale:.3g} arcsec/px" + " by default (pixel_scale=)" * by_default)
+        if self.zero_point_from is not None:
+            said.append("zero point " + _in_words(self.zero_point_from, self.zero_points))
+        if 10 * len(lost) > len(self) + len(lost):
+            reasons = lost["reason"].value_counts(sort=True)
+            said.append(
+                f"{len(lost)} of {len(self) + len(lost)} files and lines in quarantine ("
+                + ", ".join(f"{n} {reason}" for reason, n in reasons.items())
+                + ")"
+            )
+        return ", ".join(said)
 
     def rows(self, *splits: str) -> np.ndarray:
         """Rows of the objects in some splits.
@@ -151,88 +192,157 @@ def read_survey(
     *,
     size: int = 48,
     resize: bool = False,
+    catalogue: Path | str | pd.DataFrame | Table | None = None,
     store: Path | str | None = None,
     workers: int | None = None,
     split_seed: int = 0,
     progress: bool = True,
+    **reading,
 ) -> Survey:
-    """Open a survey; the first time, read its FITS files into a packed store.
+    """Open a survey; the first time, read its files into a packed store.
 
     Args:
-        folder: the survey's folder.
+        folder: the survey's folder, or an HDF5 file of cutouts.
         size: side of the images in pixels.
-        resize: False crops and pads at the native pixel scale, True interpolates to the size; see
-            `lensq.survey.images.fit_to_size`.
+        resize: False crops and pads, True interpolates to the size; see `lensq.survey.images.fit_to_size`.
+        catalogue: names or positions, and whatever else is known of the objects: a table or a file of any
+            format of astropy; see `lensq.survey.catalogues.align`.
         store: where the packed images go, a folder of this survey alone; by default `packed` in the
             survey's folder or, where that cannot be written to, a folder in the user's cache.
         workers: number of processes that read files; by default as many as are worth it.
         split_seed: seed of the split; see `lensq.survey.split.assign_splits`.
         progress: whether to show progress bars.
+        reading: `band` ("i"), `scale`, `zero_point` and `pixel_scale`: see `lensq.survey.ingest.Reading`.
 
     Returns:
         The survey, its images memory-mapped.
 
     Raises:
         FileNotFoundError: the folder does not exist or holds no FITS file.
-        ValueError: a list is wrong, or no file can be used.
+        ValueError: a list is wrong, no file can be used, or their pixel scales differ.
         PermissionError: the packed images cannot be written to `store`.
     """
-    if size < 1:
-        raise ValueError(f"size: expected a positive number of pixels, got {size}")
+    how = Reading(size=size, resize=resize, **reading)
     folder = Path(folder)
-    inventory = take_inventory(folder)
-    kind = f"{size}-{'resize' if resize else 'crop'}"
+    inventory = take_inventory(folder, how.band)
+    how = replace(how, band=inventory.band)
+    packed = _packed(folder, inventory, how, store, workers, progress)
+    survey = _survey(folder, inventory, packed, how)
+    if catalogue is not None:
+        table, places, notes = align(catalogue, survey.names, survey.files, survey.coordinates)
+        survey = replace(survey, catalogue=table, coordinates=places, notes=(*survey.notes, *notes))
+        if table is not None and np.isnan(packed.index["ra"]).any():
+            survey = replace(survey, group=friends_of_friends(places))
+    split = assign_splits(survey.names, survey.coordinates, survey.group, seed=split_seed)
+    pa.default_memory_pool().release_unused()  # what reading the index took, which Arrow would keep
+    return replace(survey, split=split)
+
+
+def _survey(folder: Path, inventory: Inventory, packed: Store, how: Reading) -> Survey:
+    """The survey without its split."""
+    index, images, mask = packed.index, packed.images, packed.mask
+    inventory = inventory.renamed(dict(zip(index["given"], index["name"], strict=True)))
+    fates, quarantine = settle(inventory, index)
+    usable = index[index["reason"] == ""]
+    listed = usable["name"].isin(inventory.members).to_numpy()
+    if not listed.all():  # objects named by their positions, which a list leaves out
+        usable, images, mask = usable[listed], images[listed], mask[listed]
+    if usable.empty:
+        worst = quarantine.iloc[0]
+        raise ValueError(
+            f"{folder}: not one of {len(index)} files can be used; "
+            f"{worst['file']}: {worst['reason']} ({worst['detail']})"
+        )
+    names = usable["name"].to_numpy().astype(str)
+    selected, graded = (_among(names, inventory.lists[which]) for which in ("selected", "graded"))
+    return Survey(
+        folder=folder,
+        names=names,
+        coordinates=SkyCoord(usable["ra"].to_numpy() * u.deg, usable["dec"].to_numpy() * u.deg),
+        labels=np.full(len(names), -1, np.int8)
+        if inventory.lists["selected"] is None
+        else selected.astype(np.int8),
+        graded=graded,
+        images=images,
+        mask=mask,
+        group=usable["group"].to_numpy(),
+        split=np.full(len(names), ""),
+        quarantine=quarantine,
+        truth=_read_truth(_home(folder) / "truth.parquet", names),
+        size=how.size,
+        resized=how.resize,
+        native_side=float(usable["side"].median()),
+        fingerprint=packed.fingerprint,
+        fates=fates,
+        files=usable["file"].to_numpy().astype(str),
+        notes=(*inventory.notes, *check_flags(inventory, frozenset(names.tolist()))),
+        **_calibration(folder, usable, how),
+    )
+
+
+def _packed(
+    folder: Path,
+    inventory: Inventory,
+    how: Reading,
+    store: Path | str | None,
+    workers: int | None,
+    progress: bool,
+) -> Store:
+    """The packed images, in the folder that is given, in the survey's, or in the user's cache."""
     files = inventory.files[inventory.files["chosen"]].reset_index(drop=True)
-    how = {"size": size, "resize": resize, "workers": workers, "progress": progress}
+    kind = how.kind if folder.is_dir() else f"{folder.stem}-{how.kind}"
+    options = {"workers": workers, "progress": progress}
+    place = Path(store or _home(folder) / "packed")
     try:
-        packed = open_store(Path(store or folder / "packed") / kind, inventory.folder, files, **how)
+        return open_store(place / kind, inventory.folder, files, how, **options)
     except PermissionError as error:
         if store:
             raise
         instead = _cache(folder) / kind
         _log.warning("%s; they go to %s", str(error).partition(": ")[0], instead)
-        packed = open_store(instead, inventory.folder, files, **how)
-    counts, quarantine = settle(inventory, packed.index)
-    usable = packed.index[packed.index["reason"] == ""]
-    if usable.empty:
-        worst = packed.index.iloc[0]
-        raise ValueError(
-            f"{folder}: not one of {len(packed.index)} files can be used; "
-            f"{worst['file']}: {worst['reason']} ({worst['detail']})"
-        )
+    return open_store(instead, inventory.folder, files, how, **options)
 
-    names = usable["name"].to_numpy().astype(str)
-    coordinates = SkyCoord(usable["ra"].to_numpy() * u.deg, usable["dec"].to_numpy() * u.deg)
-    selected, graded = (_among(names, inventory.lists[which]) for which in ("selected", "graded"))
-    labels = selected.astype(np.int8)
-    if inventory.lists["selected"] is None:
-        labels[:] = -1
-    group = usable["group"].to_numpy()
-    survey = Survey(
-        folder=folder,
-        names=names,
-        coordinates=coordinates,
-        labels=labels,
-        graded=graded,
-        images=packed.images,
-        mask=packed.mask,
-        group=group,
-        split=assign_splits(names, coordinates, group, seed=split_seed),
-        quarantine=quarantine,
-        truth=_read_truth(folder / "truth.parquet", names),
-        size=size,
-        resized=resize,
-        native_side=float(usable["side"].median()),
-        fingerprint=packed.fingerprint,
-        fates=counts,
-    )
-    pa.default_memory_pool().release_unused()  # what reading the index took, which Arrow would keep
-    return survey
+
+def _home(folder: Path) -> Path:
+    return folder if folder.is_dir() else folder.parent
+
+
+def _calibration(folder: Path, usable: pd.DataFrame, how: Reading) -> dict[str, object]:
+    """Band, zero points and pixel scales of the objects, which have to agree as far as it matters."""
+    declared = usable["pixel_scale"].notna().to_numpy()
+    scales = usable["pixel_scale"].fillna(how.pixel_scale).to_numpy()
+    least, most = scales.min(), scales.max()
+    if not (how.scale or how.resize) and most > (1 + 2 * SAME_SCALE) * least:
+        default = f" ({(~declared).sum()} files declare none and count as {how.pixel_scale:g})"
+        raise ValueError(
+            f"{folder}: pixel scales from {least:.3g} to {most:.3g} arcsec{default * (not declared.all())}: "
+            f"give scale={np.median(scales):.3g} to bring all images to one"
+        )
+    bands = set(usable["band"]) - {""}
+    return {
+        "band": how.band if how.band in bands else next(iter(bands), ""),
+        "zero_points": usable["zero_point"].fillna(how.zero_point).to_numpy(),
+        "zero_point_from": usable["zero_point_from"].to_numpy().astype(str),
+        "pixel_scales": scales,
+        "scale_declared": declared,
+        "scale": how.scale,
+    }
+
+
+def _in_words(origins: np.ndarray, zero_points: np.ndarray) -> str:
+    """Where zero points come from: "from FLUXMAG0", or each origin with its number of objects."""
+    said = []
+    for origin, rows in pd.Series(origins).groupby(origins).groups.items():
+        of = zero_points[rows]
+        value = f"{of[0]:g}" if np.ptp(of) < 0.005 else f"{of.min():.4g} to {of.max():.4g}"
+        text = f"from {origin}" if origin else f"{value} by default (zero_point=)"
+        said.append(text if len(rows) == len(origins) else f"{text} ({len(rows)})")
+    return ", ".join(said)
 
 
 def _cache(folder: Path) -> Path:
     """A folder for one survey where the user's programs keep what they can make again."""
-    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    place = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     return place / "lensq" / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
 
 
@@ -244,64 +354,11 @@ def _among(names: np.ndarray, listed: list[str] | None) -> np.ndarray:
 def _read_truth(path: Path, names: np.ndarray) -> pd.DataFrame | None:
     if not path.exists():
         return None
-    truth = pd.read_parquet(path)
+    remedy = "restore it, or take it away to read the survey without what its simulation knows"
+    try:
+        truth = pd.read_parquet(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ValueError(f"{path} cannot be read ({error}): {remedy}") from error
     if "name" not in truth or truth["name"].duplicated().any():
-        raise ValueError(f"{path}: expected a column 'name' with distinct names")
+        raise ValueError(f"{path}: expected a column 'name' with distinct names; {remedy}")
     return truth.set_index("name").reindex(names).rename_axis("name").reset_index()
-
-
-def match_catalogue(
-    survey: Survey, catalogue: Path | str | pd.DataFrame | Table, radius_arcsec: float = 3.0
-) -> pd.DataFrame:
-    """Match a survey with a catalogue on the sky.
-
-    Args:
-        survey: the survey.
-        catalogue: a table, or a file that astropy can read (CSV, FITS, VOTable ...), with columns
-            such as "ra" and "dec", "RA [deg]", "DEJ2000", in degrees or, as text, in hours and degrees.
-        radius_arcsec: greatest separation in arcseconds.
-
-    Returns:
-        One row for each object and catalogue entry within the radius, by object and separation: row
-        (of the object in the survey), name, separation (arcseconds), and the columns of the catalogue,
-        with "catalogue_" before those that would clash.
-
-    Raises:
-        ValueError: the catalogue has no such columns.
-    """
-    if isinstance(catalogue, (str, Path)):
-        catalogue = Table.read(catalogue)
-    if isinstance(catalogue, Table):
-        scalars = [column for column in catalogue.colnames if catalogue[column].ndim == 1]
-        catalogue = catalogue[scalars].to_pandas()
-    columns = [_position_column(catalogue, which) for which in ("ra", "dec")]
-    ra, dec = (catalogue[column].to_numpy() for column in columns)
-    text = not np.issubdtype(ra.dtype, np.number)
-    known = ~(pd.isna(ra) | pd.isna(dec))
-    if not known.all():
-        _log.warning(
-            "catalogue: %d of %d entries have no position and match nothing", (~known).sum(), len(ra)
-        )
-        catalogue, ra, dec = catalogue[known], ra[known], dec[known]
-    theirs = SkyCoord(ra, dec, unit=(u.hourangle if text else u.deg, u.deg))
-    ours = np.flatnonzero(np.isfinite(survey.coordinates.ra.deg))
-    entry, found, separation, _ = survey.coordinates[ours].search_around_sky(theirs, radius_arcsec * u.arcsec)
-    matches = pd.DataFrame(
-        {"row": ours[found], "name": survey.names[ours[found]], "separation": separation.arcsec}
-    )
-    entries = catalogue.iloc[entry].reset_index(drop=True)
-    entries = entries.rename(columns={column: f"catalogue_{column}" for column in matches})
-    return matches.join(entries).sort_values(["row", "separation"], ignore_index=True)
-
-
-_POSITIONS = {
-    "ra": {"ra", "radeg", "raj", "raicrs", "rightascension"},
-    "dec": {"dec", "decdeg", "dej", "decj", "deicrs", "decicrs", "declination"},
-}
-
-
-def _position_column(catalogue: pd.DataFrame, which: str) -> str:
-    for column in catalogue:
-        if re.sub("[^a-z]", "", str(column).lower()) in _POSITIONS[which]:
-            return column
-    raise ValueError(f"catalogue: no column {which!r} among {list(catalogue)}; rename that of the positions")

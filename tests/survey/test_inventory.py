@@ -1,5 +1,6 @@
 import gzip
 import os
+import re
 import shutil
 
 import cutouts
@@ -8,11 +9,12 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 
-from lensq.survey.hdus import UnusableError
-from lensq.survey.inventory import LISTS, REASONS, state_of, take_inventory
+from lensq.survey.inventory import REASONS, state_of, take_inventory
+from lensq.survey.lists import LISTS
 from lensq.survey.survey import read_survey
 
 ENDING = "_HSC-I_img.fits"
+BESIDE = ("present but unlisted", "second file", "other band", "companion", "listed twice")  # of good objects
 
 
 def names(n, first=0):
@@ -76,10 +78,13 @@ def test_a_folder_without_lists_is_unlabelled(tmp_path, place):
     (tmp_path / place / "notes.txt").write_text("no FITS")
     (tmp_path / place / "folder.fits").mkdir()
     survey = read(tmp_path)
-    assert survey.names.tolist() == ["J100000.00+100000.00", "J110000.00+100000.00_HSC-R_img", "one"]
+    assert survey.names.tolist() == ["J100000.00+100000.00", "one"]
     assert (survey.labels == -1).all()
     assert not survey.graded.any()
-    np.testing.assert_allclose(survey.coordinates.ra.deg, [150, 165, 150], atol=1e-4)  # the last by WCS
+    np.testing.assert_allclose(survey.coordinates.ra.deg, 150, atol=1e-4)  # the last by WCS
+    assert survey.quarantine[["name", "reason", "detail"]].to_numpy().tolist() == [
+        ["J110000.00+100000.00", "no such band", "band r"]
+    ]
     assert survey.counts()["files"]["found"] == 3
 
 
@@ -144,12 +149,16 @@ def test_files_may_lie_in_folders_within(tmp_path):
     assert survey.quarantine["file"].tolist() == [f"tract1/{b}{ENDING}"]
 
 
-def test_a_folder_of_folders_is_named(tmp_path):
-    [name] = names(1)
-    (tmp_path / "tract0").mkdir()
-    cutouts.write(tmp_path / "tract0" / (name + ENDING), cutouts.pixels(40))
-    with pytest.raises(FileNotFoundError, match="but in tract0; put the cutouts into fits_data"):
-        read(tmp_path)
+def test_files_of_the_folder_come_before_those_in_folders_within(tmp_path):
+    a, b = names(2)
+    cutouts.write(tmp_path / "tract0" / (a + ENDING), cutouts.pixels(40))
+    cutouts.write(tmp_path / "packed" / (b + ENDING), cutouts.pixels(40))
+    survey = read(tmp_path)
+    assert (survey.names.tolist(), survey.notes) == ([a], ())
+    cutouts.write(tmp_path / (b + ENDING), cutouts.pixels(40))
+    survey = read(tmp_path)
+    assert survey.names.tolist() == [b]
+    assert f"1 FITS files in folders within {tmp_path} are left alone" in survey.notes[0]
 
 
 def test_lists_may_name_files(tmp_path):
@@ -158,15 +167,27 @@ def test_lists_may_name_files(tmp_path):
     assert survey.labels.tolist() == [1, 0]
 
 
-def test_a_list_of_flags_that_flags_nothing_is_heard(tmp_path, caplog):
+@pytest.mark.parametrize("which", ["selected", "graded"])
+def test_a_list_of_flags_that_flags_nothing_is_an_error(tmp_path, which):
     a, b, stray = names(3)
-    read(write_survey(tmp_path, [a, b], selected=[stray]))
-    assert f"candidates_list_selected.txt names no object of the survey, such as {stray}" in caplog.text
+    write_survey(tmp_path, [a, b], **{which: ["# flags", stray]})
+    with pytest.raises(ValueError, match=rf"_{which}\.txt, line 2: '{re.escape(stray)}' is none of the 2"):
+        read(tmp_path)
+    write_list(tmp_path, which, [stray, a, stray])
+    assert f"1 of 2 objects in {LISTS[which]} are not among the 2 of the survey" in read(tmp_path).notes[0]
+
+
+def test_flags_of_objects_without_a_usable_file_are_an_error_too(tmp_path):
+    a, b = names(2)
+    write_survey(tmp_path, [a, b], raw=[a, b], selected=[a])
+    (tmp_path / "fits_data" / (a + ENDING)).write_text("<html>")
+    with pytest.raises(ValueError, match="is none of the 1 objects"):
+        read(tmp_path)
 
 
 def test_labels_of_unknown_objects_are_reported(tmp_path):
     a, b, stray, ghost = names(4)
-    lists = {"raw": [a, b], "selected": [a, stray, ghost], "graded": [ghost]}
+    lists = {"raw": [a, b], "selected": [a, stray, ghost], "graded": [ghost, b]}
     survey = read(write_survey(tmp_path, [a, b, stray], **lists))
     assert survey.names.tolist() == [a, b]
     rows = survey.quarantine.set_index("name")
@@ -237,6 +258,14 @@ def spoil(path, fault, rng):
             path.unlink()
         case "second file":
             path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        case "ambiguous":
+            cutouts.write(path, image, BUNIT="nJy")
+        case "no such band":
+            path.rename(path.with_name(path.name.replace("HSC-I", "HSC-G")))
+        case "other band":
+            shutil.copy(path, path.with_name(path.name.replace("HSC-I", "HSC-G")))
+        case "companion":
+            shutil.copy(path, path.with_name(path.name.replace("_img", "_mask")))
         case "present but unlisted":
             shutil.copy(path, path.with_name(f"J200000.00-{rng.integers(100000, 900000)}.00{ENDING}"))
         case "listed twice":
@@ -249,7 +278,7 @@ def test_counts_add_up_for_any_mixture_of_faults(tmp_path, seed):
     members = names(80)
     write_survey(tmp_path, members)
     fates = dict(
-        zip(members, rng.choice(["usable", *REASONS], len(members), p=[0.4, *[0.05] * 12]), strict=True)
+        zip(members, rng.choice(["usable", *REASONS], len(members), p=[0.4, *[0.6 / 16] * 16]), strict=True)
     )
     for name, fate in fates.items():
         if fate != "usable":
@@ -262,11 +291,7 @@ def test_counts_add_up_for_any_mixture_of_faults(tmp_path, seed):
     write_list(tmp_path, "selected", selected)
     survey = read(tmp_path)
 
-    good = [
-        name
-        for name, fate in fates.items()
-        if fate in ("usable", "present but unlisted", "second file", "listed twice")
-    ]
+    good = [name for name, fate in fates.items() if fate in ("usable", *BESIDE)]
     assert survey.names.tolist() == good
     counts = survey.counts()
     assert (counts.loc["total"] == counts.loc["found"]).all()
@@ -274,9 +299,9 @@ def test_counts_add_up_for_any_mixture_of_faults(tmp_path, seed):
     assert counts.loc["found", "selected"] == 20
     assert counts.loc["found", "files"] == len(list((tmp_path / "fits_data").iterdir()))
     expected = pd.Series(fates).value_counts()
-    for reason in set(REASONS) - {"listed twice", "present but unlisted", "second file"}:
+    for reason in set(REASONS) - set(BESIDE):
         assert counts.loc[reason, "raw"] == expected.get(reason, 0)
-    for reason in ("present but unlisted", "second file"):
+    for reason in set(BESIDE) - {"listed twice"}:
         assert counts.loc[reason, "files"] == expected.get(reason, 0)
     assert counts.loc["listed twice", "raw"] == len(raw) - len(members)
     assert counts.loc["usable", "selected"] == survey.labels.sum() == len(set(selected) & set(good))
@@ -285,18 +310,8 @@ def test_counts_add_up_for_any_mixture_of_faults(tmp_path, seed):
     for reason in REASONS:
         assert found.get(reason, 0) == max(counts.loc[reason, "raw"], counts.loc[reason, "files"])
     for row in survey.quarantine.itertuples():
-        if row.name in fates and row.reason != "listed twice":
+        if row.name in fates and row.reason not in BESIDE:
             assert row.reason == fates[row.name]
-
-
-def test_the_reasons_are_those_that_the_reader_gives():
-    assert set(REASONS) == {
-        *("not FITS", "truncated", "no image", "wrong dimensions", "no finite pixel", "constant"),
-        *("under 32 px", "unreadable", "listed but absent", "present but unlisted", "second file"),
-        "listed twice",
-    }
-    for reason in REASONS[:8]:
-        assert f'"{reason}"' in UnusableError.__doc__
 
 
 def test_the_state_of_a_survey_is_that_of_its_lists_and_files(tmp_path):
@@ -313,8 +328,215 @@ def test_the_state_of_a_survey_is_that_of_its_lists_and_files(tmp_path):
 
 def test_an_inventory_opens_no_file(tmp_path, monkeypatch):
     write_survey(tmp_path, names(3), raw=names(3))
-    monkeypatch.setattr("lensq.survey.fits.read_image", None)
+    monkeypatch.setattr("lensq.survey.fits.decode", None)
     inventory = take_inventory(tmp_path)
     assert inventory.files["name"].tolist() == names(3)
     assert inventory.files["chosen"].all()
     assert inventory.files["bytes"].tolist() == [14400] * 3
+
+
+def write_files(folder, *files, **cards):
+    for i, file in enumerate(files):
+        cutouts.write(folder / file, cutouts.pixels(40, seed=i), **cards)
+
+
+def fates(folder, band="i"):
+    files = take_inventory(folder, band).files
+    return {row.file: (row.name, row.band, row.fate) for row in files.itertuples()}
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "{}_HSC-{}_img.fits",
+        "{}-{}.fits",
+        "{}.{}.fits.gz",
+        "{}/{}.fits",
+        "{1}/{0}.fits",
+        "{}/HSC-{}.fits",
+        "{1}_{0}.fits",
+    ],
+)
+def test_one_object_has_a_file_a_band(tmp_path, layout):
+    objects = ["alpha7", "beta", "source_y"]
+    files = [
+        layout.format(name, band.upper() if "HSC" in layout else band) for name in objects for band in "gri"
+    ]
+    write_files(tmp_path / "fits_data", *files)
+    survey = read(tmp_path)
+    assert survey.names.tolist() == objects
+    assert survey.band == "i"
+    assert survey.counts().loc[["usable", "other band", "found"], "files"].tolist() == [3, 6, 9]
+    assert survey.summary.startswith("3 of 3 used, band i, 0.168 arcsec/px, zero point from FLUXMAG0")
+    assert "quarantine" not in survey.summary
+    for i in range(3):
+        np.testing.assert_array_equal(survey.images[i], cutouts.pixels(40, seed=3 * i + 2))
+        np.testing.assert_array_equal(
+            read_survey(tmp_path, size=40, band="g").images[i], cutouts.pixels(40, seed=3 * i)
+        )
+
+
+def test_an_object_without_the_band_is_quarantined_and_a_band_that_is_nowhere_an_error(tmp_path):
+    write_files(tmp_path, "a_g.fits", "a_i.fits", "b_g.fits", "b_r.fits")
+    survey = read(tmp_path)
+    assert survey.names.tolist() == ["a"]
+    assert survey.quarantine["reason"].tolist() == ["other band", "no such band", "no such band"]
+    assert survey.summary.startswith("1 of 2 used")
+    with pytest.raises(ValueError, match=r"no file of band z, but of g, i, r: choose one by band="):
+        read_survey(tmp_path, band="z")
+
+
+def test_one_other_band_alone_is_read_and_said(tmp_path):
+    write_files(tmp_path, "a_HSC-R_img.fits", "b_HSC-R_img.fits", FILTER="r")
+    survey = read(tmp_path)
+    assert (len(survey), survey.band) == (2, "r")
+    assert "no file of band i: read in r" in survey.notes[0]
+    assert "band r" in survey.summary
+
+
+def test_bands_that_only_the_headers_tell_are_not_mixed(tmp_path):
+    write_files(tmp_path, "a.fits", "b.fits", FILTER="i")
+    write_files(tmp_path, "c.fits", FILTER="r")
+    survey = read(tmp_path)
+    assert survey.names.tolist() == ["a", "b"]
+    assert survey.quarantine[["name", "reason"]].to_numpy().tolist() == [["c", "no such band"]]
+    with pytest.raises(ValueError, match="no such band"):
+        read_survey(tmp_path, band="z")
+
+
+def test_words_that_look_like_bands_are_names_where_they_tell_nothing(tmp_path):
+    files = [f"point_{letter}.fits" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    write_files(tmp_path, *files)
+    assert read(tmp_path).names.tolist() == [file[:-5] for file in files]
+
+
+@pytest.mark.parametrize(
+    ("files", "companions"),
+    [
+        (["a.fits", "a_mask.fits", "a.psf.fits"], 2),
+        (["a.fits", "b.fits", "psf/a.fits", "psf/b.fits"], 2),
+        (["x-image-i.fits", "x-invvar-i.fits"], 1),
+        (["a_i.fits", "a_i_var.fits", "a_g.fits", "a_g_var.fits"], 2),
+        (["primary_and_mask.fits", "primary_and_sky.fits"], 0),
+    ],
+)
+def test_companions_are_files_beside_an_image(tmp_path, files, companions):
+    write_files(tmp_path / "fits_data", *files)
+    assert [fate for *_, fate in fates(tmp_path).values()].count("companion") == companions
+    assert len(read(tmp_path)) == (len(files) - companions) // (2 if "a_g.fits" in files else 1)
+
+
+def test_services_objects_are_named_by_their_positions(tmp_path):
+    write_files(tmp_path / "legacy", "cutout_150.0100_-2.0100.fits", "cutout_359.999999_+0.5.fits")
+    assert read(tmp_path / "legacy").names.tolist() == ["J100002.40-020036.0", "J235959.99+003000.0"]
+    hsc = "arch-{:03}/2-cutout-HSC-{}-9813-pdr3_wide.fits"
+    for i in range(3):
+        for band in "GI":
+            hdus = cutouts.hdus(cutouts.pixels(40, seed=i), FILTER=band.lower())
+            hdus[1].header["CRVAL1"], hdus[1].header["CRVAL2"] = 150 + 0.01 * i, -0.5
+            (tmp_path / "hsc" / f"arch-{i:03}").mkdir(parents=True, exist_ok=True)
+            hdus.writeto(tmp_path / "hsc" / hsc.format(i, band))
+    survey = read(tmp_path / "hsc")
+    assert survey.names.tolist() == ["J100000.00-003000.0", "J100002.40-003000.0", "J100004.80-003000.0"]
+    assert survey.counts().loc[["usable", "other band"], "files"].tolist() == [3, 3]
+    write_list(tmp_path / "hsc", "raw", survey.names[1:])
+    write_list(tmp_path / "hsc", "selected", ["arch-002/2-cutout-HSC-I-9813-pdr3_wide.fits"])
+    listed = read(tmp_path / "hsc")
+    assert listed.names.tolist() == survey.names[1:].tolist()
+    assert listed.labels.tolist() == [0, 1]
+    assert (listed.counts().loc["total"] == listed.counts().loc["found"]).all()
+
+
+def test_objects_in_folders_of_their_own_are_named_by_these(tmp_path):
+    write_files(
+        tmp_path / "fits_data", "one/image.fits", "two/image.fits", "two/image_mask.fits", "x/three.fits"
+    )
+    assert read(tmp_path).names.tolist() == ["one", "three", "two"]
+
+
+def test_more_than_a_tenth_in_quarantine_is_said(tmp_path):
+    write_survey(tmp_path, names(10))
+    (tmp_path / "fits_data" / f"a{ENDING}").write_text("<html>")
+    assert read(tmp_path).summary.startswith("10 of 11 used")
+    assert "quarantine" not in read(tmp_path).summary
+    (tmp_path / "fits_data" / f"b{ENDING}").write_bytes(b"")
+    assert "2 of 12 files and lines in quarantine (1 not FITS, 1 truncated)" in read(tmp_path).summary
+
+
+def test_a_folder_that_may_not_be_looked_into_is_reported(tmp_path, monkeypatch):
+    a, b = names(2)
+    write_files(tmp_path / "fits_data", a + ENDING, f"closed/{b}{ENDING}")
+    scandir = os.scandir
+
+    def refuse(path="."):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    survey = read(tmp_path)
+    assert survey.names.tolist() == [a]
+    assert survey.quarantine[["file", "reason", "detail"]].to_numpy().tolist() == [
+        ["closed/", "unreadable", "Permission denied"]
+    ]
+    assert f"{tmp_path / 'fits_data' / 'closed'} cannot be looked into (Permission denied)" in survey.notes[0]
+    assert (survey.counts().loc["total"] == survey.counts().loc["found"]).all()
+    monkeypatch.undo()
+    assert read(tmp_path).names.tolist() == [a, b]
+
+
+LINES = {
+    "tabs": "{}\t{}\n",
+    "semicolons": "{} ; {}\n",
+    "bars": "{}|{}|x\n",
+    "double quotes": '"{}",{}\n',
+    "single quotes": "'{}'\n",
+    "paths": "/data/fits_data/{}_HSC-I_img.fits\n",
+    "windows paths": "C:\\data\\{}.fits\r\n",
+    "second column": "{1},{0}\n",
+    "comments": "{} # {}\n",
+    "blanks": "{}   {}\n",
+}
+
+
+@pytest.mark.parametrize("header", ["", "# a list\n"])
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_lists_as_people_keep_them_are_understood(tmp_path, line, header, encoding):
+    members = [f"J1000{i:02}.00-020000.00" for i in range(4)]
+    write_files(tmp_path / "fits_data", *(name + ENDING for name in members))
+    text = header + "".join(line.format(name, i + 1) for i, name in enumerate(members))
+    for change in (str, str.lower, lambda text: text.replace("-02", "\u221202")):
+        for which, lines in (("raw", text), ("selected", "".join(text.splitlines(True)[:-2]))):
+            (tmp_path / LISTS[which]).write_bytes(change(lines).encode(encoding))
+        survey = take_inventory(tmp_path)
+        assert survey.lists["raw"] == members
+        assert survey.lists["selected"] == members[:2]
+
+
+def test_headers_name_the_columns(tmp_path):
+    a, b = names(2)
+    write_files(tmp_path / "fits_data", a + ENDING, b + ENDING)
+    (tmp_path / LISTS["selected"]).write_text(f"id,object name,grade\n1,{a},0\n2,{b},1\n")
+    assert read(tmp_path).labels.tolist() == [1, 1]
+    assert take_inventory(tmp_path).lists["selected"] == [a, b]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{0}\n{0},0\n{1},1", r"line 2: .* with a 0 beside it: take the line out"),
+        (b"name,label\n{0},1\n{1},0", r"line 3: .* with a 0 beside"),
+        (b'{0}\n"{1}', r"line 2: .*unexpected end of data; write one name a line"),
+        (b"{0}\n\n,{1}", r"line 3: no name in column 1; write one name a line"),
+        (b"{0}\n\x00\x01\x02", r"line 2: this is no text; save it as"),
+    ],
+)
+def test_lists_that_could_mean_two_things_are_refused(tmp_path, content, message):
+    members = names(2)
+    write_files(tmp_path / "fits_data", *(name + ENDING for name in members))
+    for i, name in enumerate(members):
+        content = content.replace(b"{%d}" % i, name.encode())
+    (tmp_path / LISTS["selected"]).write_bytes(content)
+    with pytest.raises(ValueError, match=r"candidates_list_selected\.txt, " + message):
+        read(tmp_path)

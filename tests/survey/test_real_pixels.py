@@ -9,6 +9,7 @@ import torch
 from astropy.io import fits
 
 import lensq
+from lensq.survey.catalogues import match_catalogue
 from lensq.survey.fits import read_image
 from lensq.survey.hdus import UnusableError
 from lensq.survey.images import fit_to_size, noise_level
@@ -20,7 +21,6 @@ from lensq.survey.split import (
     friends_of_friends,
     groups_table,
 )
-from lensq.survey.survey import match_catalogue
 
 pytestmark = pytest.mark.real
 

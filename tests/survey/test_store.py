@@ -13,7 +13,7 @@ from astropy.io import fits
 
 from lensq.survey import ingest, store
 from lensq.survey.hdus import UnusableError
-from lensq.survey.inventory import LISTS
+from lensq.survey.lists import LISTS
 from lensq.survey.survey import read_survey
 
 N = 60

@@ -9,8 +9,9 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 import lensq
-from lensq.survey.inventory import LISTS
-from lensq.survey.survey import match_catalogue, read_survey
+from lensq.survey.catalogues import match_catalogue
+from lensq.survey.lists import LISTS
+from lensq.survey.survey import read_survey
 
 PAIR = ["J100000.00+020000.00", "J100000.00+020004.00"]
 OTHERS = [f"J{i:02}0000.00-{i:02}0000.00" for i in range(11, 20)]

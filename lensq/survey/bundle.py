@@ -1,0 +1,139 @@
+"""Many cutouts in one HDF5 file, as the public multi-survey collections have them.
+
+The file has `images` (N, bands, side, side), or (N, side, side) of one band, with `ra` and `dec` (N,), and
+perhaps names. The attributes of `images` or of the file say `bands`, `pixel_scale` and `zero_point`.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lensq.survey.fits import ZERO_POINT, FitsImage
+from lensq.survey.hdus import UnusableError
+from lensq.survey.planes import band_name
+from lensq.survey.split import iau_name
+
+ENDINGS = (".h5", ".hdf5", ".hdf")
+
+_IMAGES = ("images", "image_array", "image", "cutouts")
+_NAMES = ("name", "names", "object_id", "objid", "id")
+_SCALES = ("pixel_scale", "pixscale", "image_scale")
+_ZERO_POINTS = ("zero_point", "zeropoint", "magzero", "mag_zero")
+
+
+def bundle_of(path: Path) -> Path | None:
+    """The HDF5 file of a survey that is one; None for a folder of FITS files.
+
+    Raises:
+        ValueError: there are several.
+    """
+    if path.is_file() and path.suffix in ENDINGS:
+        return path
+    if not path.is_dir() or any(path.glob("*.fits*")) or (path / "fits_data").is_dir():
+        return None
+    files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS)
+    if len(files) > 1:
+        raise ValueError(
+            f"{path}: {len(files)} HDF5 files; give one of them, such as {files[0]}, as the survey"
+        )
+    return files[0] if files else None
+
+
+def bundle_table(path: Path) -> pd.DataFrame:
+    """The cutouts of an HDF5 file as `lensq.survey.inventory.take_inventory` lists files: <file>#<row>."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        n = len(_images(file, path))
+        names = next((file[key][:].tolist() for key in _NAMES if key in file and len(file[key]) == n), None)
+        if names is None:
+            ra, dec = (
+                file[key][:].astype(float) if key in file else np.full(n, np.nan) for key in ("ra", "dec")
+            )
+            names = [iau_name(*place) or f"row{i}" for i, place in enumerate(zip(ra, dec, strict=True))]
+    names = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    status = path.stat()
+    table = pd.DataFrame({"name": names, "file": [f"{path.name}#{row}" for row in range(n)]})
+    table = table.assign(bytes=status.st_size, time=status.st_mtime_ns, band="", by_position=False)
+    return table.assign(fate="", detail="").sort_values(["name", "file"], ignore_index=True)
+
+
+def read_row(path: Path, row: int, *, band: str, zero_point: float) -> tuple[FitsImage, float, float]:
+    """One cutout and its position (degrees, NaN if unknown).
+
+    Args:
+        path: the HDF5 file.
+        row: which one.
+        band: the band wanted of several.
+        zero_point: AB magnitude of one unit of flux in a file that does not declare it.
+
+    Raises:
+        UnusableError: the file does not say which plane is of this band, or has none.
+    """
+    file = _opened(str(path), path.stat().st_mtime_ns)
+    images = _images(file, path)
+    bands = _bands(file, images)
+    if images.ndim == 4:
+        wanted = band_name(band)
+        if len(bands) != images.shape[1]:
+            found = f"{images.shape[1]} planes and {len(bands)} names of bands"
+            raise UnusableError("ambiguous", f"{found}: write the attribute bands of {images.name}")
+        if wanted not in bands and len(bands) > 1:
+            raise UnusableError("no such band", f"{band} was asked for, there are {', '.join(bands)}")
+        plane = bands.index(wanted) if wanted in bands else 0
+        pixels, own = images[row, plane], bands[plane]
+    else:
+        pixels, own = images[row], bands[0] if len(bands) == 1 else ""
+    declared = _number(file, images, _ZERO_POINTS, row)
+    scale = 10 ** (0.4 * (ZERO_POINT - (zero_point if math.isnan(declared) else declared)))
+    pixels = (pixels * np.float32(scale)).astype(np.float32)
+    card = "" if math.isnan(declared) else "zero_point"
+    image = FitsImage(pixels, None, own, bands, declared, card, _number(file, images, _SCALES, row), b"")
+    ra, dec = (float(file[key][row]) if key in file else math.nan for key in ("ra", "dec"))
+    return image, ra, dec
+
+
+@lru_cache(maxsize=2)
+def _opened(path: str, time: int):
+    """The file, kept open by the process; `time` of its last change tells one version from another."""
+    import h5py
+
+    return h5py.File(path, "r", rdcc_nbytes=2**26)
+
+
+def _images(file, path: Path):
+    found = [file[key] for key in _IMAGES if key in file]
+    if len(found) != 1 or found[0].ndim not in (3, 4):
+        said = ", ".join(f"{key} {file[key].shape}" for key in file if hasattr(file[key], "shape"))
+        raise ValueError(f"{path}: expected one array 'images' (N, bands, side, side), there are {said}")
+    return found[0]
+
+
+def _bands(file, images) -> tuple[str, ...]:
+    """The bands of the planes, one each."""
+    for where in (images.attrs, file.attrs, file):
+        for key in ("bands", "image_band"):
+            if key in where:
+                said = where[key][()] if where is file else where[key]
+                said = said.decode() if isinstance(said, bytes) else said
+                said = np.asarray(list(said.replace(",", "")) if isinstance(said, str) else said)
+                said = said[0] if said.ndim == 2 else said
+                return tuple(
+                    band_name(each.decode() if isinstance(each, bytes) else str(each)) for each in said
+                )
+    return ()
+
+
+def _number(file, images, keys: tuple[str, ...], row: int) -> float:
+    for key in keys:
+        for where in (images.attrs, file.attrs):
+            if key in where:
+                return float(np.ravel(where[key])[0])
+        if key in file:
+            return float(np.ravel(file[key][row])[0])
+    return math.nan

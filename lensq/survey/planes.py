@@ -1,0 +1,278 @@
+"""What a FITS file's headers say of its images: which one it is, in which band, how bright, how large."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import numpy as np
+
+from lensq.survey.hdus import Hdu, UnusableError
+
+_IMAGES = frozenset(("SCI", "SCIENCE", "IMAGE", "IMG", "FLUX", "DATA", "COADD"))
+_INVERSE = frozenset(("IVAR", "INVVAR", "IVM"))
+_VARIANCES = frozenset(("VAR", "VARIANCE", *_INVERSE))
+_COMPANION = re.compile(
+    "(N|INV|I|PSF|GAL|SUB|OBJ|CR)?(MASK|VAR|WEIGHT|WTMAP|BACKGR|RESID|MODEL|EXPOS|UNCERT|ERROR|SEGM|FLAG|QUALIT|"
+    "PSF|BADPIX|COVER|CONFID|NOISE|SIGMA|DQ|DEPTH|INVERSE).*|MSK|BPM|OBM|IVM|INV|WHT|WGT|WT|OOD|OOW|ERR|RMS|STD|"
+    "STDEV|STDDEV|STAT|CHI|EXP|NEXP|NUM|TIME|EXPTIME|EXPWT|BKG|BG|SKY|SEG|BLOB|RES|MOD|QUAL|CTX|CON|SAMP|SNR|"
+    "NIMAGE|DARK|FLAT|BIAS|KERNEL|BEAM"
+)
+_BESIDE = re.compile(
+    "(?<![a-zA-Z0-9])(psf|mask|msk|maskbits|invvar|ivar|variance|var|weight|wht|wt|rms|err|error|sigma|bkg|sky|"
+    "background|model|resid|residual|segm|segmentation|exp|exposure|num|nexp|expwt|chi2|dq|bpm|ood|oow)"
+    "(?![a-zA-Z0-9])",
+    re.IGNORECASE,
+)
+_INSTRUMENT = "(HSC|LSST|LSSTCAM|PS1|PANSTARRS|DECAM|DES|SDSS|CFHT|MEGACAM|OCAM|OMEGACAM|KIDS|VST|UNIONS)"
+_BAND = re.compile(rf"({_INSTRUMENT}[-_. ]?)?(?P<band>[UGRIZY])(\d|P|'|[-_. ].*)?", re.IGNORECASE)
+_OTHER_BAND = re.compile(r"VIS|(NIR|NISP)_[YJH]|F\d{3,4}[A-Z]+")
+_IN_FILE_NAME = re.compile(r"HSC-([GRIZY])\d?(?![A-Z])|(?<![^-_.])([ugrizy])(?![^-_.])")
+_FLUX_UNIT = re.compile(r"(n|nano|u|µ|micro|m|milli|)([Jj][Yy]|[Mm]aggy|[Mm]aggies|[Mm]gy)(\s*/\s*pix(el)?)?")
+_POWERS = {"n": 9, "u": 6, "µ": 6, "micro": 6, "nano": 9, "m": 3, "milli": 3, "": 0}
+_BAD = ("BAD", "SAT", "NO_DATA", "CR", "UNMASKEDNAN")
+_LEGACY_BITS = {"g": 0x24, "r": 0x48, "z": 0x90, "i": 0xC000}
+"""SATUR and ALLMASK of a band in MASKBITS, https://www.legacysurvey.org/dr10/bitmasks."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The image of a file.
+
+    Attributes:
+        hdu: where it is.
+        plane: which plane of a cube it is; None if the HDU has this image alone.
+        band: "i", "g", ... or what the file calls it; "" if it does not say.
+        bands: all bands of the file.
+    """
+
+    hdu: Hdu
+    plane: int | None
+    band: str
+    bands: tuple[str, ...]
+
+
+def words(hdu: Hdu) -> list[str]:
+    """The words of an HDU's name and type, in capitals, without digits at their ends."""
+    keywords = ("EXTNAME", "EXTTYPE", "IMAGETYP", "PRODTYPE", "HDUCLAS2")
+    said = " ".join(hdu.text(keyword) for keyword in keywords if keyword in hdu.cards).upper()
+    said = said.replace("COMPRESSED_IMAGE", "")  # a name that libraries give
+    return [word.rstrip("0123456789") or word for word in re.findall("[A-Z0-9]+", said)]
+
+
+def is_companion(hdu: Hdu) -> bool:
+    """Whether an HDU says that it goes with an image and is none itself: a mask, a variance, a PSF."""
+    return any(map(_COMPANION.fullmatch, words(hdu))) or _has_bits(hdu)
+
+
+def _has_bits(hdu: Hdu) -> bool:
+    return any(key.startswith(("MP_", "MSKN")) for key in hdu.cards)
+
+
+def band_name(text: str) -> str:
+    """The usual name of a band: i of HSC-I, i2, i.MP9702, "i DECam SDSS c0003"; others as they are.
+
+    Args:
+        text: what a header calls it.
+    """
+    match = _BAND.fullmatch(text.strip())
+    return match["band"].lower() if match else text.strip().upper()
+
+
+def band_of_file_name(name: str) -> str:
+    """The band that a file's name has as a part of its own (HSC-I, .stk.i., -image-r); "" if not just one."""
+    found = {(hsc or other).lower() for hsc, other in _IN_FILE_NAME.findall(PurePath(name).name)}
+    return found.pop() if len(found) == 1 else ""
+
+
+def images_beside(name: str) -> list[str]:
+    """Names that the image would have which a file of this name goes with as a mask, weight, PSF or the like.
+
+    Such a file is a companion if one of them lies beside it: a.weight.fits or a_mask.fits beside a.fits,
+    x-invvar-i.fits beside x-image-i.fits.
+    """
+    found = []
+    for match in _BESIDE.finditer(name):
+        before, after = name[: match.start()], name[match.end() :]
+        found += [before[:-1] + after, before + after[1:]]
+        found += [before + word + after for word in ("image", "img", "sci", "ooi", "calexp")]
+    return found
+
+
+def bands_of(hdu: Hdu) -> tuple[str, ...]:
+    """The bands of an HDU, one for each plane of a cube, by its own header; () if it has none.
+
+    Raises:
+        UnusableError: its cards contradict each other.
+    """
+    listed = re.findall(r"\w+" if re.search(r"\W", hdu.text("BANDS")) else r"\w", hdu.text("BANDS"))
+    if len(hdu.shape) == 3:
+        first = 0 if "BAND0" in hdu.cards else 1
+        numbered = [hdu.text(f"BAND{first + k}") for k in range(hdu.shape[0] if hdu.shape[0] < 100 else 0)]
+        said = [each for each in (listed, numbered) if len(each) == hdu.shape[0] and all(each)]
+    else:
+        name = "_".join(word for word in words(hdu) if word not in _IMAGES | {"BAND", "HSC"})
+        said = [[name]] * bool(_BAND.fullmatch(name) or _OTHER_BAND.fullmatch(name))
+        said += [[hdu.text(key)] for key in ("BAND", "FILTER", "FPA.FILTERID") if hdu.text(key)]
+        said += [listed] * (len(listed) == 1)
+    found = {tuple(map(band_name, each)) for each in said}
+    if len(found) > 1:
+        raise UnusableError(
+            "ambiguous", f"{hdu.in_words()} is in the bands {' and '.join(map(''.join, found))}"
+        )
+    return found.pop() if found else ()
+
+
+def choose(hdus: list[Hdu], band: str, name: str, damaged: UnusableError | None) -> Choice:
+    """Choose the image of a file.
+
+    1. An HDU that says that it is a companion (inverse variance, variance, mask, model, residual, PSF,
+       background, exposure) by EXTNAME, EXTTYPE, IMAGETYP, PRODTYPE or HDUCLAS2 is none, nor is a table, an
+       empty HDU or an extension without a name behind a mask of HSC or Rubin (their variance).
+    2. What is left is two-dimensional, or a cube whose bands are declared by BANDS or BAND<k>.
+    3. A two-dimensional primary image is the image, unless extensions declare other bands.
+    4. Without one, extensions that declare themselves an image (SCI, IMAGE, FLUX, DATA, or a band's name)
+       come before those that declare nothing.
+    5. If several are left, each has to declare its band (EXTNAME, BAND, FILTER, BANDS), and the one of the
+       band asked for is taken; if it is not there, the file is refused.
+    6. A file that holds one image is read in whatever band that is.
+    7. Anything else is ambiguous and refused.
+
+    Args:
+        hdus: those of the file.
+        band: the band asked for.
+        name: the file's name.
+        damaged: why the HDUs end before the file does, if they do.
+
+    Raises:
+        UnusableError: there is no image, or not one alone.
+    """
+    variances = {hdu.index + 1 for hdu in hdus if _has_bits(hdu) or hdu.text("EXTTYPE").upper() == "MASK"}
+    images = [hdu for hdu in hdus if len(hdu.shape) in (2, 3) and min(hdu.shape) and not is_companion(hdu)]
+    images = [hdu for hdu in images if hdu.index not in variances or words(hdu)]
+    bands = {hdu.index: bands_of(hdu) for hdu in images}
+    images = [hdu for hdu in images if len(hdu.shape) == 2 or bands[hdu.index]]
+    if not images:
+        raise damaged or _no_image(hdus)
+    declared = [hdu for hdu in images if not _IMAGES.isdisjoint(words(hdu)) or bands[hdu.index]]
+    if images[0].index == 0 and len(images[0].shape) == 2:
+        images = [images[0], *(hdu for hdu in images[1:] if bands[hdu.index] not in ((), bands[0]))]
+    else:
+        images = declared or images
+    planes = [(each, hdu, k) for hdu in images for k, each in enumerate(bands[hdu.index] or ("",))]
+    found = tuple(each for each, _, _ in planes if each)
+    chosen = [plane for plane in planes if plane[0] == band_name(band)] if len(planes) > 1 else planes
+    if (len(planes) > 1 and len(found) < len(planes)) or len(chosen) > 1:
+        raise UnusableError("ambiguous", " and ".join(hdu.in_words() for hdu in images))
+    if not chosen:
+        raise damaged or UnusableError("no such band", f"{band} was asked for, there are {', '.join(found)}")
+    own, hdu, k = chosen[0]
+    if not own:
+        own = "".join(() if hdus[0].shape else bands_of(hdus[0])) or band_of_file_name(name)
+        found = (own,) if own else ()
+    if damaged and own not in ("", band_name(band)):  # what is lost may be in the band asked for
+        raise damaged
+    return Choice(hdu, k if len(hdu.shape) == 3 else None, own, found)
+
+
+def _no_image(hdus: list[Hdu]) -> UnusableError:
+    said = ", ".join(hdu.in_words() for hdu in hdus if hdu.shape)
+    if any(
+        hdu.shape and (len(hdu.shape) != 2 or not min(hdu.shape)) and not is_companion(hdu) for hdu in hdus
+    ):
+        return UnusableError("wrong dimensions", f"{said}; a cube needs its bands in BANDS")
+    return UnusableError("no image", f"in none of {len(hdus)} HDUs{f', which have {said}' if said else ''}")
+
+
+def zero_point(hdu: Hdu, primary: Hdu) -> tuple[float, str]:
+    """AB magnitude of one unit of flux, and the card that says so; NaN and "" where none does.
+
+    FLUXMAG0, MAGZERO, MAGZPT, ZEROPNT, PHOTZP, FPA.ZP with EXPTIME (Pan-STARRS) and BUNIT (nJy, uJy, mJy, Jy,
+    nanomaggy, maggy) are looked for in the image's header, each of them that is missing in the primary one.
+
+    Raises:
+        UnusableError: two of them differ by more than .01 mag.
+    """
+    found = {}
+    for key in ("FLUXMAG0", "MAGZERO", "MAGZPT", "ZEROPNT", "PHOTZP", "FPA.ZP", "BUNIT"):
+        where = hdu if key in hdu.cards else primary
+        value = where.number(key) if key in where.cards and key != "BUNIT" else math.nan
+        if key == "FLUXMAG0":
+            value = 2.5 * math.log10(value) if 0 < value < math.inf else math.nan
+        elif key == "FPA.ZP":
+            seconds = (hdu if "EXPTIME" in hdu.cards else primary).number("EXPTIME")
+            value += 2.5 * math.log10(seconds) if 0 < seconds < math.inf else math.nan
+        elif key == "BUNIT" and (match := _FLUX_UNIT.fullmatch(where.text(key))):
+            key, value = f"BUNIT {match[0]}", 2.5 * _POWERS[match[1]] + 8.9 * (match[2].lower() == "jy")
+        if 0 < value < 50 or (value == 0 and key.startswith("BUNIT")):
+            found[key] = value
+    if found and max(found.values()) - min(found.values()) > 0.01:
+        said = ", ".join(f"{key} says {value:.2f}" for key, value in found.items())
+        raise UnusableError("ambiguous", f"zero points that differ: {said}")
+    key = next(iter(found), "")
+    return found.get(key, math.nan), key
+
+
+def pixel_scale(hdu: Hdu) -> float:
+    """Arcseconds a pixel, by its area, from the CD or CDELT and PC cards; NaN without a celestial WCS."""
+    if not re.match("RA-|DEC-|.LON|.LAT", hdu.text("CTYPE1")) or hdu.text("CUNIT1") not in ("", "deg"):
+        return math.nan
+    elements = ("1_1", "1_2", "2_1", "2_2")
+    if any(f"CD{each}" in hdu.cards for each in elements):
+        a, b, c, d = (hdu.number(f"CD{each}", 0.0) for each in elements)
+    else:
+        a, b, c, d = (hdu.number(f"PC{each}", float(each[0] == each[2])) for each in elements)
+        a, b = (each * hdu.number("CDELT1", 1.0) * hdu.number("CDELT2", 1.0) for each in (a, b))
+    area = abs(a * d - b * c)
+    return 3600 * math.sqrt(area) if 0 < area < math.inf else math.nan
+
+
+def companions_of(choice: Choice, hdus: list[Hdu]) -> tuple[Hdu | None, Hdu | None]:
+    """The variance (or inverse variance) and the mask of an image, where there is just one of each."""
+    shape, single = choice.hdu.shape, []
+    variances = [hdu for hdu in hdus if not _VARIANCES.isdisjoint(words(hdu))]
+    masks = [
+        hdu for hdu in hdus if _has_bits(hdu) or any(each.startswith(("MASK", "MSK")) for each in words(hdu))
+    ]
+    for kind in (variances, masks):
+        found = [hdu for hdu in kind if hdu.shape in (shape, shape[-2:])]
+        found = [hdu for hdu in found if not bands_of(hdu) or choice.band in bands_of(hdu)]
+        single.append(found[0] if len(found) == 1 else None)
+    return single[0], single[1]
+
+
+def to_variance(plane: np.ndarray, hdu: Hdu) -> np.ndarray:
+    """Variance from a variance or inverse variance plane, float32; NaN where it is not positive."""
+    with np.errstate(all="ignore"):
+        variance = (plane if _INVERSE.isdisjoint(words(hdu)) else 1 / plane).astype(np.float32)
+        return np.where((variance > 0) & np.isfinite(variance), variance, np.float32(np.nan))
+
+
+def bad_bits(mask: Hdu, band: str) -> int:
+    """The bits of a mask that say that a pixel has no data: by name in MP_ and MSKN cards, or Legacy's.
+
+    MP_<name> is the bit's number; MSKN<k> the name of bit k, whose value MSKM<k> may give.
+    """
+    bits = _LEGACY_BITS.get(band, 0) if "MASKBITS" in words(mask) else 0
+    for key in mask.cards:
+        if key.startswith("MP_") and key[3:] in _BAD:
+            bits |= 1 << mask.integer(key, 0, 62)
+        elif re.fullmatch(r"MSKN\d\d?", key) and mask.text(key).upper() in _BAD:
+            value = f"MSKM{key[4:]}"
+            bits |= mask.integer(value, 0) if value in mask.cards else 1 << min(int(key[4:]), 62)
+    return bits
+
+
+def linear(pixels: np.ndarray, hdu: Hdu) -> np.ndarray:
+    """Undo the scale of Pan-STARRS' stacks (asinh magnitudes; BSOFTEN, BOFFSET), where there is one.
+
+    Flux = BOFFSET + 2 BSOFTEN sinh(v / a), a = 2.5 / ln 10 (Waters et al. 2020, ApJS 251, 4).
+    """
+    if not {"BSOFTEN", "BOFFSET"} & hdu.cards.keys():
+        return pixels
+    soft, offset = hdu.number("BSOFTEN"), hdu.number("BOFFSET")
+    if not (0 < soft < math.inf and math.isfinite(offset)):
+        raise UnusableError("ambiguous", f"asinh scale with BSOFTEN {soft:g} and BOFFSET {offset:g}")
+    return offset + 2 * soft * np.sinh(pixels.astype(np.float64) / (2.5 / math.log(10)))
