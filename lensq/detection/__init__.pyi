@@ -34,7 +34,7 @@ from .audit import chance_summary as chance_summary
 from .audit import check_splits as check_splits
 from .audit import refusals as refusals
 from .audit import reproduce as reproduce
-from .candidates import in_words as in_words
+from .candidates import about as about
 from .candidates import injected_detector as injected_detector
 from .candidates import quality as quality
 from .candidates import rank as rank

@@ -1,4 +1,4 @@
-"""The list of candidates: ranked by what needs no label, artefacts set apart, written for the tools of the trade."""
+"""The list of candidates: ranked without labels, artefacts set apart, written for TOPCAT and DS9."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def injected_detector(
         training: see `lensq.classifiers.finetuning.finetune`.
 
     Raises:
-        FileNotFoundError: it is not there, and the survey is not the model's own, so that it cannot be trained.
+        FileNotFoundError: it is not there, and cannot be trained, since the survey is not the model's own.
     """
     folder = Path(trained) / "injected" / "none"
     if (folder / "model.pt").is_file():
@@ -66,15 +66,14 @@ def rank(scores: pd.DataFrame, survey: Survey, *, examined: int = EXAMINED) -> p
     Returns:
         All objects: first those of the list by score, with `rank` from 1, then those set apart, with the
         reason in `set_apart` and without a rank. `p` and `q` as `lensq.detection.conformal.candidate_list`
-        has them, where the conformal tiles hold rejected objects; missing for these and for what is set apart.
+        has them, where the conformal tiles hold rejected objects; missing for these and for artefacts.
     """
     ranked = scores.sort_values("score", ascending=False, kind="stable", ignore_index=True)
     first = rows_of(survey, ranked["name"].head(examined))
     reasons = find_artefacts(survey.images[first], survey.mask[first])
     ranked["set_apart"] = pd.Series(reasons, dtype=object).reindex(ranked.index, fill_value="")
-    ranked = ranked.sort_values(
-        "set_apart", key=lambda reason: reason != "", kind="stable", ignore_index=True
-    )
+    kept = ranked["set_apart"] == ""
+    ranked = pd.concat([ranked[kept], ranked[~kept]], ignore_index=True)
     kept = ranked["set_apart"] == ""
     ranked["rank"] = pd.array(np.where(kept, np.arange(len(ranked)) + 1, -1), "Int64")
     ranked.loc[~kept, "rank"] = pd.NA
@@ -130,7 +129,7 @@ def quality(
     )
 
 
-def in_words(ranked: pd.DataFrame, survey: Survey, model: Model, said: str) -> list[str]:
+def about(ranked: pd.DataFrame, survey: Survey, model: Model, said: str) -> list[str]:
     """What a reader of the list should know first: what was used, what ranks, how good that is.
 
     Args:
@@ -144,11 +143,11 @@ def in_words(ranked: pd.DataFrame, survey: Survey, model: Model, said: str) -> l
         getattr(survey, "summary", f"{len(survey)} objects used; {len(survey.quarantine)} in quarantine"),
         *getattr(survey, "notes", ()),
         said,
-        "Ranked by the encoder fine-tuned on injected lenses and the residual of the decoder. No label was used.",
+        "Ranked by the encoder fine-tuned on injected lenses and the decoder's residual, without any label.",
     ]
     if model.survey_fingerprint != survey.fingerprint:
         lines.append(
-            "The models were trained on another survey, the simulated one of this study: they know its seeing, "
+            "The models were trained on another survey, by default the simulated one: they know its seeing, "
             "noise and pixels, and objects that differ in these look stranger than they are. "
             f"A folder of {TO_TRAIN:,} objects or more can have models of its own: TRAIN=yes."
         )
@@ -166,7 +165,7 @@ def in_words(ranked: pd.DataFrame, survey: Survey, model: Model, said: str) -> l
 
 
 def write_candidates(ranked: pd.DataFrame, survey: Survey, folder: Path | str) -> pd.DataFrame:
-    """Write the list as `candidates.csv`, `candidates.vot` (TOPCAT) and `candidates.reg` (DS9, the first 1,000).
+    """Write `candidates.csv`, `candidates.vot` (TOPCAT) and `candidates.reg` (DS9, the first 1,000).
 
     Args:
         ranked: table of `rank`, perhaps with `known_as`.
@@ -204,9 +203,7 @@ def _regions(table: pd.DataFrame) -> str:
     """Circles of 3 arcsec, labelled with rank and name; objects without a position have none."""
     lines = ["# Region file format: DS9 version 4.1", "icrs"]
     for row in table[np.isfinite(table["ra"])].itertuples():
-        name = "".join(c if c.isprintable() else " " for c in str(row.name)).translate(
-            str.maketrans("{}", "()")
-        )
+        name = "".join(c if c.isprintable() and c not in "{}" else " " for c in str(row.name))
         label = row.set_apart if pd.isna(row.rank) else f"{row.rank}."
         lines.append(f'circle({row.ra:.7f},{row.dec:.7f},3.0") # text={{{label} {name}}}')
     return "\n".join(lines) + "\n"

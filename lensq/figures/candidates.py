@@ -1,4 +1,4 @@
-"""The list of candidates as a page shows it: HTML that asks nothing of a network, every word of it escaped."""
+"""The list of candidates on a page: HTML without scripts or requests, every word of it escaped."""
 
 import base64
 from collections.abc import Sequence
@@ -43,12 +43,8 @@ def sky_links(ra: float, dec: float) -> dict[str, str]:
 
 def said(lines: Sequence[str]) -> HTML:
     """Sentences as a list, for the first screen of a page."""
-    return HTML(
-        _STYLE
-        + '<div class="lensq-said"><ul>'
-        + "".join(f"<li>{escape(x)}</li>" for x in lines)
-        + "</ul></div>"
-    )
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return HTML(f'{_STYLE}<div class="lensq-said"><ul>{items}</ul></div>')
 
 
 def mosaic(images: np.ndarray, candidates: pd.DataFrame, *, mask: np.ndarray | None = None) -> HTML:
@@ -58,7 +54,7 @@ def mosaic(images: np.ndarray, candidates: pd.DataFrame, *, mask: np.ndarray | N
 
     Args:
         images: (N, S, S) flux.
-        candidates: N rows with `name`, `ra`, `dec`, `score`, and perhaps `rank`, `label`, `known_as`, `set_apart`.
+        candidates: N rows: `name`, `ra`, `dec`, `score`; perhaps `rank`, `label`, `known_as`, `set_apart`.
         mask: (N, S, S) bool; masked pixels are left clear.
     """
     pictures = stretch(images, mask)
@@ -69,9 +65,7 @@ def mosaic(images: np.ndarray, candidates: pd.DataFrame, *, mask: np.ndarray | N
 def _tile(picture: np.ndarray, row: dict) -> str:
     name = escape(str(row["name"]))
     place = "" if pd.isna(row.get("rank")) else f"{row['rank']}. "
-    notes = [
-        escape(str(row[key])) for key in ("known_as", "set_apart") if key in row and row[key] == row[key]
-    ]
+    notes = [escape(str(row[key])) for key in ("known_as", "set_apart") if pd.notna(row.get(key))]
     links = [
         f'<a href="{escape(address)}" rel="noreferrer">{which}</a>'
         for which, address in sky_links(row["ra"], row["dec"]).items()

@@ -14,11 +14,12 @@ from nbconvert import HTMLExporter
 _HEAD = """<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #222}}
+body {{font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem}}
 table {{border-collapse: collapse; font-size: .85rem}}
 td, th {{padding: .15rem .7rem; text-align: right; border-bottom: 1px solid #ddd}}
 .anchor-link {{display: none}}
@@ -42,9 +43,8 @@ def to_page(notebook: Path | str, title: str = "Candidates") -> Path:
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(document)
     page = Path(notebook).with_suffix(".html")
-    page.write_text(
-        _HEAD.format(title=escape(title)) + f"<h1>{escape(title)}</h1>\n" + body, encoding="utf-8"
-    )
+    head = _HEAD.format(title=escape(title))
+    page.write_text(f"{head}<h1>{escape(title)}</h1>\n{body}", encoding="utf-8")
     return page
 
 
