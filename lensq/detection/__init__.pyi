@@ -1,5 +1,11 @@
 from . import (
+    artefacts as artefacts,
+)
+from . import (
     audit as audit,
+)
+from . import (
+    candidates as candidates,
 )
 from . import (
     completeness as completeness,
@@ -22,11 +28,18 @@ from . import (
 from . import (
     leaderboard as leaderboard,
 )
+from .artefacts import find_artefacts as find_artefacts
 from .audit import chance_runs as chance_runs
 from .audit import chance_summary as chance_summary
 from .audit import check_splits as check_splits
 from .audit import refusals as refusals
 from .audit import reproduce as reproduce
+from .candidates import about as about
+from .candidates import injected_detector as injected_detector
+from .candidates import quality as quality
+from .candidates import rank as rank
+from .candidates import rows_of as rows_of
+from .candidates import write_candidates as write_candidates
 from .completeness import PROPERTIES as PROPERTIES
 from .completeness import at_fpr as at_fpr
 from .completeness import blind_spots as blind_spots

@@ -1,0 +1,209 @@
+"""The list of candidates: ranked without labels, artefacts set apart, written for TOPCAT and DS9."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from astropy import units
+from astropy.table import Table
+
+from lensq.classifiers.classifier import Classifier
+from lensq.classifiers.finetuning import finetune
+from lensq.detection.artefacts import find_artefacts
+from lensq.detection.conformal import candidate_list
+from lensq.detection.detectors import Detector
+from lensq.models.training import Model
+from lensq.statistics.guard import has_both_classes, labelled
+from lensq.statistics.metrics import measure
+from lensq.survey.survey import Survey
+
+TO_TRAIN = 2000
+"""Fewest objects that a folder needs for models of its own."""
+
+EXAMINED = 5000
+"""Objects at the top of a ranking that are examined for artefacts, at 3 ms each."""
+
+_REGIONS = 1000  # objects that go to DS9, the first of the list
+_COLUMNS = ["rank", "name", "ra", "dec", "score", "p", "q", "label", "known_as", "set_apart"]
+
+
+def injected_detector(
+    trained: Path | str, model: Model, survey: Survey, *, progress: bool = True, **training
+) -> Classifier:
+    """The encoder of a model, fine-tuned on injected lenses: read where it was made, else trained.
+
+    Args:
+        trained: folder of results that holds the model.
+        model: whose encoder it is.
+        survey: that is to be ranked.
+        progress: show a progress bar.
+        training: see `lensq.classifiers.finetuning.finetune`.
+
+    Raises:
+        FileNotFoundError: it is not there, and cannot be trained, since the survey is not the model's own.
+    """
+    folder = Path(trained) / "injected" / "none"
+    if (folder / "model.pt").is_file():
+        held = Classifier.load(folder / "model.pt")
+        if held.settings["model"] == model.fingerprint:
+            return held
+    if survey.fingerprint != model.survey_fingerprint:
+        raise FileNotFoundError(
+            f"{folder / 'model.pt'} is not there, or was made from another model: run 11_injected_lenses "
+            "on the survey that the model was trained on, or make book"
+        )
+    return finetune(model, survey, out=folder, progress=progress, **training)
+
+
+def rank(scores: pd.DataFrame, survey: Survey, *, examined: int = EXAMINED) -> pd.DataFrame:
+    """Order objects by score; set those apart that an artefact spoils; add p-values where labels allow it.
+
+    Args:
+        scores: Scores table of objects of the survey, with a column `score`.
+        survey: holds their images.
+        examined: how many of the highest scores are examined for artefacts.
+
+    Returns:
+        All objects: first those of the list by score, with `rank` from 1, then those set apart, with the
+        reason in `set_apart` and without a rank. `p` and `q` as `lensq.detection.conformal.candidate_list`
+        has them, where the conformal tiles hold rejected objects; missing for these and for artefacts.
+    """
+    ranked = scores.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    first = rows_of(survey, ranked["name"].head(examined))
+    reasons = find_artefacts(survey.images[first], survey.mask[first])
+    ranked["set_apart"] = pd.Series(reasons, dtype=object).reindex(ranked.index, fill_value="")
+    kept = ranked["set_apart"] == ""
+    ranked = pd.concat([ranked[kept], ranked[~kept]], ignore_index=True)
+    kept = ranked["set_apart"] == ""
+    ranked["rank"] = pd.array(np.where(kept, np.arange(len(ranked)) + 1, -1), "Int64")
+    ranked.loc[~kept, "rank"] = pd.NA
+    return _with_p_values(ranked, kept)
+
+
+def rows_of(survey: Survey, names: pd.Series) -> np.ndarray:
+    """Rows of a survey by the names of its objects."""
+    return pd.Series(np.arange(len(survey)), index=survey.names)[names].to_numpy()
+
+
+def _with_p_values(ranked: pd.DataFrame, kept: pd.Series) -> pd.DataFrame:
+    calibration = kept & (ranked["split"] == "conformal") & (ranked["label"] == 0)
+    tested = kept & ~calibration
+    if not (calibration.any() and tested.any()):
+        return ranked
+    listed = candidate_list(Detector("score", "score"), ranked[calibration], ranked[tested])
+    return ranked.join(listed[["p", "q"]])
+
+
+def quality(
+    ranked: pd.DataFrame, survey: Survey, against: str = "label", **options
+) -> tuple[pd.DataFrame | None, str]:
+    """How well the list ranks what is known of it, or why that cannot be said.
+
+    Args:
+        ranked: table of `rank`.
+        survey: holds the groups of objects that are resampled together.
+        against: column that tells positives; see `lensq.statistics.guard.labelled`.
+        options: see `lensq.statistics.metrics.measure`.
+
+    Returns:
+        Table of `measure`, None without objects of both classes; and one sentence.
+    """
+    ranked = ranked[ranked["set_apart"] == ""]
+    if not has_both_classes(ranked, against):
+        known = ranked[against][ranked[against] >= 0] if against in ranked else ()
+        why = "no object has a label"
+        if len(known):
+            why = "no object is flagged" if not np.any(known) else "all objects are flagged"
+        return None, f"How complete and pure the list is cannot be measured on this folder: {why}."
+    rows, positive = labelled(ranked, against)
+    table = measure(
+        rows["score"].to_numpy(), positive, groups=survey.group[rows_of(survey, rows["name"])], **options
+    )
+    first = min(100, len(rows))
+    what = "true lenses" if against == "is_lens" else "flagged objects"
+    value, low, high = table.loc["AP"]
+    return table, (
+        f"{positive[:first].sum()} of the first {first} labelled objects are {what} ({positive.sum()} of all "
+        f"{len(rows)}); average precision {value:.2f} [{low:.2f}, {high:.2f}], area under the ROC curve "
+        f"{table.loc['AUROC', 'value']:.2f}."
+    )
+
+
+def about(ranked: pd.DataFrame, survey: Survey, model: Model, said: str) -> list[str]:
+    """What a reader of the list should know first: what was used, what ranks, how good that is.
+
+    Args:
+        ranked: table of `rank`.
+        survey: that is ranked.
+        model: whose encoder and decoder rank.
+        said: sentence of `quality`.
+    """
+    apart = int((ranked["set_apart"] != "").sum())
+    lines = [
+        getattr(survey, "summary", f"{len(survey)} objects used; {len(survey.quarantine)} in quarantine"),
+        *getattr(survey, "notes", ()),
+        said,
+        "Ranked by the encoder fine-tuned on injected lenses and the decoder's residual, without any label.",
+    ]
+    if model.survey_fingerprint != survey.fingerprint:
+        lines.append(
+            "The models were trained on another survey, by default the simulated one: they know its seeing, "
+            "noise and pixels, and objects that differ in these look stranger than they are. "
+            f"A folder of {TO_TRAIN:,} objects or more can have models of its own: TRAIN=yes."
+        )
+    if len(ranked) < len(survey):
+        lines.append(f"{len(survey) - len(ranked)} objects of tiles that are kept for tests are not listed.")
+    if apart:
+        examined = f" among the first {EXAMINED:,}" * (len(ranked) > EXAMINED)
+        lines.append(f"{apart} objects{examined} are set apart with a reason, at the end of the list.")
+    if "p" in ranked:
+        calibrated = int(((ranked["split"] == "conformal") & (ranked["label"] == 0)).sum())
+        lines.append(f"p and q are calibrated on {calibrated} rejected objects, which have none themselves.")
+    else:
+        lines.append("There are no rejected objects on conformal tiles, so there are no p and q values.")
+    return lines
+
+
+def write_candidates(ranked: pd.DataFrame, survey: Survey, folder: Path | str) -> pd.DataFrame:
+    """Write `candidates.csv`, `candidates.vot` (TOPCAT) and `candidates.reg` (DS9, the first 1,000).
+
+    Args:
+        ranked: table of `rank`, perhaps with `known_as`.
+        survey: whose `catalogue`, where the user gave one, adds its columns.
+        folder: where to write; made if absent.
+
+    Returns:
+        The table as written.
+    """
+    table = ranked[[column for column in _COLUMNS if column in ranked]]
+    catalogue = getattr(survey, "catalogue", None)
+    if catalogue is not None:
+        own = catalogue.iloc[rows_of(survey, table["name"])].reset_index(drop=True)
+        own.columns = [f"catalogue_{name}" if name in _COLUMNS else str(name) for name in own]
+        table = table.join(own)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / "candidates.csv", index=False)
+    _votable(table).write(folder / "candidates.vot", format="votable", overwrite=True)
+    (folder / "candidates.reg").write_text(_regions(table.head(_REGIONS)), encoding="utf-8")
+    return table
+
+
+def _votable(table: pd.DataFrame) -> Table:
+    text = table.select_dtypes(include=["object", "string", "category"]).columns
+    whole = table.select_dtypes(include=["int8"]).columns  # which VOTables do not know
+    typed = table.assign(**{name: table[name].fillna("").astype(str) for name in text})
+    votable = Table.from_pandas(typed.astype(dict.fromkeys(whole, np.int16)))
+    for name in ("ra", "dec"):
+        votable[name].unit = units.deg
+    return votable
+
+
+def _regions(table: pd.DataFrame) -> str:
+    """Circles of 3 arcsec, labelled with rank and name; objects without a position have none."""
+    lines = ["# Region file format: DS9 version 4.1", "icrs"]
+    for row in table[np.isfinite(table["ra"])].itertuples():
+        name = "".join(c if c.isprintable() and c not in "{}" else " " for c in str(row.name))
+        label = row.set_apart if pd.isna(row.rank) else f"{row.rank}."
+        lines.append(f'circle({row.ra:.7f},{row.dec:.7f},3.0") # text={{{label} {name}}}')
+    return "\n".join(lines) + "\n"
