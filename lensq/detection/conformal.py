@@ -111,25 +111,23 @@ def fdr_study(
 
     Each resample deals the normals anew, without replacement, to a calibration set and to a test set, and
     fills both up with anomalies: the test set to the prevalence, the calibration set to the contamination.
-    As in `candidate_list`, only rejected normals (label 0) calibrate; normals that were flagged are dealt to
-    the test sets alone, in their share of all normals.
+    Only rejected normals (label 0) calibrate; flagged ones are dealt to the test sets alone, in their share.
 
     Args:
         detector: chosen on the selection split; its `against` is the column of anomalies.
         scores: Scores table, rows of the conformal and test splits only.
         fdrs: target false discovery rates.
         contaminations: shares of the calibration set that are unrecognised anomalies.
-        n_calibration: size of the calibration sets; two thirds of the normals by default. Test sets are as
-            large as the others allow.
+        n_calibration: size of the calibration sets, by default of two thirds of the normals; the rest tests.
         prevalence: share of anomalies among the objects of a test set.
-        resamples: number of resamples.
-        seed: seed of the draws.
+        resamples: number of draws.
+        seed: their seed.
 
     Returns:
-        One row a contamination and target: `contamination`, `nominal`, `empirical` (mean share of false
-        ones in the list, an empty list counting 0), `error` (its standard error), `power` (mean share of
-        anomalies listed), `listed` (mean length of the list), `empty` (share of empty lists),
-        `n_calibration`, `n_objects`, `n_anomalies`.
+        One row a contamination and target: `contamination`, `nominal`, `empirical` (mean share of false ones
+        in the list, an empty list counting 0), `error` (its standard error), `power` (mean share of anomalies
+        listed), `listed` (mean length), `empty` (share of empty lists), `n_calibration`, `n_objects`,
+        `n_anomalies`.
 
     Raises:
         LeakageError: if a row is of another split.
@@ -144,29 +142,35 @@ def fdr_study(
     n_positive = round(prevalence * n_objects)
     n_flagged = round(len(flagged) / max(len(normals) + len(flagged), 1) * (n_objects - n_positive))
     n_rejected = n_objects - n_positive - n_flagged
-    hidden = [round(contamination * n_calibration) for contamination in contaminations]
+    hidden = [round(share * n_calibration) for share in contaminations]
     short = n_calibration + n_rejected > len(normals) or n_positive + max(hidden) > len(anomalies)
     if short or not n_positive:
+        have = f"{len(normals)} rejected normals and {len(anomalies)} anomalies"
         raise ValueError(
             f"{n_calibration} calibration normals, {max(hidden)} of them hidden anomalies, and {n_objects} "
-            f"objects with {n_positive} anomalies cannot be drawn from {len(normals)} rejected normals and "
-            f"{len(anomalies)} anomalies; lower the sizes"
+            f"objects with {n_positive} anomalies cannot be drawn from {have}; lower the sizes"
         )
     tables = []
     for contamination, n_hidden in zip(contaminations, hidden, strict=True):
-        rng, p = np.random.default_rng(seed), []
-        for _ in range(resamples):
-            background, signal = rng.permutation(normals), rng.permutation(anomalies)
-            calibration = background[: n_calibration - n_hidden], signal[n_positive : n_positive + n_hidden]
-            others = (
-                background[n_calibration : n_calibration + n_rejected],
-                rng.permutation(flagged)[:n_flagged],
-            )
-            p.append(conformal_p_values(np.concatenate(calibration), np.r_[signal[:n_positive], *others]))
-        tables.append(_discoveries(np.stack(p), n_positive, fdrs).assign(contamination=contamination))
+        sizes = n_calibration, n_hidden, n_positive, n_rejected, n_flagged
+        p = _drawn((normals, flagged, anomalies), sizes, resamples, seed)
+        tables.append(_discoveries(p, n_positive, fdrs))
+        tables[-1].insert(0, "contamination", contamination)
     table = pd.concat(tables, ignore_index=True)
-    table = table.assign(n_calibration=n_calibration, n_objects=n_objects, n_anomalies=n_positive)
-    return table[["contamination", *table.columns.drop("contamination")]]
+    return table.assign(n_calibration=n_calibration, n_objects=n_objects, n_anomalies=n_positive)
+
+
+def _drawn(scores: tuple[np.ndarray, ...], sizes: tuple[int, ...], resamples: int, seed: int) -> np.ndarray:
+    """p-values (resamples, objects) of the test sets of `fdr_study`, the anomalies first."""
+    normals, flagged, anomalies = scores
+    n_calibration, n_hidden, n_positive, n_rejected, n_flagged = sizes
+    rng, p = np.random.default_rng(seed), []
+    for _ in range(resamples):
+        background, signal = rng.permutation(normals), rng.permutation(anomalies)
+        calibration = background[: n_calibration - n_hidden], signal[n_positive : n_positive + n_hidden]
+        others = background[n_calibration : n_calibration + n_rejected], rng.permutation(flagged)[:n_flagged]
+        p.append(conformal_p_values(np.concatenate(calibration), np.r_[signal[:n_positive], *others]))
+    return np.stack(p)
 
 
 def _discoveries(p: np.ndarray, n_positive: int, fdrs: Sequence[float]) -> pd.DataFrame:

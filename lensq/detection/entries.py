@@ -164,8 +164,7 @@ def trained_entries(
     prevalence: float = metrics.PREVALENCE,
     **how,
 ) -> dict[tuple[str, str], Entry]:
-    """Score on the test survey what was trained with injected lenses and labels: a variant's encoder, and the
-    supervised network.
+    """What was trained with injected lenses and labels: a variant's encoder, and the supervised network.
 
     Args:
         results: folder of results, with the detectors of `lensq.classifiers.finetuning` in its folder

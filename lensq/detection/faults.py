@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from lensq.detection.detectors import Detector, choose_detector
-from lensq.models.objectives.betatc import aggregate_posterior, decompose, minibatch_log_weights
+from lensq.models.objectives.betatc import aggregate_posterior, decompose
 from lensq.statistics import metrics
 from lensq.statistics.guard import labelled
 from lensq.statistics.latent import latent_values
@@ -46,30 +46,22 @@ def shuffled_batches(n: int, size: int, *, seed: int) -> np.ndarray:
     return numbers
 
 
-def batch_scores(
-    scores: pd.DataFrame, batches: np.ndarray, *, weighting: str = "even", beta: float = 2.0
-) -> pd.DataFrame:
+def batch_scores(scores: pd.DataFrame, batches: np.ndarray, *, beta: float = 2.0) -> pd.DataFrame:
     """The terms of a beta-TC model's KL divergence as a batch sees them: no function of one image.
 
     The aggregate posterior q(z) of Chen et al. 2018 (arXiv 1802.04942, equation 2) is estimated from the
-    objects that happen to share a batch, as in training, where scoring has a fixed sample of train objects.
+    objects that happen to share a batch, all alike, as in the published training, where the weights meant for
+    an object's own density missed it. Scoring has fixed train objects instead.
 
     Args:
         scores: Scores table of N objects with their `mu_<d>` and `logvar_<d>`, of any variant.
         batches: (N,) number of each object's batch.
-        weighting: `even`, all objects of the batch alike, as published, where the weights meant for an
-            object's own density missed it; `stratified`, Chen et al.'s appendix C.2.
         beta: weight of the total correlation in the sum.
 
     Returns:
         The table with the columns `batch_mutual_information`, `batch_total_correlation`,
         `batch_dimension_wise_kl` and `batch_kl`, their sum with the second one weighted, in nats at z = mu.
-
-    Raises:
-        ValueError: if the weighting is unknown.
     """
-    if weighting not in ("even", "stratified"):
-        raise ValueError(f'weighting={weighting!r} is unknown; choose "even" or "stratified"')
     mu, logvar = (torch.tensor(latent_values(scores, statistic)) for statistic in ("mu", "logvar"))
     terms = np.empty((len(scores), len(BATCH_TERMS)))
     with _one_thread():
@@ -77,8 +69,6 @@ def batch_scores(
             rows = np.flatnonzero(batches == number)
             m, lv = mu[rows], logvar[rows]
             log_weights = torch.full((1, len(rows)), -math.log(len(rows)), dtype=m.dtype)
-            if weighting == "stratified":
-                log_weights = minibatch_log_weights(len(rows), len(scores), weighting).to(m.dtype)
             aggregate = aggregate_posterior(m, m, lv, log_weights)
             terms[rows] = torch.stack(decompose(m, m, lv, *aggregate), dim=1)
     columns = {f"batch_{name}": values for name, values in zip(BATCH_TERMS, terms.T, strict=True)}

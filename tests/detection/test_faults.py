@@ -43,7 +43,7 @@ def clump(
 @pytest.mark.parametrize(
     ("width", "shuffled", "pure"), [(1.0, 0.5, 0.5), (0.8, 0.52, 0.8)], ids=["alike", "narrower"]
 )
-def test_class_pure_batches_tell_narrower_latents_and_only_these(width, shuffled, pure):
+def test_class_pure_batches_give_away_narrower_latents_and_only_these(width, shuffled, pure):
     table, positive = clump(width, centre=0.85)
     dealt = shuffled_batches(len(table), 64, seed=1), class_pure_batches(positive, 64)
     for auroc, batches in zip((shuffled, pure), dealt, strict=True):
@@ -51,10 +51,9 @@ def test_class_pure_batches_tell_narrower_latents_and_only_these(width, shuffled
         assert roc_auc_score(positive, score) == pytest.approx(auroc, abs=0.03)
 
 
-@pytest.mark.parametrize("weighting", ["even", "stratified"])
-def test_terms_of_a_large_batch_have_a_closed_form(weighting):
+def test_terms_of_a_large_batch_have_a_closed_form():
     table, positive = clump(0.6, dimensions=1, n=4000, anomalies=4000)
-    scored = batch_scores(table, class_pure_batches(positive, 4000), weighting=weighting)
+    scored = batch_scores(table, class_pure_batches(positive, 4000))
     z, v = table["mu_0"].to_numpy(), np.exp(-2.0)
     # Means spread as a Gaussian and posteriors of one width: the aggregate is a Gaussian as well.
     aggregate = stats.norm(np.where(positive, 0.8, 0.0), np.sqrt(np.where(positive, 0.36, 1.0) + v))
@@ -75,21 +74,18 @@ def test_the_terms_always_add_up_to_the_ratio_of_posterior_and_prior():
     table, positive = clump(0.7, dimensions=3, n=300, anomalies=40)
     mu, logvar = latent_values(table, "mu"), latent_values(table, "logvar")
     ratio = stats.norm.logpdf(0, 0, np.exp(logvar / 2)).sum(axis=1) - stats.norm.logpdf(mu).sum(axis=1)
-    for weighting in ("even", "stratified"):
-        scored = batch_scores(table, class_pure_batches(positive, 64), weighting=weighting, beta=1.0)
-        assert np.allclose(scored["batch_kl"], ratio)
-        assert np.allclose(scored[[f"batch_{term}" for term in BATCH_TERMS]].sum(axis=1), ratio)
+    scored = batch_scores(table, class_pure_batches(positive, 64), beta=1.0)
+    assert np.allclose(scored["batch_kl"], ratio)
+    assert np.allclose(scored[[f"batch_{term}" for term in BATCH_TERMS]].sum(axis=1), ratio)
 
 
-def test_an_object_alone_in_its_batch_tells_nothing_and_company_changes_its_score():
+def test_an_object_alone_in_its_batch_scores_nothing_and_its_batch_changes_its_score():
     table, _ = clump(0.7, dimensions=2, n=50, anomalies=10)
     alone = batch_scores(table, np.arange(60))
     assert np.allclose(alone["batch_mutual_information"], 0)
     assert np.allclose(alone["batch_total_correlation"], 0)
     one, other = (batch_scores(table, shuffled_batches(60, 20, seed=s))["batch_kl"] for s in (1, 2))
     assert not np.allclose(one, other)
-    with pytest.raises(ValueError, match='weighting=\'both\' is unknown; choose "even" or "stratified"'):
-        batch_scores(table, np.zeros(60), weighting="both")
 
 
 def test_batches_hold_one_class_each_and_are_full_but_for_the_last():
@@ -113,14 +109,6 @@ def test_a_batch_that_is_not_full_gives_its_class_away():
     scored = batch_scores(table, class_pure_batches(positive, 512))["batch_mutual_information"]
     assert np.allclose(scored[positive], np.log(88))
     assert np.allclose(scored[~positive], np.log(512))
-
-
-def test_stratified_weights_count_all_objects_whatever_the_batch():
-    """As above, but an object's own share of the aggregate is 1 / N."""
-    table = pd.DataFrame({"mu_0": 100.0 * np.arange(600), "logvar_0": np.zeros(600)})
-    batches = class_pure_batches(np.arange(600) < 88, 512)
-    scored = batch_scores(table, batches, weighting="stratified")["batch_mutual_information"]
-    assert np.allclose(scored, np.log(600))
 
 
 def test_a_list_of_repeated_normals_holds_no_anomaly():
@@ -150,7 +138,7 @@ def test_a_label_moves_every_posterior_mean():
     pd.testing.assert_frame_equal(moved.filter(regex="^(kl|logvar)_"), rows.filter(regex="^(kl|logvar)_"))
 
 
-def test_rows_passed_off_get_through_the_wall():
+def test_rows_passed_off_get_past_the_split_guard():
     rows = scores_table(20, 5, split="test")
     with pytest.raises(LeakageError):
         require_split(rows, "selection", purpose="a choice")
@@ -185,7 +173,7 @@ def test_an_effect_is_measured_on_the_same_objects_only():
 
 
 def test_purity_alone_moves_a_number():
-    selection, judged = (
+    selection, rows = (
         pd.DataFrame(
             {"name": np.arange(len(positive)).astype(str), "label": positive.astype(int), "split": split}
         ).join(table)
@@ -194,7 +182,7 @@ def test_purity_alone_moves_a_number():
             ("test", clump(0.85, n=2500, anomalies=300, seed=2)),
         )
     )
-    effects = class_pure_effects(selection, judged, 64, resamples=100)
+    effects = class_pure_effects(selection, rows, 64, resamples=100)
     assert list(effects) == [f"class-pure batches of 64, {term}" for term in BATCH_TERMS]
     narrow = effects["class-pure batches of 64, dimension_wise_kl"].loc["AUROC"]
     assert narrow["low"] > 0.05
