@@ -14,7 +14,7 @@ import numpy as np
 from report import machine, options, write
 
 from lensq.simulate import Target, simulate_survey
-from lensq.simulate import cutout as room
+from lensq.simulate import cutout
 from lensq.simulate.fits import write_fits
 from lensq.simulate.sky import make_plan
 
@@ -41,14 +41,14 @@ class Stopwatch:
 def split(n: int) -> dict[str, float]:
     """CPU milliseconds a cutout by stage."""
     watch = Stopwatch()
-    plain = {name: getattr(room, name) for name in ("make_scene", "neighbours", "render", "add_noise")}
+    plain = {name: getattr(cutout, name) for name in ("make_scene", "neighbours", "render", "add_noise")}
     for stage, name in (
         ("scene (lens population, galaxies)", "make_scene"),
         ("neighbours", "neighbours"),
         ("render (GalSim)", "render"),
         ("noise", "add_noise"),
     ):
-        setattr(room, name, watch.wrap(stage, plain[name]))
+        setattr(cutout, name, watch.wrap(stage, plain[name]))
     write = watch.wrap("FITS", write_fits)
     plan = make_plan(n, 1, "catalogue", 0.05)
     with tempfile.TemporaryDirectory() as folder:
@@ -56,11 +56,11 @@ def split(n: int) -> dict[str, float]:
         for i in range(n):
             shift = (int(plan.shift_x[i]), int(plan.shift_y[i]))
             target = Target(str(plan.classes[i]), i, shift, bool(plan.parent[i] >= 0))
-            made = room.make_cutout(target, seed=1)
+            made = cutout.make_cutout(target, seed=1)
             write(Path(folder) / f"{i}.fits", made.image, plan.ra[i], plan.dec[i])
         total = time.process_time() - start
     for name, function in plain.items():
-        setattr(room, name, function)
+        setattr(cutout, name, function)
     watch.seconds["the rest"] = total - sum(watch.seconds.values())
     return {stage: 1e3 * seconds / n for stage, seconds in watch.seconds.items()}
 

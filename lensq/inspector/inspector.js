@@ -1,17 +1,20 @@
 // The candidate inspector. What is drawn is decided here; what is shown and what is kept, by the kernel.
 
 const KEYS = [
-  ["l n u", "lens, not a lens, unsure"], ["x", "take the label away"], ["z", "undo"],
+  ["l n u", "lens, not a lens, unsure"], ["1 2 3 0", "grade A, B, C, X (not a lens)"], ["x", "take label and grade away"], ["z", "undo"],
+  ["e", "write a note"], ["m", "mosaic of 100 a page"], ["d", "the rest of this page: not a lens"], ["+ -", "zoom"],
   ["← → ↑ ↓", "another object"], ["PgUp PgDn", "another page"], ["r", "learn from the labels, rank anew"],
   ["s", "choose what is shown"], ["/", "search a name"], ["g", "go to a rank, name or position"],
   ["t", "next stretch"], ["c", "next colours"], ["i", "show what is known"], ["?", "these keys"],
 ];
 const LABELS = { lens: ["l", "Lens", "★"], not: ["n", "Not a lens", "✕"], unsure: ["u", "Unsure", "?"] };
+const GRADES = [["1", "A"], ["2", "B"], ["3", "C"], ["0", "X"]]; // key and grade
+const GRADE_LABELS = { A: "lens", B: "lens", C: "unsure", X: "not" };
 const SILENCE = 4000; // ms without an answer after which the kernel counts as gone
 
 function render({ model, el }) {
-  const view = { stretch: "asinh", units: "noise", scale: "own", colours: "grey", white: 99.9, on: true, known: false };
-  let page, planes = [], selected = 0, marks = {}, waiting = new Map(), next = 0;
+  const view = { stretch: "asinh", units: "noise", scale: "own", colours: "grey", white: 99.9, on: true, known: false, zoom: 1 };
+  let page, planes = [], selected = 0, marks = {}, extra = {}, waiting = new Map(), next = 0;
 
   const overview = model.get("overview");
   const choose = (name, label, options, act) => {
@@ -62,6 +65,15 @@ function render({ model, el }) {
   const undo = make("button", { type: "button", "aria-keyshortcuts": "z", onclick: () => ask("undo") }, "Undo", make("kbd", {}, "z"));
   const learn = make("button", { type: "button", "aria-keyshortcuts": "r", title: "Train a head on the labels and rank anew", onclick: relearn },
     "Learn", make("kbd", {}, "r"));
+  const rest = make("button", { type: "button", "aria-keyshortcuts": "d", onclick: () => soon(() => ask("rest")) }, "Rest of this page: not a lens", make("kbd", {}, "d"));
+  const mosaic = make("button", { type: "button", "aria-pressed": "false", "aria-keyshortcuts": "m", onclick: () => soon(toggleMosaic) }, "Mosaic", make("kbd", {}, "m"));
+  const grades = GRADES.map(([key, grade]) =>
+    make("button", { type: "button", class: "grade", "aria-label": `Grade ${grade}`, "aria-pressed": "false", "aria-keyshortcuts": key, onclick: () => soon(() => giveGrade(grade)) }, grade, make("kbd", {}, key)));
+  const note = make("input", { type: "text", name: "note", maxlength: 400, placeholder: "a note", "aria-label": "Note", onchange: writeNote,
+    onkeydown: (e) => { if (e.key === "Enter") { writeNote(); gallery.children[selected]?.focus(); } } });
+  const zooms = [["−", "Zoom out", -1], ["+", "Zoom in", 1]].map(([text, label, step]) =>
+    make("button", { type: "button", "aria-label": label, onclick: () => zoom(step) }, text));
+  const links = make("div", { class: "links" });
   const stepOn = make("input", { type: "checkbox", checked: true, onchange: (e) => { view.on = e.target.checked; } });
   const reveal = make("input", { type: "checkbox", onchange: (e) => { view.known = e.target.checked; drawDetail(); } });
   const plots = ["score", "latent space", "sky"].map((name) => ({
@@ -77,14 +89,15 @@ function render({ model, el }) {
       make("button", { type: "button", class: "plain", "aria-keyshortcuts": "?", onclick: () => toggleHelp() }, "Keys", make("kbd", {}, "?"))),
     alarm, help,
     make("div", { class: "tools" }, orderLabel, learn, filterLabel, search, goto),
-    make("div", { class: "tools" }, stretchLabel, unitsLabel, scaleLabel, coloursLabel, make("label", {}, make("span", {}, "White"), white)),
+    make("div", { class: "tools" }, stretchLabel, unitsLabel, scaleLabel, coloursLabel, make("label", {}, make("span", {}, "White"), white), make("span", { class: "zoom" }, zooms)),
     make("div", { class: "main" },
-      make("div", { class: "left" }, gallery, pager, make("div", { class: "plots" }, plots.map(framed))),
+      make("div", { class: "left" }, gallery, pager, make("div", { class: "pager" }, mosaic, rest), make("div", { class: "plots" }, plots.map(framed))),
       make("div", { class: "right" },
         title,
         make("div", { class: "panels" }, panels.map(framed)),
         make("div", { class: "labels" }, buttons, undo, make("label", { class: "check" }, stepOn, "step on")),
-        facts,
+        make("div", { class: "labels" }, make("span", { class: "where" }, "Grade"), grades, note),
+        facts, links,
         make("label", { class: "check" }, reveal, "show what is known", make("kbd", {}, "i")))),
     said));
 
@@ -106,7 +119,7 @@ function render({ model, el }) {
       waiting.get(id).moves = false;
       answered();
     }, SILENCE);
-    waiting.set(id, { timer, moves: !["label", "hello"].includes(act) });
+    waiting.set(id, { timer, moves: !["label", "grade", "note", "hello"].includes(act) });
     model.send({ id, do: act, with: what });
   }
   model.on("msg:custom", (message) => {
@@ -120,10 +133,35 @@ function render({ model, el }) {
     const item = page.items[selected];
     if (!item) return;
     marks = { ...marks, [item.name]: label };
+    const [grade, text] = extraOf(item);
+    extra = { ...extra, [item.name]: [GRADE_LABELS[grade] === label ? grade : "", text] };
     ask("label", item.name, label);
+    stepped(label);
+  }
+  function giveGrade(grade) {
+    const item = page.items[selected];
+    if (!item) return;
+    marks = { ...marks, [item.name]: GRADE_LABELS[grade] };
+    extra = { ...extra, [item.name]: [grade, extraOf(item)[1]] };
+    ask("grade", item.name, grade);
+    stepped(grade);
+  }
+  function stepped(given) {
     const focused = gallery.contains(document.activeElement);
-    if (label && view.on) select(selected + 1, focused);
+    if (given && view.on) select(selected + 1, focused);
     drawMarks();
+  }
+  const extraOf = (item) => extra[item?.name] || ["", ""];
+  function writeNote() {
+    const item = page.items[selected];
+    if (!item || note.value === extraOf(item)[1]) return;
+    extra = { ...extra, [item.name]: [extraOf(item)[0], note.value] };
+    ask("note", item.name, note.value);
+  }
+  const toggleMosaic = () => ask("mosaic", !page.mosaic);
+  function zoom(step) {
+    view.zoom = Math.min(Math.max(view.zoom * 2 ** step, 1), 8);
+    drawDetail();
   }
   function relearn() {
     said.textContent = "Learning ...";
@@ -157,7 +195,7 @@ function render({ model, el }) {
 
   function pressed(event) {
     keepKeys(event);
-    const typing = event.target.matches("input[type=search], select, input[type=range]");
+    const typing = event.target.matches("input[type=search], input[type=text], select, input[type=range]");
     if (event.key === "Escape") { help.hidden = true; return gallery.children[selected]?.focus(); }
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     const columns = getComputedStyle(gallery).gridTemplateColumns.split(" ").length;
@@ -168,6 +206,8 @@ function render({ model, el }) {
       ArrowUp: () => select(Math.max(selected - columns, 0)),
       PageDown: () => turn(1), PageUp: () => turn(-1), Home: () => select(0), End: () => select(page.items.length - 1),
       r: relearn, s: () => filter.focus(), "/": () => search.focus(), g: () => goto.focus(),
+      m: toggleMosaic, d: () => ask("rest"), e: () => note.focus(), "+": () => zoom(1), "=": () => zoom(1), "-": () => zoom(-1),
+      ...Object.fromEntries(GRADES.map(([key, grade]) => [key, () => giveGrade(grade)])),
       t: () => cycle(stretch, "stretch"), c: () => cycle(colours, "colours"),
       i: () => { reveal.checked = view.known = !view.known; drawDetail(); }, "?": toggleHelp,
     }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
@@ -213,15 +253,19 @@ function render({ model, el }) {
       const values = i < 2 ? stretched(each, i, each.high) : each.residual.map((v) => 0.5 + v / each.limit / 2);
       draw(canvas, page.size, values, i < 2 ? view.colours : "difference");
       canvas.setAttribute("aria-label", `${name} of ${item.name}, rank ${item.rank}, ${view.stretch} stretch`);
-      bar.style.width = i ? "0" : `${(200 / page.arcsec) / page.size}%`;
+      canvas.style.transform = `scale(${view.zoom})`;
+      bar.style.width = i ? "0" : `${(view.zoom * 200 / page.arcsec) / page.size}%`;
       if (i === 2) caption.textContent = `residual, ±${short(each.limit)} ${view.units === "noise" ? "sky noise" : ""}`;
     });
     const rows = [
       [overview.score.replaceAll("_", " "), item.score], ["lens-like", item.chance],
       ["position", item.position.sexagesimal], ["degrees", item.position.degrees], ["split", item.split],
-      ["known as", item.known], ["it is", view.known ? item.told : null],
+      ["known as", item.known], ["it is", view.known ? item.truth : null],
     ].filter(([, value]) => value != null && value !== "");
     facts.replaceChildren(...rows.flatMap(([what, value]) => [make("dt", {}, what), make("dd", {}, `${value}`)]));
+    links.replaceChildren(...Object.entries(item.links).map(([name, address]) =>
+      make("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, name)));
+    if (document.activeElement !== note) note.value = extraOf(item)[1];
     const { points } = model.get("progress");
     drawHistogram(plots[0].canvas, overview.histogram, item.axis);
     drawMap(plots[1].canvas, overview.latent, points, item.latent);
@@ -235,11 +279,13 @@ function render({ model, el }) {
     [...gallery.children].forEach((node, i) => {
       const { name, rank, score, known } = page.items[i], label = marks[name] || "";
       node.dataset.label = label;
-      node.querySelector("b").textContent = label ? LABELS[label][2] : "";
-      node.setAttribute("aria-label", `Rank ${rank}, ${name}, score ${score}${label ? `, labelled ${label}` : ""}${known ? ", a known lens" : ""}`);
+      const [grade, text] = extraOf(page.items[i]);
+      node.querySelector("b").textContent = (label ? LABELS[label][2] : "") + grade + (text ? " ✎" : "");
+      node.setAttribute("aria-label", `Rank ${rank}, ${name}, score ${score}${label ? `, labelled ${label}` : ""}${grade ? `, grade ${grade}` : ""}${known ? ", a known lens" : ""}`);
     });
     const current = marks[page.items[selected]?.name] || "";
     buttons.forEach((button, i) => button.setAttribute("aria-pressed", Object.keys(LABELS)[i] === current));
+    grades.forEach((button, i) => button.setAttribute("aria-pressed", GRADES[i][1] === extraOf(page.items[selected])[0]));
   }
 
   function newPage() {
@@ -254,12 +300,16 @@ function render({ model, el }) {
     where.textContent = `page ${page.number + 1} of ${page.pages} · ${page.shown.toLocaleString("en")} of ${page.total.toLocaleString("en")} objects`;
     [order.value, filter.value] = [page.order, page.filter];
     marks = { ...model.get("progress").marks };
+    extra = { ...model.get("progress").said };
+    el.classList.toggle("mosaic", page.mosaic);
+    mosaic.setAttribute("aria-pressed", page.mosaic);
     drawAll();
     select(page.select, focused);
   }
   function newProgress() {
-    const { counts: given, text, file, marks: kept } = model.get("progress");
+    const { counts: given, text, file, marks: kept, said: more } = model.get("progress");
     marks = { ...kept };
+    extra = { ...more };
     counts.replaceChildren(
       ...Object.entries(given).map(([label, n]) => make("span", { class: `chip ${label}` }, `${LABELS[label][2]} ${n} ${label}`)),
       make("span", { class: "file" }, `kept in ${file}`));

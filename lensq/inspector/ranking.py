@@ -33,6 +33,7 @@ class Ranking:
         shown: rows that the filter lets through, in order.
         head: what was learnt last, or None.
         probability: (N,) what it makes of each row, or None.
+        controls: names of blind controls, see `mix_in`.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class Ranking:
         self.head: Head | None = None
         self.probability: np.ndarray | None = None
         self._pool: Pool | None = None
+        self.controls: list[str] = []
+        self._one_in, self._seed = 20, 0
         self.order = self.rank = self.shown = np.arange(len(self.table))
         self._filter = "all", ""
 
@@ -78,7 +81,7 @@ class Ranking:
         self._filter = which, text
         names = self.names[self.order]
         if which == "known":
-            kept = np.isin(names, list(self.known))
+            kept = np.isin(names, [name for name in self.known if name not in self.controls])
         elif which == "all":
             kept = np.ones(len(names), bool)
         else:
@@ -109,10 +112,46 @@ class Ranking:
             key = -score if by == "learnt" else np.abs(self.probability - 0.5)
             shown = f"{self.head.lenses} lenses and {self.head.others} others"
             said = f"Learnt from {shown} in {time.perf_counter() - begun:.1f} s."
-        self.order = np.argsort(key, kind="stable")
+        self.order = self._mixed(np.argsort(key, kind="stable"))
         self.rank = np.argsort(self.order)
         self.filter(*self._filter)
         return said
+
+    def mix_in(self, names: Sequence[str], rate: float, seed: int) -> None:
+        """Put objects known to be lenses among the others, in every order, one at random in each 1 / `rate`.
+
+        Args:
+            names: the lenses; those at the end may be left where they are if there are more than places.
+            rate: share of them among the objects as they are shown, above 0, at most a half.
+            seed: of their places.
+
+        Raises:
+            ValueError: The rate is out of range, or an object is not in the table.
+        """
+        if not 0 < rate <= 0.5:
+            raise ValueError(f"rate = {rate}: give a share above 0, at most 0.5")
+        if absent := [name for name in names if name not in self.row_of]:
+            raise ValueError(f"{absent[0]} is not among the objects shown here")
+        self.controls, self._one_in, self._seed = list(dict.fromkeys(names)), round(1 / rate), seed
+        self.reorder("score")
+
+    def _mixed(self, order: np.ndarray) -> np.ndarray:
+        random = np.random.default_rng(self._seed)
+        rows = random.permutation([self.row_of[name] for name in self.controls]).astype(int)
+        rest = order[~np.isin(order, rows)]
+        between = self._one_in - 1
+        places = between * np.arange(len(rows)) + random.integers(between + 1, size=len(rows))
+        return np.insert(rest, np.minimum(places, len(rest)), rows)
+
+    def score_shown(self, row: int) -> int:
+        """The row whose score stands beside an object: its own, or for a control that of the object before.
+
+        A control in the first place has that of the first other object.
+        """
+        controls = [self.row_of[name] for name in self.controls]
+        others = np.flatnonzero(~np.isin(self.order, controls))
+        before = np.searchsorted(others, self.rank[row], side="right") - 1
+        return int(self.order[others[max(before, 0)]]) if len(others) else row
 
     def _learn(self) -> np.ndarray:
         if self._pool is None:
@@ -151,8 +190,8 @@ class Ranking:
         return int(np.flatnonzero(self.shown == row)[0])
 
     def as_table(self) -> pd.DataFrame:
-        """The objects in their present order, with `rank`, `said` and, once learnt, `probability`."""
-        table = self.table.assign(said=[self.labels[name] for name in self.names])
+        """The objects in their order, with `rank`, `said`, `grade`, `note` and, once learnt, `probability`."""
+        table = self.labels.join(self.table)
         if self.probability is not None:
             table["probability"] = self.probability
         table = table.iloc[self.order].reset_index(drop=True)

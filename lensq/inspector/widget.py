@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import traitlets
 from astropy.coordinates import SkyCoord
+from astropy.stats import binom_conf_interval
 
+from lensq.figures.links import sky_links
 from lensq.figures.pictures import sky_and_noise
 from lensq.inspector.labels import FILE, LabelStore
 from lensq.inspector.overview import latent_plane, sample, score_axis, sky_plane
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from lensq.survey.survey import Survey
 
 _HERE = Path(__file__).parent
+MOSAIC = 100  # objects on a page of the mosaic
 _POINTS = 400  # labelled objects that the map of latent space marks
 
 
@@ -37,7 +40,11 @@ class Inspector(anywidget.AnyWidget):
     Attributes:
         labels: the labels by eye; see `LabelStore`.
         ranking: the objects in their order; see `Ranking`.
+        per_page: how many objects a page shows, from the next page on.
     """
+
+    per_page = 24
+    _other = MOSAIC
 
     _esm = (_HERE / "drawing.js").read_text() + (_HERE / "inspector.js").read_text()
     _css = (_HERE / "inspector.css").read_text()
@@ -56,7 +63,6 @@ class Inspector(anywidget.AnyWidget):
         score: str = "score",
         columns: Sequence[str] | None = None,
         known: pd.DataFrame | None = None,
-        per_page: int = 24,
     ) -> None:
         """Open a ranked survey.
 
@@ -69,24 +75,14 @@ class Inspector(anywidget.AnyWidget):
             columns: what a head learns from; see `lensq.classifiers.active.light_columns`. They must be in
                 `ranked`.
             known: table of `lensq.survey.survey.match_catalogue`, for objects that are known lenses.
-            per_page: how many objects a page shows.
 
         Raises:
             LeakageError: `ranked` holds test objects of the survey that the model was trained on, and
-                there are labels to judge them by.
+                there are labels to evaluate them with.
             ValueError: An object is not in the survey.
         """
-        if (
-            model is not None
-            and model.survey_fingerprint == survey.fingerprint
-            and (survey.labels >= 0).any()
-            and (ranked["split"] == "test").any()
-        ):
-            raise LeakageError(
-                "test objects of the study's own survey are not looked at by eye; leave them out: "
-                'ranked[ranked["split"] != "test"]'
-            )
-        self.survey, self.model, self._per_page = survey, model, per_page
+        _refuse_test_objects(survey, ranked, model)
+        self.survey, self.model = survey, model
         self.labels = labels if isinstance(labels, LabelStore) else LabelStore(labels or survey.folder / FILE)
         self.ranking = Ranking(
             survey.add_truth(ranked) if "class" not in ranked else ranked,
@@ -96,10 +92,7 @@ class Inspector(anywidget.AnyWidget):
             known={} if known is None else _known_as(known),
         )
         table = self.ranking.table
-        places = pd.Series(np.arange(len(survey)), index=survey.names).reindex(table["name"])
-        if places.isna().any():
-            raise ValueError(f"{places.index[places.isna()][0]} is not in the survey {survey.folder}")
-        self._places = places.to_numpy(int)
+        self._places = _places_in(survey, table["name"])
         self._on_axis, histogram = score_axis(table[score].to_numpy(float))
         self._latent = latent_plane(table)
         self._sky, ends = sky_plane(table["ra"].to_numpy(float), table["dec"].to_numpy(float))
@@ -130,9 +123,9 @@ class Inspector(anywidget.AnyWidget):
             select: which object on it is under the lens.
         """
         shown = self.ranking.shown
-        pages = max(1, -(-len(shown) // self._per_page))
+        pages = max(1, -(-len(shown) // self.per_page))
         self._number = int(np.clip(number, 0, pages - 1))
-        rows = shown[self._number * self._per_page :][: self._per_page]
+        rows = shown[self._number * self.per_page :][: self.per_page]
         items, pixels = self._items(rows)
         self.labels.refresh()
         with self.hold_sync():
@@ -146,6 +139,7 @@ class Inspector(anywidget.AnyWidget):
                 "size": self.survey.size,
                 "arcsec": self.survey.pixel_scale,
                 "planes": 1 if self.model is None else 2,
+                "mosaic": self.per_page == MOSAIC,
                 "items": items,
                 "select": int(np.clip(select, 0, max(0, len(rows) - 1))),
                 **self._asked,
@@ -159,18 +153,48 @@ class Inspector(anywidget.AnyWidget):
             name: of the object.
             label: "lens", "not", "unsure", or "" to take the label away.
         """
-        if name not in self.ranking.row_of:
-            raise ValueError(f"{name} is not among the objects shown here")
+        self._row(name)
         self.labels.set(name, label)
         self._tell()
 
+    def grade(self, name: str, grade: str) -> None:
+        """Grade an object, which labels it too; on the disk when this returns.
+
+        Args:
+            name: of the object.
+            grade: "A", "B", "C", "X", or "" to take the grade away.
+        """
+        self._row(name)
+        self.labels.grade(name, grade)
+        self._tell()
+
+    def note(self, name: str, note: str) -> None:
+        """Write a note to an object; "" takes it away."""
+        self._row(name)
+        self.labels.note(name, note)
+        self._tell()
+
+    def rest(self) -> None:
+        """Label every object of this page that has no label "not", in one step, and turn the page."""
+        names = [item["name"] for item in self.page["items"] if not self.labels[item["name"]]]
+        self.labels.set(names, "not")
+        self._said = f"{len(names)} on page {self._number + 1} labelled: not a lens."
+        self.show(self._number + 1)
+
+    def mosaic(self, on: bool = True) -> None:
+        """Show 100 objects a page, small, or as before, from the first one of this page on."""
+        first = self._number * self.per_page
+        if on != (self.per_page == MOSAIC):
+            self.per_page, self._other = self._other, self.per_page
+        self.show(*divmod(first, self.per_page))
+
     def undo(self) -> None:
-        """Take back the last label and go to its object."""
+        """Take back what was said last and go to its object."""
         name = self.labels.undo()
         if name is None:
             self._tell("Nothing to undo.")
         else:
-            self._tell(f"Took back the label of {name}.")
+            self._tell(f"Took back what was said last, of {name}.")
             self._go(self.ranking.row_of[name])
 
     def filter(self, which: str = "all", text: str = "") -> None:
@@ -207,6 +231,36 @@ class Inspector(anywidget.AnyWidget):
         self._asked["order"] = by
         self.show(0)
 
+    def mix_in(self, controls: Sequence[str], rate: float = 0.05, seed: int = 0) -> None:
+        """Mix lenses among the objects as blind controls, not marked as such; see `completeness`.
+
+        Args:
+            controls: names of objects among those ranked that are known to be lenses, such as matches with
+                a catalogue, or injected lenses whose cutouts are in the survey.
+            rate: share of controls among the objects as they are shown, above 0, at most a half.
+            seed: of their places.
+
+        Raises:
+            ValueError: The rate is out of range, or an object is not among those ranked.
+        """
+        self.ranking.mix_in(controls, rate, seed)
+        self._asked["order"] = "score"
+        self.show(0)
+
+    def completeness(self) -> pd.Series:
+        """How many of the blind controls that were looked at were called a lens: one's own completeness.
+
+        Returns:
+            `controls`, `labelled` of them, `lens` and `unsure` of these; `completeness`, the share of
+            "lens" among the labelled, with its 95% Jeffreys interval `low`, `high`.
+        """
+        said = pd.Series([self.labels[name] for name in self.ranking.controls], dtype=str)
+        n, k = int((said != "").sum()), int((said == "lens").sum())
+        low, high = binom_conf_interval(k, n, 0.95, interval="jeffreys") if n else (0.0, 1.0)
+        numbers = {"controls": len(said), "labelled": n, "lens": k, "unsure": int((said == "unsure").sum())}
+        share = {"completeness": k / n if n else np.nan, "low": float(low), "high": float(high)}
+        return pd.Series(numbers | share, dtype=object)
+
     @property
     def ranked(self) -> pd.DataFrame:
         """The objects in their present order, with `rank`, `said` and, once learnt, `probability`."""
@@ -214,28 +268,39 @@ class Inspector(anywidget.AnyWidget):
 
     # How it is done.
 
+    def _row(self, name: str) -> int:
+        if name not in self.ranking.row_of:
+            raise ValueError(f"{name} is not among the objects shown here")
+        return self.ranking.row_of[name]
+
     def _go(self, row: int) -> None:
-        number, select = divmod(self.ranking.place(row), self._per_page)
+        number, select = divmod(self.ranking.place(row), self.per_page)
         if len(self.ranking.shown) == len(self.ranking.table):
             self._asked |= {"filter": "all", "text": ""}
         self.show(number, select)
 
     def _tell(self, text: str | None = None) -> None:
-        """Send counts, marks and a sentence."""
+        """Send counts, marks and a sentence; once every blind control is labelled, also how many were found."""
         self._said = self._said if text is None else text
+        controls, found = self.ranking.controls, ""
+        if controls and all(self.labels[name] for name in controls):
+            own = self.completeness()
+            found = f" Of {own.controls} blind controls {own.lens} were called a lens, {own.unsure} unsure."
         row_of, plane = self.ranking.row_of, self._latent
         points = [
             [*_thousandths(plane[row_of[name]]), self.labels[name]]
             for name in self.labels.table()["name"].tail(_POINTS)
             if name in row_of and plane.shape[1]
         ]
+        items = self.page.get("items", [])
         self.progress = {
             "serial": self.progress.get("serial", 0) + 1,
             "counts": self.labels.counts(),
-            "marks": {item["name"]: self.labels[item["name"]] for item in self.page.get("items", [])},
+            "marks": {item["name"]: self.labels[item["name"]] for item in items},
+            "said": {item["name"]: self.labels.said(item["name"])[1:3] for item in items},
             "points": points,
             "file": self.labels.path.name,
-            "text": self._said,
+            "text": self._said + found,
         }
 
     def _items(self, rows: np.ndarray) -> tuple[list[dict], bytes]:
@@ -255,19 +320,21 @@ class Inspector(anywidget.AnyWidget):
         items = []
         for i, row in enumerate(rows):
             record, chance = self.ranking.table.iloc[row], self.ranking.probability
+            blind, scored = record["name"] in self.ranking.controls, self.ranking.score_shown(row)
             items.append(
                 {
                     "name": record["name"],
                     "rank": int(self.ranking.rank[row]) + 1,
-                    "score": float(f"{record[self.ranking.score]:.4g}"),
-                    "axis": round(float(self._on_axis[row]), 4),
+                    "score": float(f"{self.ranking.table[self.ranking.score].iloc[scored]:.4g}"),
+                    "axis": round(float(self._on_axis[scored]), 4),
                     "latent": _thousandths(self._latent[row]),
                     "sky": _thousandths(self._sky[row]),
                     "position": _position(record["ra"], record["dec"]),
+                    "links": sky_links(record["ra"], record["dec"]),
                     "split": record["split"],
-                    "known": self.ranking.known.get(record["name"], ""),
-                    "told": _told(record),
-                    "chance": None if chance is None else round(float(chance[row]), 3),
+                    "known": "" if blind else self.ranking.known.get(record["name"], ""),
+                    "truth": "nothing is known" if blind else _truth(record),
+                    "chance": None if chance is None else round(float(chance[scored]), 3),
                     "softening": 3 * noise[i],
                     "unit": unit[i],
                     "back": back[i],
@@ -278,16 +345,43 @@ class Inspector(anywidget.AnyWidget):
 
     def _heard(self, _, message: dict, buffers: list) -> None:
         """Do what the browser asks, and say when it is done."""
-        allowed = {"show", "label", "undo", "filter", "jump", "order", "hello"}
+        allowed = {
+            "show",
+            "label",
+            "grade",
+            "note",
+            "rest",
+            "mosaic",
+            "undo",
+            "filter",
+            "jump",
+            "order",
+        }
         do, arguments = message.get("do"), message.get("with", [])
         try:
-            if do not in allowed:
-                raise ValueError(f"the inspector cannot {do!r}")
-            if do != "hello":
+            if do in allowed:
                 getattr(self, do)(*arguments)
+            elif do != "hello":
+                raise ValueError(f"the inspector cannot {do!r}")
         except (ValueError, OSError) as error:
             self._tell(str(error))
         self.send({"done": message.get("id")})
+
+
+def _refuse_test_objects(survey: "Survey", ranked: pd.DataFrame, model: "Model | None") -> None:
+    own = model is not None and model.survey_fingerprint == survey.fingerprint
+    if own and (survey.labels >= 0).any() and (ranked["split"] == "test").any():
+        raise LeakageError(
+            "test objects of the study's own survey are not looked at by eye; leave them out: "
+            'ranked[ranked["split"] != "test"]'
+        )
+
+
+def _places_in(survey: "Survey", names: pd.Series) -> np.ndarray:
+    places = pd.Series(np.arange(len(survey)), index=survey.names).reindex(names)
+    if places.isna().any():
+        raise ValueError(f"{places.index[places.isna()][0]} is not in the survey {survey.folder}")
+    return places.to_numpy(int)
 
 
 def _thousandths(place: np.ndarray) -> list[int]:
@@ -310,7 +404,7 @@ def _position(ra: float, dec: float) -> dict[str, str]:
     return {"degrees": f"{ra:.5f} {dec:+.5f}", "sexagesimal": sexagesimal}
 
 
-def _told(record: pd.Series) -> str:
+def _truth(record: pd.Series) -> str:
     """What lists and truth say, which a tool for labelling by eye shows on request only."""
     words = [
         {1: "flagged on the survey's list", 0: "rejected on the survey's list"}.get(int(record["label"]), "")

@@ -1,6 +1,6 @@
 """Detector artefacts, laid over a finished image: saturation, bleeding, gaps, edges, hits and trails.
 
-Each function takes the image (size, size) in counts and a generator, and returns the spoilt image;
+Each function takes the image (size, size) in counts and a generator, and requarters the spoilt image;
 `spoil` chooses one of them and gives the light that it adds its photon noise.
 """
 
@@ -54,9 +54,9 @@ def edge(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The edge of the survey: a side without data, NaN or zero."""
     size = len(image)
     depth = rng.integers(size // 8, int(0.44 * size))
-    turned = np.rot90(image, turns := rng.integers(4)).copy()
-    turned[:depth] = rng.choice([0.0, np.nan])
-    return np.rot90(turned, -turns).copy()
+    rotated = np.rot90(image, quarters := rng.integers(4)).copy()
+    rotated[:depth] = rng.choice([0.0, np.nan])
+    return np.rot90(rotated, -quarters).copy()
 
 
 def cosmic_rays(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -108,7 +108,7 @@ def spoil(image: np.ndarray, gain: float, rng: np.random.Generator) -> tuple[np.
         gain: Electrons a count, for the photon noise of the added light.
         rng: Draws the kind and everything about it.
 
-    Returns:
+    Requarters:
         The spoilt image and the kind, a key of `ARTEFACTS`.
     """
     kind = str(rng.choice(list(ARTEFACTS)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lensq.simulate.artefacts import spoil
-from lensq.simulate.labeller import clarity, inspect
+from lensq.simulate.labeller import clarity, look
 from lensq.simulate.light import magnitude, scaled
 from lensq.simulate.observe import MEDIAN_CONDITIONS, add_background, add_noise, draw_conditions, render
 from lensq.simulate.parameters import INSTRUMENT, LIGHT
@@ -79,7 +79,7 @@ def make_cutout(
     kind = ""
     if target.name == "artefact":
         image, kind = spoil(image, conditions.gain, rng)
-    verdict = inspect(target.name, clarity(scene.resemblance, conditions), stream(_INSPECTION, target.index))
+    verdict = look(target.name, clarity(scene.resemblance, conditions), stream(_INSPECTION, target.index))
     centre = offset - np.array(target.shift) * target.second
     truth = {
         "index": target.index,

@@ -16,7 +16,7 @@ from lensq.simulate.parameters import FLAG_CHANCE, INSTRUMENT, LABELLER
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the inspector made of one object."""
+    """What the labeller made of one object."""
 
     clarity: float
     flagged: bool
@@ -40,7 +40,7 @@ def clarity(resemblance: tuple[float, float] | None, conditions: Conditions) -> 
     return float(1 / (1 + np.exp(-np.clip(resolved, -50, 50))) / (1 + np.exp(-np.clip(detected, -50, 50))))
 
 
-def inspect(name: str, seen: float, rng: np.random.Generator) -> Verdict:
+def look(name: str, seen: float, rng: np.random.Generator) -> Verdict:
     """Flag and grade one object of class `name` whose images are seen with clarity `seen`.
 
     The flag is a draw with the chance between the two of `FLAG_CHANCE`. The grade (0 to 3) is

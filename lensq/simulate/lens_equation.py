@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_SCAN = 360  # directions in which the equation is evaluated; closer pairs of images are not told apart
+_SCAN = 360  # directions in which the equation is evaluated; closer pairs of images count as none
 _STEPS = 36  # bisections of a cell of one degree: 3e-13 radians
 
 

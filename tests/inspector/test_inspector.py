@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import anywidget
 import numpy as np
@@ -11,11 +13,13 @@ import pandas as pd
 import pytest
 import torch
 from astropy.coordinates import SkyCoord
+from scipy.stats import beta
 from tables import scores_table
 from toy import toy_survey
 
 from lensq.detection.conformal import candidate_list
 from lensq.detection.detectors import Detector
+from lensq.figures.links import sky_links
 from lensq.figures.pictures import sky_and_noise
 from lensq.inspector import Inspector, LabelStore, ThresholdSlider
 from lensq.inspector.overview import latent_plane, score_axis, sky_plane
@@ -48,7 +52,7 @@ class TestLabels:
         store.set("J1", "lens")
         store.set('odd, "name"', "not")
         table = pd.read_csv(store.path)
-        assert table.columns.tolist() == ["name", "label", "time"]
+        assert table.columns.tolist() == ["name", "label", "grade", "note", "time"]
         assert table["name"].tolist() == ["J1", 'odd, "name"']
         assert pd.to_datetime(table["time"]).dt.tz is not None
 
@@ -85,6 +89,76 @@ class TestLabels:
         assert states == ["", "not", "lens", ""]
         assert LabelStore(store.path)["J1"] == ""
         assert len(store) == 0
+
+    def test_a_grade_labels_and_never_contradicts_the_label(self, store):
+        for grade, label in {"A": "lens", "B": "lens", "C": "unsure", "X": "not"}.items():
+            store.grade("J1", grade)
+            assert store.said("J1")[:2] == (label, grade)
+        store.grade("J1", "B")
+        store.set("J1", "lens")
+        assert store.said("J1").grade == "B"
+        store.set("J1", "not")
+        assert store.said("J1")[:2] == ("not", "")
+        store.grade("J1", "C")
+        store.grade("J1", "")
+        assert store.said("J1")[:2] == ("unsure", "")
+        with pytest.raises(ValueError, match="none of A, B, C, X"):
+            store.grade("J1", "D")
+
+    def test_a_note_stays_on_its_line_beside_the_label(self, store):
+        store.note("J1", 'two arcs, "blue"\nand\u2028a counter image')
+        store.grade("J1", "A")
+        said = LabelStore(store.path).said("J1")
+        assert said[:3] == ("lens", "A", 'two arcs, "blue" and a counter image')
+        assert len(store.path.read_text().splitlines()) == 3
+        assert [store.undo(), store.undo(), store.undo()] == ["J1", "J1", None]
+        assert store.said("J1")[:3] == ("", "", "")
+
+    def test_a_note_cut_short_costs_that_line_alone(self, store):
+        store.set("J1", "lens")
+        store.note("J2", 'a "quoted", long note')
+        for cut in range(2, 40):
+            cut_store = LabelStore(store.path.with_name(f"{cut}.csv"))
+            cut_store.path.write_bytes(store.path.read_bytes()[:-cut])
+            cut_store.refresh()
+            cut_store.set("J3", "not")
+            cut_store.set("J4", "not")
+            assert LabelStore(cut_store.path).counts() == {"lens": 1, "not": 2, "unsure": 0}
+
+    def test_a_page_is_labelled_and_taken_back_in_one_step(self, store):
+        store.set("J1", "lens")
+        store.set([f"J{i}" for i in range(2, 50)], "not")
+        assert LabelStore(store.path).counts() == {"lens": 1, "not": 48, "unsure": 0}
+        assert store.undo() == "J2"
+        assert LabelStore(store.path).counts() == {"lens": 1, "not": 0, "unsure": 0}
+        store.set([], "not")
+        assert store.undo() == "J1"
+
+    def test_a_file_of_labels_alone_gets_the_columns_of_grades_and_keeps_its_labels(self, store):
+        store.path.parent.mkdir()
+        old = 'name,label,time\nJ1,lens,2026-01-01T00:00:00Z\n"a,b",not,2026-01-02T00:00:00Z\nJ3,uns'
+        store.path.write_text(old)
+        again = LabelStore(store.path)
+        assert again.counts() == {"lens": 1, "not": 1, "unsure": 0}
+        assert store.path.read_text() == old  # looking changes nothing
+        again.grade("J4", "A")
+        table = pd.read_csv(store.path, keep_default_na=False)
+        assert table["name"].tolist() == ["J1", "a,b", "J4"]
+        assert table["time"].tolist()[:2] == ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]
+        assert again.table()["grade"].tolist() == ["", "", "A"]
+
+    def test_a_list_gets_what_was_said_of_its_objects(self, store):
+        store.grade("J2", "A")
+        store.note("J3", "a ring?")
+        store.set("elsewhere", "lens")
+        listed = pd.DataFrame({"name": ["J1", "J2", "J3"], "score": [3.0, 2, 1]})
+        joined = store.join(listed)
+        assert joined[["said", "grade", "note"]].to_numpy().tolist() == [
+            ["", "", ""],
+            ["lens", "A", ""],
+            ["", "", "a ring?"],
+        ]
+        assert joined[["name", "score"]].equals(listed)
 
     def test_two_notebooks_label_at_once(self, store):
         other = LabelStore(store.path)
@@ -244,7 +318,10 @@ def ranked(survey):
 @pytest.fixture
 def inspector(survey, ranked, tmp_path):
     columns = ["mu_0", "mu_1", "score"]
-    return Inspector(survey, ranked, labels=tmp_path / "labels.csv", columns=columns, per_page=10)
+    inspector = Inspector(survey, ranked, labels=tmp_path / "labels.csv", columns=columns)
+    inspector.per_page = 10
+    inspector.show(0)
+    return inspector
 
 
 def names_on(inspector):
@@ -299,6 +376,78 @@ class TestInspector:
         assert answers == [{"done": 1}]
         assert inspector.progress["text"]
         assert not inspector.labels.path.exists()
+
+    def test_grades_and_notes_are_on_the_disk_and_on_the_page(self, inspector):
+        name = names_on(inspector)[1]
+        inspector._heard(inspector, {"id": 1, "do": "grade", "with": [name, "B"]}, [])
+        inspector._heard(inspector, {"id": 2, "do": "note", "with": [name, "arc?"]}, [])
+        assert LabelStore(inspector.labels.path).said(name)[:3] == ("lens", "B", "arc?")
+        assert inspector.progress["marks"][name] == "lens"
+        assert inspector.progress["said"][name] == ("B", "arc?")
+        row = inspector.ranked.set_index("name").loc[name]
+        assert row[["said", "grade", "note"]].tolist() == ["lens", "B", "arc?"]
+
+    def test_the_rest_of_a_page_is_no_lens_in_one_step(self, inspector):
+        first = names_on(inspector)
+        inspector.label(first[3], "lens")
+        inspector._heard(inspector, {"id": 1, "do": "rest"}, [])
+        assert inspector.labels.counts() == {"lens": 1, "not": 9, "unsure": 0}
+        assert inspector.page["number"] == 1
+        assert not set(names_on(inspector)) & set(first)
+        inspector.undo()
+        assert inspector.labels.counts() == {"lens": 1, "not": 0, "unsure": 0}
+        assert inspector.page["number"] == 0
+
+    def test_the_mosaic_shows_a_hundred_from_the_same_object_on(self, inspector):
+        inspector.show(2)
+        here = names_on(inspector)[0]
+        inspector._heard(inspector, {"id": 1, "do": "mosaic", "with": [True]}, [])
+        assert len(inspector.page["items"]) == min(100, len(inspector.ranking.table))
+        assert inspector.page["mosaic"]
+        assert names_on(inspector)[inspector.page["select"]] == here
+        inspector.mosaic(False)
+        assert len(inspector.page["items"]) == 10
+        assert here in names_on(inspector)
+
+    def test_blind_controls_are_mixed_in_at_their_rate_and_not_marked(self, survey, ranked, tmp_path):
+        table = ranked.sort_values("score", ascending=False, kind="stable")
+        controls = table["name"].iloc[[0, 50, 100, -1]].tolist()
+        known = pd.DataFrame({"name": controls, "separation": 0.1})
+        inspector = Inspector(survey, ranked, labels=tmp_path / "l.csv", columns=["mu_0"], known=known)
+        inspector.mix_in(controls, rate=0.1, seed=3)
+        order = inspector.ranked["name"].tolist()
+        places = [order.index(name) for name in controls]
+        assert sorted(order) == sorted(table["name"])
+        assert [place // 10 for place in sorted(places)] == [0, 1, 2, 3]
+        assert [n for n in order if n not in controls] == [n for n in table["name"] if n not in controls]
+        inspector.mosaic()
+        items = {item["name"]: item for item in inspector.page["items"]}
+        scores = [item["score"] for item in items.values()]
+        assert (np.diff(scores) <= 0).all()  # a control's own score would stand out
+        assert not any(items[name]["known"] for name in controls)
+        for name, label in zip(controls, ("lens", "lens", "not", "unsure"), strict=True):
+            assert "blind" not in inspector.progress["text"]
+            inspector.label(name, label)
+        own = inspector.completeness()
+        assert own[["controls", "labelled", "lens", "unsure", "completeness"]].tolist() == [4, 4, 2, 1, 0.5]
+        assert own["low"] == pytest.approx(beta.ppf(0.025, 2.5, 2.5))
+        assert "Of 4 blind controls 2 were called a lens" in inspector.progress["text"]
+        with pytest.raises(ValueError, match="rate"):
+            inspector.mix_in(controls, rate=0.9)
+        with pytest.raises(ValueError, match="nobody is not among"):
+            inspector.mix_in(["nobody"])
+
+    def test_links_hold_the_position(self, inspector, ranked):
+        item = inspector.page["items"][0]
+        row = ranked.set_index("name").loc[item["name"]]
+        assert list(item["links"]) == ["Legacy", "hscMap", "Aladin", "SIMBAD"]
+        for name, address in item["links"].items():
+            parts = urlsplit(address)
+            assert parts.scheme == "https"
+            numbers = [float(n) for n in re.findall(r"-?\d+\.\d{5,}", unquote(parts.query + parts.fragment))]
+            at = np.array([row["ra"], row["dec"]])
+            np.testing.assert_allclose(numbers[:2], np.radians(at) if name == "hscMap" else at, atol=1e-5)
+        assert sky_links(np.nan, 1.0) == {}
 
     def test_undo_goes_back_to_the_object(self, inspector):
         name = names_on(inspector)[3]
