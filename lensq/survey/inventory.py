@@ -289,7 +289,7 @@ class _Parsed:
             self.sure = False
 
     def guesses(self) -> list[tuple[str, str, str]]:
-        """Object, band and folder if the band is the last word, the first, or the folder; no band if it is not."""
+        """Object, band and folder if the band is the last word, the first, or the folder; "" if it is not."""
         pieces = re.split(r"([_.]|(?<!hsc)-)", self.stem, flags=re.IGNORECASE)
         while len(pieces) > 1 and pieces[-1].lower() in _NEUTRAL:
             del pieces[-2:]
