@@ -123,6 +123,19 @@ def test_a_companion_is_never_the_image(tmp_path, name):
         assert refused(write(tmp_path, hdu(OTHER, primary=True, **{keyword: name}))).startswith("no image")
 
 
+def renamed(path, old, new):
+    path.write_bytes(path.read_bytes().replace(old.encode(), new.encode()))
+    return path
+
+
+def test_an_hdu_with_two_names_is_what_neither_library_says_alone(tmp_path):
+    twice = hdu(IMAGE, "SCI", XTNAME="COMPRESSED_IMAGE")
+    path = renamed(write(tmp_path, EMPTY, hdu(OTHER), twice), "XTNAME  =", "EXTNAME =")
+    np.testing.assert_array_equal(read_image(path).pixels, IMAGE)
+    path = renamed(write(tmp_path, EMPTY, hdu(OTHER, "VARIANCE", XTNAME="SCI")), "XTNAME  =", "EXTNAME =")
+    assert "several names" in refused(path)
+
+
 @pytest.mark.parametrize(
     "follower", [hdu(OTHER), hdu(OTHER, "XYZ"), hdu(OTHER, "SCI"), hdu(np.zeros((3, 9, 9)))]
 )

@@ -26,6 +26,8 @@ pytestmark = pytest.mark.real
 
 REFUSED = {
     "catalogues/cosmos_t1qso.fits": "wrong dimensions",
+    "decals_cutout_pysersic/copsf_59.1067_-30.4848.fits": "no such band",  # g, r, z
+    "decals_cutout_pysersic/cutout_59.1067_-30.4848.fits": "no such band",
     "fits_zoo/astropy/arange.fits": "wrong dimensions",
     "fits_zoo/astropy/blank.fits": "under 32 px",
     "fits_zoo/astropy/double_ext.fits": "under 32 px",
@@ -33,6 +35,7 @@ REFUSED = {
     "fits_zoo/astropy/random_groups.fits": "no image",
     "fits_zoo/astropy/scale.fits": "under 32 px",
     "fits_zoo/astropy/table.fits": "no image",
+    "fits_zoo/astropy/test0.fits": "ambiguous",  # four of SCI
     "hsc_scenes_scarlet/Cut_HSC.fits": "wrong dimensions",
     "hsc_scenes_scarlet/PSF_HSC.fits": "wrong dimensions",
 }
@@ -64,6 +67,14 @@ def test_what_is_read_is_what_astropy_reads(shared_real):
         with fits.open(path) as hdus:
             number = 0 if len(hdus) < 2 or hdus[1].name == "PSF" or hdus[1].data.ndim != 2 else 1
             expected = np.asarray(hdus[number].data, np.float32)
+            masked = np.zeros(expected.shape, bool)
+            if len(hdus) > 2 and "MP_BAD" in hdus[2].header:
+                bits = sum(
+                    1 << hdus[2].header[f"MP_{name}"]
+                    for name in ("BAD", "SAT", "CR", "NO_DATA", "UNMASKEDNAN")
+                )
+                masked = np.nan_to_num(hdus[2].data).astype(int) & bits != 0
+        expected[masked] = np.nan
         np.testing.assert_allclose(read_image(path).pixels, expected, rtol=1e-6, err_msg=str(path))
 
 
@@ -77,6 +88,16 @@ def test_surveys_of_real_files_account_for_every_file(shared_real, tmp_path):
         assert len(survey) + len(survey.quarantine) == counts.loc["found", "files"]
         assert np.isfinite(survey.images).all()
         assert survey.mask.any((1, 2)).all()
+
+
+def test_what_hsc_declares_is_found(shared_real):
+    for path in fits_files(shared_real / "hsc_cosmos_qso" / "original"):
+        image = read_image(path)
+        assert (image.band, image.zero_point_from) == ("i", "FLUXMAG0")
+        assert image.zero_point == pytest.approx(27, abs=1e-6)
+        assert image.pixel_scale == pytest.approx(0.168, abs=1e-3)
+        variance = fits.getdata(path, 3)
+        np.testing.assert_allclose(image.variance[variance > 0], variance[variance > 0], rtol=1e-6)
 
 
 def test_noise_of_hsc_agrees_with_its_variance_plane(shared_real):
