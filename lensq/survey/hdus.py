@@ -73,17 +73,17 @@ class Hdu(NamedTuple):
 
     def number(self, keyword: str, default: float = math.nan) -> float:
         """Value of a card as a number; the default without such a card, or where it has a text."""
-        if keyword not in self.cards or self.cards[keyword].lstrip().startswith("'"):
-            return default
         value = self.text(keyword)
         try:
-            return float(value.upper().replace("D", "E")) if value else default
+            return float(value.upper().replace("D", "E").replace("_", "x")) if value else default
         except ValueError:
+            if self.cards[keyword].lstrip().startswith("'"):
+                return default
             raise self.damaged(f"{value} for {keyword}") from None
 
     def integer(self, keyword: str, least: int, most: int = 2**40) -> int:
         """Value of a card that has to be there, once, with an integer from `least` to `most`."""
-        value = self.text(keyword)
+        value = self.cards.get(keyword, "").partition("/")[0].strip()
         digits = value[1:] if value.startswith(("+", "-")) else value
         if not digits.isdecimal() or not len(digits) < 20 or not least <= int(value) <= most:
             raise self.damaged(f"{value or 'nothing'} for {keyword}")

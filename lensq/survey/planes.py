@@ -16,8 +16,8 @@ _NO_BAND = _IMAGES | {"BAND", "HSC"}
 _INVERSE = frozenset(("IVAR", "INVVAR", "IVM"))
 _VARIANCES = frozenset(("VAR", "VARIANCE", *_INVERSE))
 _COMPANION = re.compile(
-    "(N|INV|I|PSF|GAL|SUB|OBJ|CR)?(MASK|VAR|WEIGHT|WTMAP|BACKGR|RESID|MODEL|EXPOS|UNCERT|ERROR|SEGM|FLAG|QUALIT|"
-    "PSF|BADPIX|COVER|CONFID|NOISE|SIGMA|DQ|DEPTH|INVERSE).*|MSK|BPM|OBM|IVM|INV|WHT|WGT|WT|OOD|OOW|ERR|RMS|STD|"
+    "(N|INV|I|PSF|GAL|SUB|OBJ|CR)?(MASK|WEIGHT|WTMAP|BACKGR|RESID|MODEL|EXPOS|UNCERT|ERROR|SEGM|FLAG|QUALIT|"
+    "PSF|BADPIX|COVER|CONFID|NOISE|SIGMA|DQ|DEPTH|INVERSE).*|(INV|I)?VAR(IANCES?|MAP)?|MSK|BPM|OBM|IVM|INV|WHT|WGT|WT|OOD|OOW|ERR|RMS|STD|"
     "STDEV|STDDEV|STAT|CHI|EXP|NEXP|NUM|TIME|EXPTIME|EXPWT|BKG|BG|SKY|SEG|BLOB|RES|MOD|QUAL|CTX|CON|SAMP|SNR|"
     "NIMAGE|DARK|FLAT|BIAS|KERNEL|BEAM"
 )
@@ -31,8 +31,10 @@ _INSTRUMENT = "(HSC|LSST|LSSTCAM|PS1|PANSTARRS|DECAM|DES|SDSS|CFHT|MEGACAM|OCAM|
 _BAND = re.compile(rf"({_INSTRUMENT}[-_. ]?)?(?P<band>[UGRIZY])(\d|P|'|[-_. ].*)?", re.IGNORECASE)
 _OTHER_BAND = re.compile(r"VIS|(NIR|NISP)_[YJH]|F\d{3,4}[A-Z]+")
 _IN_FILE_NAME = re.compile(r"HSC-([GRIZY])\d?(?![A-Z])|(?<![^-_.])([ugrizy])(?![^-_.])")
-_FLUX_UNIT = re.compile(r"(n|nano|u|µ|micro|m|milli|)([Jj][Yy]|[Mm]aggy|[Mm]aggies|[Mm]gy)(\s*/\s*pix(el)?)?")
-_POWERS = {"n": 9, "u": 6, "µ": 6, "micro": 6, "nano": 9, "m": 3, "milli": 3, "": 0}
+_FLUX_UNIT = re.compile(
+    r"((?i:n|nano|u|µ|micro|milli)|m|)((?i:jy|jansky|maggy|maggies|mgy))(?i:\s*/\s*pix(el)?)?"
+)
+_POWERS = {"n": 9, "nano": 9, "u": 6, "µ": 6, "micro": 6, "m": 3, "milli": 3, "": 0}
 _BAD = ("BAD", "SAT", "NO_DATA", "CR", "UNMASKEDNAN")
 _LEGACY_BITS = {"g": 0x24, "r": 0x48, "z": 0x90, "i": 0xC000}
 """SATUR and ALLMASK of a band in MASKBITS, https://www.legacysurvey.org/dr10/bitmasks."""
@@ -212,7 +214,10 @@ def zero_point(hdu: Hdu, primary: Hdu) -> tuple[float, str]:
             seconds = (hdu if "EXPTIME" in hdu.cards else primary).number("EXPTIME")
             value += 2.5 * math.log10(seconds) if 0 < seconds < math.inf else math.nan
         elif key == "BUNIT" and (match := _FLUX_UNIT.fullmatch(where.text(key))):
-            key, value = f"BUNIT {match[0]}", 2.5 * _POWERS[match[1]] + 8.9 * (match[2].lower() == "jy")
+            key, value = (
+                f"BUNIT {match[0]}",
+                2.5 * _POWERS[match[1].lower()] + 8.9 * (match[2].lower()[0] == "j"),
+            )
         if 0 < value < 50 or (value == 0 and key.startswith("BUNIT")):
             found[key] = value
     if found and max(found.values()) - min(found.values()) > 0.01:

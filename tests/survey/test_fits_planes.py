@@ -296,6 +296,9 @@ def test_names_of_companions_beside():
         ({"BUNIT": "nanomaggy"}, 22.5, "BUNIT nanomaggy"),
         ({"BUNIT": "nanomaggies"}, 22.5, "BUNIT nanomaggies"),
         ({"BUNIT": "nmgy"}, 22.5, "BUNIT nmgy"),
+        ({"BUNIT": "NANOMAGGY"}, 22.5, "BUNIT NANOMAGGY"),
+        ({"BUNIT": "nanojansky"}, 31.4, "BUNIT nanojansky"),
+        ({"FLUXMAG0": "1e9"}, 22.5, "FLUXMAG0"),
         ({"BUNIT": "maggy"}, 0.0, "BUNIT maggy"),
         ({"HIERARCH FPA.ZP": 25.0, "EXPTIME": 100.0}, 30.0, "FPA.ZP"),
         ({"FLUXMAG0": 10**10.8, "MAGZERO": 27.0, "BUNIT": "adu"}, 27.0, "FLUXMAG0"),
@@ -315,7 +318,16 @@ def test_flux_comes_to_zero_point_27(tmp_path, cards, zero_point, card):
 
 
 @pytest.mark.parametrize(
-    "cards", [{}, {"BUNIT": "adu"}, {"BUNIT": "MJy/sr"}, {"MAGZERO": 0.0}, {"MAGZERO": "none"}]
+    "cards",
+    [
+        {},
+        {"BUNIT": "adu"},
+        {"BUNIT": "MJy/sr"},
+        {"BUNIT": "MJy"},
+        {"BUNIT": "JY/BEAM"},
+        {"MAGZERO": 0.0},
+        {"MAGZERO": "none"},
+    ],
 )
 def test_an_undeclared_zero_point_is_the_given_one(tmp_path, cards):
     path = write(tmp_path, hdu(IMAGE, primary=True, **cards))
