@@ -1,8 +1,9 @@
-"""How much faster is packing a survey than a plain loop of astropy over its files?
+"""How much faster is packing a survey than plain loops of astropy and fitsio over its files?
 
     python benchmarks/ingest.py --files 30000 --json ingest.json
 
-Both read the same files, warm in the page cache, to the same arrays (checked), in turns within one run.
+All read the same files, warm in the page cache, to the same arrays (checked), in turns within one run.
+"read_image" is lensq's reader of one file in a loop, which also checks headers and finds band and flux scale.
 The survey's time is that of the first `lensq.read_survey` of a folder: listing, starting processes,
 reading, packing, grouping, index. The files look like HSC cutouts: a header-only HDU 0 with FLUXMAG0 and
 HIERARCH keywords, the image with its WCS in HDU 1.
@@ -17,11 +18,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import fitsio
 import numpy as np
 from astropy.io import fits
 from report import machine, write
 from report import options as make_options
 
+from lensq.survey.fits import read_image
 from lensq.survey.survey import read_survey
 
 DISTINCT = 1000
@@ -59,6 +62,18 @@ def astropy_loop(paths: list[Path]) -> np.ndarray:
     return np.array(images)
 
 
+def fitsio_loop(paths: list[Path]) -> np.ndarray:
+    images = []
+    for path in paths:
+        with fitsio.FITS(str(path)) as file:
+            images.append(file[1].read())
+    return np.array(images)
+
+
+def lensq_loop(paths: list[Path]) -> np.ndarray:
+    return np.array([read_image(path).pixels for path in paths])
+
+
 @contextmanager
 def measured(times: list[tuple[float, float]]) -> Iterator[None]:
     """Append the seconds that pass, and the seconds of processor time that this and child processes take."""
@@ -83,10 +98,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         paths = make_survey(folder, given.files, given.side)
-        plain, packed, again = [], [], []
+        plain, bare, single, packed, again = [], [], [], [], []
         for _ in range(given.rounds):
             with measured(plain):
                 expected = astropy_loop(paths)
+            for times, loop in ((bare, fitsio_loop), (single, lensq_loop)):
+                with measured(times):
+                    images = loop(paths)
+                if not np.array_equal(images, expected):
+                    raise SystemExit(f"{loop.__name__} differs from astropy")
             shutil.rmtree(folder / "packed", ignore_errors=True)
             for times in (packed, again):
                 with measured(times):
@@ -97,11 +117,13 @@ def main() -> None:
             "FITS file": paths[0].stat().st_size,
             "packed store": sum(file.stat().st_size for file in (folder / "packed").rglob("*")) / given.files,
         }
-    plain, packed, again = (np.array(times) for times in (plain, packed, again))
+    loops = {"astropy loop": plain, "fitsio loop": bare, "read_image": single}
+    loops |= {"read_survey": packed, "opened again": again}
+    plain, packed, single = np.array(plain), np.array(packed), np.array(single)
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     print(f"{given.files} files of {given.side} x {given.side} px; {cores} cores, load {load:.1f}")
     figures = [{"what": what, "value": round(n, 1), "unit": "bytes/image"} for what, n in sizes.items()]
-    for name, times in (("astropy loop", plain), ("read_survey", packed), ("opened again", again)):
+    for name, times in loops.items():
         wall, processor = np.median(times, axis=0)
         figures.append({"what": name, "value": round(given.files / wall, 1), "unit": "images/s"})
         a_core = round(given.files / processor, 1)
@@ -110,6 +132,8 @@ def main() -> None:
     ratios = plain / packed
     print(f"ratio of times           {np.median(ratios[:, 0]):5.1f} (rounds: {ratios[:, 0].round(1)})")
     print(f"ratio of processor times {np.median(ratios[:, 1]):5.1f} (rounds: {ratios[:, 1].round(1)})")
+    single = np.median(plain[:, 1] / single[:, 1])
+    print(f"read_image alone         {single:5.1f} times the astropy loop, a core")
     medians = dict(zip(("time", "processor time"), np.median(ratios, axis=0).tolist(), strict=True))
     write(given, "packing a survey of FITS files against a loop of astropy", figures, medians, began)
 

@@ -52,6 +52,8 @@ def read_catalogue(catalogue: Path | str | pd.DataFrame | Table) -> tuple[pd.Dat
                 catalogue = Table.read(path)
             except IORegistryError:
                 catalogue = Table.read(path, format="ascii")
+            if not len(catalogue):
+                raise ValueError("no entries")
         except FileNotFoundError:
             raise
         except Exception as error:  # astropy has as many as it has formats
@@ -62,10 +64,10 @@ def read_catalogue(catalogue: Path | str | pd.DataFrame | Table) -> tuple[pd.Dat
     if isinstance(catalogue, Table):
         scalars = catalogue[[column for column in catalogue.colnames if catalogue[column].ndim == 1]]
         for column in scalars.itercols():
-            if column.unit and u.Unit(column.unit, parse_strict="silent").is_equivalent(u.deg):
-                scalars[column.name] = (np.ma.filled(column.astype(float), np.nan) * column.unit).to_value(
-                    u.deg
-                )
+            unit = u.Unit(column.unit or "", parse_strict="silent")
+            if column.dtype.kind in "fiu" and unit.is_equivalent(u.deg) and unit != u.dimensionless_unscaled:
+                values = np.asarray(np.ma.filled(column.astype(float), np.nan))
+                scalars[column.name] = u.Quantity(values, unit).to_value(u.deg)
         catalogue = scalars.to_pandas()
     return catalogue, _positions(catalogue)
 

@@ -40,6 +40,7 @@ LARGEST_FILE = 2**27
 TIME_LIMIT = 10.0
 """Seconds after which a process that reads one file is stopped."""
 
+_TOO_LARGE = UnusableError("unreadable", f"more than {LARGEST_FILE} bytes are too many for a cutout")
 _FOR_FITSIO = re.compile(r"/[\w/.+,:=@%^ -]*\w")  # it takes brackets in a path, and more, for its syntax
 
 
@@ -117,9 +118,10 @@ def read_image(path: Path | str, *, band: str = "i", zero_point: float = ZERO_PO
     command = [sys.executable, "-c", "from lensq.survey import fits; fits.answer()"]
     paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     try:
-        done = subprocess.run(command, input=request, capture_output=True, timeout=TIME_LIMIT, env=paths)
+        limit = 3 * TIME_LIMIT  # Python itself takes long to start on a busy machine
+        done = subprocess.run(command, input=request, capture_output=True, timeout=limit, env=paths)
     except subprocess.TimeoutExpired:
-        raise UnusableError("unreadable", f"reading it takes longer than {TIME_LIMIT:g} s") from None
+        raise UnusableError("unreadable", f"reading it takes longer than {limit:g} s") from None
     if done.returncode:
         raise UnusableError("unreadable", f"reading it kills the process (exit code {done.returncode})")
     result = pickle.loads(done.stdout)
@@ -210,22 +212,24 @@ def _decode(path: Path | str, band: str, default: float, risky: bool) -> FitsIma
 
 def _content(path: Path | str) -> tuple[bytes, bool]:
     """The bytes of a file, decompressed, and whether they are there as they are."""
-    with open(path, "rb") as file:
-        magic = file.read(3)
-        openers = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\x1f\x9d": None}
-        opener = openers.get(magic[:2], io.BufferedReader)
-        if opener is None:
-            raise UnusableError("unreadable", "compressed with compress (.Z): uncompress it")
-        file.seek(0)
-        try:
-            content = (file if opener is io.BufferedReader else opener(file)).read(LARGEST_FILE + 1)
-        except EOFError:
-            raise UnusableError("truncated", "the compressed file ends early") from None
-        except (zlib.error, gzip.BadGzipFile, ValueError, OSError) as error:
-            raise UnusableError("unreadable", f"cannot be decompressed: {error}") from error
+    with open(path, "rb", buffering=0) as file:  # a cutout is small, a buffer costs more than it saves
+        if os.fstat(file.fileno()).st_size > LARGEST_FILE:
+            raise _TOO_LARGE
+        content = file.read()
+    opener = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\x1f\x9d": None}.get(content[:2], open)
+    if opener is open:
+        return content, True
+    if opener is None:
+        raise UnusableError("unreadable", "compressed with compress (.Z): uncompress it")
+    try:
+        content = opener(io.BytesIO(content)).read(LARGEST_FILE + 1)
+    except EOFError:
+        raise UnusableError("truncated", "the compressed file ends early") from None
+    except (zlib.error, ValueError, OSError) as error:
+        raise UnusableError("unreadable", f"cannot be decompressed: {error}") from error
     if len(content) > LARGEST_FILE:
-        raise UnusableError("unreadable", f"more than {LARGEST_FILE} bytes are too many for a cutout")
-    return content, opener is io.BufferedReader
+        raise _TOO_LARGE
+    return content, False
 
 
 def _check(hdu: Hdu, length: int) -> None:
@@ -289,8 +293,9 @@ class _File(NamedTuple):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with fitsio.FITS(self.path) as file:
-                self._same(hdu, file[hdu.index].get_offsets()["data_start"])
-                pixels = file[hdu.index].read()
+                image = file[hdu.index]
+                self._same(hdu, image.get_offsets()["data_start"])
+                pixels = image.read()
         if "BLANK" in hdu.cards and pixels.dtype.kind in "iu":  # which fitsio takes for a number
             return np.where(pixels == hdu.integer("BLANK", -(2**63), 2**63), np.nan, pixels)
         return pixels

@@ -68,23 +68,24 @@ class Hdu(NamedTuple):
         """Value of a card as text, without quotes and comment; "" without such a card."""
         value = self.cards.get(keyword, "").strip()
         if value.startswith("'"):
-            return re.match("'((?:[^']|'')*)", value)[1].replace("''", "'").strip()
+            return value[1:].replace("''", "\0").partition("'")[0].replace("\0", "'").strip()
         return value.partition("/")[0].strip()
 
     def number(self, keyword: str, default: float = math.nan) -> float:
         """Value of a card as a number; the default without such a card, or where it has a text."""
-        if keyword not in self.cards or self.cards[keyword].lstrip().startswith("'"):
-            return default
         value = self.text(keyword)
         try:
-            return float(value.upper().replace("D", "E")) if value else default
+            return float(value.upper().replace("D", "E").replace("_", "x")) if value else default
         except ValueError:
+            if self.cards[keyword].lstrip().startswith("'"):
+                return default
             raise self.damaged(f"{value} for {keyword}") from None
 
     def integer(self, keyword: str, least: int, most: int = 2**40) -> int:
         """Value of a card that has to be there, once, with an integer from `least` to `most`."""
-        value = self.text(keyword)
-        if not re.fullmatch(r"[+-]?\d{1,19}", value) or not least <= int(value) <= most:
+        value = self.cards.get(keyword, "").partition("/")[0].strip()
+        digits = value[1:] if value.startswith(("+", "-")) else value
+        if not digits.isdecimal() or not len(digits) < 20 or not least <= int(value) <= most:
             raise self.damaged(f"{value or 'nothing'} for {keyword}")
         return int(value)
 
@@ -134,13 +135,20 @@ def _parse(index: int, header: bytes) -> Hdu:
     cards: dict[str, str] = {}
     text = header.decode("latin-1")
     for at in range(0, len(text) - _CARD, _CARD):
-        keyword, equals, value = text[at : at + 8], text[at + 8 : at + 10], text[at + 10 : at + _CARD]
-        if keyword == "HIERARCH" and "=" in value:
-            keyword, equals, value = text[at + 9 : at + _CARD].partition("=")
-        if equals.rstrip() == "=" and cards.setdefault(keyword.strip(), value) != value:
-            cards[keyword.strip()] = SEVERAL
-        elif keyword == "END     ":
-            cards["END"] = value
+        if text.startswith("= ", at + 8):
+            keyword, value = text[at : at + 8].rstrip(), text[at + 10 : at + _CARD]
+        elif text.startswith("HIERARCH ", at) and "=" in text[at : at + _CARD]:
+            keyword, _, value = text[at + 9 : at + _CARD].partition("=")
+            keyword = keyword.strip()
+        elif text.startswith("END     ", at):
+            keyword = value = "END"
+        else:
+            continue
+        before = cards.setdefault(keyword, value)
+        if "COMPRESSED_IMAGE" in before:  # a name that libraries give beside the true one
+            cards[keyword] = value
+        elif before != value and "COMPRESSED_IMAGE" not in value:
+            cards[keyword] = SEVERAL
     hdu = Hdu(index, header, cards, (), False, 0, 0)
     strange = header.translate(None, _IN_HEADERS)
     kinds = [key for key in ("SIMPLE", "XTENSION", "END") if key in cards]

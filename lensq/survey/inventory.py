@@ -124,13 +124,13 @@ def take_inventory(folder: Path | str, band: str = "i") -> Inventory:
     return inventory
 
 
-def state_of(folder: Path | str) -> str:
+def state_of(folder: Path | str, band: str = "i") -> str:
     """Hexadecimal digits that change when a list of a survey, or the size or time of a file, changes.
 
     Args:
-        folder: the survey's folder; see `take_inventory`, likewise for the errors.
+        folder, band: see `take_inventory`, likewise for the errors.
     """
-    inventory = take_inventory(folder)
+    inventory = take_inventory(folder, band)
     digest = hashlib.sha256(repr(inventory.lists).encode())
     digest.update(inventory.files.to_csv().encode())
     return digest.hexdigest()[:16]
@@ -289,7 +289,7 @@ class _Parsed:
             self.sure = False
 
     def guesses(self) -> list[tuple[str, str, str]]:
-        """Object, band and folder if the band is the last word, the first, or the folder; no band if it is not."""
+        """Object, band and folder if the band is the last word, the first, or the folder; "" if it is not."""
         pieces = re.split(r"([_.]|(?<!hsc)-)", self.stem, flags=re.IGNORECASE)
         while len(pieces) > 1 and pieces[-1].lower() in _NEUTRAL:
             del pieces[-2:]

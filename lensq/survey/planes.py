@@ -9,14 +9,15 @@ from pathlib import PurePath
 
 import numpy as np
 
-from lensq.survey.hdus import Hdu, UnusableError
+from lensq.survey.hdus import SEVERAL, Hdu, UnusableError
 
 _IMAGES = frozenset(("SCI", "SCIENCE", "IMAGE", "IMG", "FLUX", "DATA", "COADD"))
+_NO_BAND = _IMAGES | {"BAND", "HSC"}
 _INVERSE = frozenset(("IVAR", "INVVAR", "IVM"))
 _VARIANCES = frozenset(("VAR", "VARIANCE", *_INVERSE))
 _COMPANION = re.compile(
-    "(N|INV|I|PSF|GAL|SUB|OBJ|CR)?(MASK|VAR|WEIGHT|WTMAP|BACKGR|RESID|MODEL|EXPOS|UNCERT|ERROR|SEGM|FLAG|QUALIT|"
-    "PSF|BADPIX|COVER|CONFID|NOISE|SIGMA|DQ|DEPTH|INVERSE).*|MSK|BPM|OBM|IVM|INV|WHT|WGT|WT|OOD|OOW|ERR|RMS|STD|"
+    "(N|INV|I|PSF|GAL|SUB|OBJ|CR)?(MASK|WEIGHT|WTMAP|BACKGR|RESID|MODEL|EXPOS|UNCERT|ERROR|SEGM|FLAG|QUALIT|"
+    "PSF|BADPIX|COVER|CONFID|NOISE|SIGMA|DQ|DEPTH|INVERSE).*|(INV|I)?VAR(IANCES?|MAP)?|MSK|BPM|OBM|IVM|INV|WHT|WGT|WT|OOD|OOW|ERR|RMS|STD|"
     "STDEV|STDDEV|STAT|CHI|EXP|NEXP|NUM|TIME|EXPTIME|EXPWT|BKG|BG|SKY|SEG|BLOB|RES|MOD|QUAL|CTX|CON|SAMP|SNR|"
     "NIMAGE|DARK|FLAT|BIAS|KERNEL|BEAM"
 )
@@ -30,8 +31,10 @@ _INSTRUMENT = "(HSC|LSST|LSSTCAM|PS1|PANSTARRS|DECAM|DES|SDSS|CFHT|MEGACAM|OCAM|
 _BAND = re.compile(rf"({_INSTRUMENT}[-_. ]?)?(?P<band>[UGRIZY])(\d|P|'|[-_. ].*)?", re.IGNORECASE)
 _OTHER_BAND = re.compile(r"VIS|(NIR|NISP)_[YJH]|F\d{3,4}[A-Z]+")
 _IN_FILE_NAME = re.compile(r"HSC-([GRIZY])\d?(?![A-Z])|(?<![^-_.])([ugrizy])(?![^-_.])")
-_FLUX_UNIT = re.compile(r"(n|nano|u|µ|micro|m|milli|)([Jj][Yy]|[Mm]aggy|[Mm]aggies|[Mm]gy)(\s*/\s*pix(el)?)?")
-_POWERS = {"n": 9, "u": 6, "µ": 6, "micro": 6, "nano": 9, "m": 3, "milli": 3, "": 0}
+_FLUX_UNIT = re.compile(
+    r"((?i:n|nano|u|µ|micro|milli)|m|)((?i:jy|jansky|maggy|maggies|mgy))(?i:\s*/\s*pix(el)?)?"
+)
+_POWERS = {"n": 9, "nano": 9, "u": 6, "µ": 6, "micro": 6, "m": 3, "milli": 3, "": 0}
 _BAD = ("BAD", "SAT", "NO_DATA", "CR", "UNMASKEDNAN")
 _LEGACY_BITS = {"g": 0x24, "r": 0x48, "z": 0x90, "i": 0xC000}
 """SATUR and ALLMASK of a band in MASKBITS, https://www.legacysurvey.org/dr10/bitmasks."""
@@ -57,8 +60,10 @@ class Choice:
 def words(hdu: Hdu) -> list[str]:
     """The words of an HDU's name and type, in capitals, without digits at their ends."""
     keywords = ("EXTNAME", "EXTTYPE", "IMAGETYP", "PRODTYPE", "HDUCLAS2")
-    said = " ".join(hdu.text(keyword) for keyword in keywords if keyword in hdu.cards).upper()
-    said = said.replace("COMPRESSED_IMAGE", "")  # a name that libraries give
+    said = " ".join([hdu.text(keyword) for keyword in keywords if keyword in hdu.cards]).upper()
+    if SEVERAL.upper() in said:
+        raise hdu.damaged("several names or types")
+    said = said.replace("COMPRESSED_IMAGE", "")
     return [word.rstrip("0123456789") or word for word in re.findall("[A-Z0-9]+", said)]
 
 
@@ -68,7 +73,8 @@ def is_companion(hdu: Hdu) -> bool:
 
 
 def _has_bits(hdu: Hdu) -> bool:
-    return any(key.startswith(("MP_", "MSKN")) for key in hdu.cards)
+    bits = b"MP_" in hdu.header or b"MSKN" in hdu.header
+    return bits and any(key.startswith(("MP_", "MSKN")) for key in hdu.cards)
 
 
 def band_name(text: str) -> str:
@@ -107,17 +113,20 @@ def bands_of(hdu: Hdu) -> tuple[str, ...]:
     Raises:
         UnusableError: its cards contradict each other.
     """
-    listed = re.findall(r"\w+" if re.search(r"\W", hdu.text("BANDS")) else r"\w", hdu.text("BANDS"))
+    listed: list[str] = []
+    if "BANDS" in hdu.cards:
+        listed = hdu.text("BANDS")
+        listed = re.findall(r"\w+", listed) if re.search(r"\W", listed) else list(listed)
     if len(hdu.shape) == 3:
         first = 0 if "BAND0" in hdu.cards else 1
         numbered = [hdu.text(f"BAND{first + k}") for k in range(hdu.shape[0] if hdu.shape[0] < 100 else 0)]
         said = [each for each in (listed, numbered) if len(each) == hdu.shape[0] and all(each)]
     else:
-        name = "_".join(word for word in words(hdu) if word not in _IMAGES | {"BAND", "HSC"})
-        said = [[name]] * bool(_BAND.fullmatch(name) or _OTHER_BAND.fullmatch(name))
-        said += [[hdu.text(key)] for key in ("BAND", "FILTER", "FPA.FILTERID") if hdu.text(key)]
-        said += [listed] * (len(listed) == 1)
-    found = {tuple(map(band_name, each)) for each in said}
+        name = "_".join([word for word in words(hdu) if word not in _NO_BAND])
+        said = [[name]] if name and (_BAND.fullmatch(name) or _OTHER_BAND.fullmatch(name)) else []
+        said += [[hdu.text(key)] for key in ("BAND", "FILTER", "FPA.FILTERID") if key in hdu.cards]
+        said = [each for each in (*said, listed) if len(each) == 1 and each[0]]
+    found = {tuple([band_name(band) for band in each]) for each in said}
     if len(found) > 1:
         raise UnusableError(
             "ambiguous", f"{hdu.in_words()} is in the bands {' and '.join(map(''.join, found))}"
@@ -205,7 +214,10 @@ def zero_point(hdu: Hdu, primary: Hdu) -> tuple[float, str]:
             seconds = (hdu if "EXPTIME" in hdu.cards else primary).number("EXPTIME")
             value += 2.5 * math.log10(seconds) if 0 < seconds < math.inf else math.nan
         elif key == "BUNIT" and (match := _FLUX_UNIT.fullmatch(where.text(key))):
-            key, value = f"BUNIT {match[0]}", 2.5 * _POWERS[match[1]] + 8.9 * (match[2].lower() == "jy")
+            key, value = (
+                f"BUNIT {match[0]}",
+                2.5 * _POWERS[match[1].lower()] + 8.9 * (match[2].lower()[0] == "j"),
+            )
         if 0 < value < 50 or (value == 0 and key.startswith("BUNIT")):
             found[key] = value
     if found and max(found.values()) - min(found.values()) > 0.01:
@@ -232,13 +244,13 @@ def pixel_scale(hdu: Hdu) -> float:
 def companions_of(choice: Choice, hdus: list[Hdu]) -> tuple[Hdu | None, Hdu | None]:
     """The variance (or inverse variance) and the mask of an image, where there is just one of each."""
     shape, single = choice.hdu.shape, []
+    hdus = [hdu for hdu in hdus if hdu.shape in (shape, shape[-2:]) and hdu is not choice.hdu]
     variances = [hdu for hdu in hdus if not _VARIANCES.isdisjoint(words(hdu))]
     masks = [
         hdu for hdu in hdus if _has_bits(hdu) or any(each.startswith(("MASK", "MSK")) for each in words(hdu))
     ]
     for kind in (variances, masks):
-        found = [hdu for hdu in kind if hdu.shape in (shape, shape[-2:])]
-        found = [hdu for hdu in found if not bands_of(hdu) or choice.band in bands_of(hdu)]
+        found = [hdu for hdu in kind if not bands_of(hdu) or choice.band in bands_of(hdu)]
         single.append(found[0] if len(found) == 1 else None)
     return single[0], single[1]
 

@@ -84,11 +84,11 @@ def open_store(
         PermissionError: the store has to be written and cannot be.
         OSError: the disk is too small, or knows no locks.
     """
-    if opened := _opened(store, folder, files, how):
+    if (opened := _opened(store, files, how)) and not _permitted(opened.index, folder):
         return opened
     with _writable(store), _locked(store):
-        opened = _opened(store, folder, files, how)  # another process may have packed it meanwhile
-        if opened is None:
+        opened = _opened(store, files, how)  # another process may have packed it meanwhile
+        if opened is None or _permitted(opened.index, folder):
             for left in store.parent.glob(f".partial-*-{store.name}"):
                 shutil.rmtree(left)
             needed = 2 * len(files) * how.bytes
@@ -99,19 +99,19 @@ def open_store(
             with atomic(store, f"{room}; make room, or {_REMEDY}") as partial:
                 partial.mkdir()
                 _pack(partial, folder, files, how, workers, progress)
-            opened = _opened(store, folder, files, how)
+            opened = _opened(store, files, how)
     if opened is None:
         raise OSError(f"{store} cannot be read back: delete it and read the survey again")
     return opened
 
 
-def _opened(store: Path, folder: Path, files: pd.DataFrame, how: Reading) -> Store | None:
+def _opened(store: Path, files: pd.DataFrame, how: Reading) -> Store | None:
     """The store as it is, if it is whole and holds just these files, read in this way."""
     try:
         table = pq.read_table(store / "index.parquet", use_threads=False)
         description = json.loads(table.schema.metadata[b"lensq"])
         index = table.to_pandas()
-        if description["how"] != {"format": FORMAT, **asdict(how)} or not _same(index, files, folder):
+        if description["how"] != {"format": FORMAT, **asdict(how)} or not _same(index, files):
             return None
         if not all(_whole(store / name, description["arrays"][name]) for name in _ARRAYS):
             return None
@@ -130,14 +130,17 @@ def _opened(store: Path, folder: Path, files: pd.DataFrame, how: Reading) -> Sto
     )
 
 
-def _same(index: pd.DataFrame, files: pd.DataFrame, folder: Path) -> bool:
-    """Whether the index is of just these files; a permission that is given leaves no trace in it."""
+def _same(index: pd.DataFrame, files: pd.DataFrame) -> bool:
+    """Whether the index is of just these files."""
     columns = ["given", "file", "bytes", "time"]
     now = files.rename(columns={"name": "given"})[columns].sort_values("file", ignore_index=True)
-    if not index[columns].sort_values("file", ignore_index=True).equals(now):
-        return False
+    return index[columns].sort_values("file", ignore_index=True).equals(now)
+
+
+def _permitted(index: pd.DataFrame, folder: Path) -> bool:
+    """Whether files can be read now whose permissions were in the way, which no time stamp tells."""
     closed = index[(index["reason"] == "unreadable") & index["detail"].str.startswith("Permission")]
-    return not any(map(_can_be_read, (folder / file for file in closed["file"])))
+    return any(_can_be_read(folder / file) for file in closed["file"])
 
 
 def _can_be_read(path: Path) -> bool:

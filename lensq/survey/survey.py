@@ -248,7 +248,7 @@ def _survey(folder: Path, inventory: Inventory, packed: Store, how: Reading) -> 
     if not listed.all():  # objects named by their positions, which a list leaves out
         usable, images, mask = usable[listed], images[listed], mask[listed]
     if usable.empty:
-        worst = quarantine.iloc[0]
+        worst = quarantine[~quarantine["reason"].isin(ASIDE)].iloc[0]
         raise ValueError(
             f"{folder}: not one of {len(index)} files can be used; "
             f"{worst['file']}: {worst['reason']} ({worst['detail']})"

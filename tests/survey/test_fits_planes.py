@@ -123,6 +123,19 @@ def test_a_companion_is_never_the_image(tmp_path, name):
         assert refused(write(tmp_path, hdu(OTHER, primary=True, **{keyword: name}))).startswith("no image")
 
 
+def renamed(path, old, new):
+    path.write_bytes(path.read_bytes().replace(old.encode(), new.encode()))
+    return path
+
+
+def test_an_hdu_with_two_names_is_what_neither_library_says_alone(tmp_path):
+    twice = hdu(IMAGE, "SCI", XTNAME="COMPRESSED_IMAGE")
+    path = renamed(write(tmp_path, EMPTY, hdu(OTHER), twice), "XTNAME  =", "EXTNAME =")
+    np.testing.assert_array_equal(read_image(path).pixels, IMAGE)
+    path = renamed(write(tmp_path, EMPTY, hdu(OTHER, "VARIANCE", XTNAME="SCI")), "XTNAME  =", "EXTNAME =")
+    assert "several names" in refused(path)
+
+
 @pytest.mark.parametrize(
     "follower", [hdu(OTHER), hdu(OTHER, "XYZ"), hdu(OTHER, "SCI"), hdu(np.zeros((3, 9, 9)))]
 )
@@ -283,6 +296,9 @@ def test_names_of_companions_beside():
         ({"BUNIT": "nanomaggy"}, 22.5, "BUNIT nanomaggy"),
         ({"BUNIT": "nanomaggies"}, 22.5, "BUNIT nanomaggies"),
         ({"BUNIT": "nmgy"}, 22.5, "BUNIT nmgy"),
+        ({"BUNIT": "NANOMAGGY"}, 22.5, "BUNIT NANOMAGGY"),
+        ({"BUNIT": "nanojansky"}, 31.4, "BUNIT nanojansky"),
+        ({"FLUXMAG0": "1e9"}, 22.5, "FLUXMAG0"),
         ({"BUNIT": "maggy"}, 0.0, "BUNIT maggy"),
         ({"HIERARCH FPA.ZP": 25.0, "EXPTIME": 100.0}, 30.0, "FPA.ZP"),
         ({"FLUXMAG0": 10**10.8, "MAGZERO": 27.0, "BUNIT": "adu"}, 27.0, "FLUXMAG0"),
@@ -302,7 +318,16 @@ def test_flux_comes_to_zero_point_27(tmp_path, cards, zero_point, card):
 
 
 @pytest.mark.parametrize(
-    "cards", [{}, {"BUNIT": "adu"}, {"BUNIT": "MJy/sr"}, {"MAGZERO": 0.0}, {"MAGZERO": "none"}]
+    "cards",
+    [
+        {},
+        {"BUNIT": "adu"},
+        {"BUNIT": "MJy/sr"},
+        {"BUNIT": "MJy"},
+        {"BUNIT": "JY/BEAM"},
+        {"MAGZERO": 0.0},
+        {"MAGZERO": "none"},
+    ],
 )
 def test_an_undeclared_zero_point_is_the_given_one(tmp_path, cards):
     path = write(tmp_path, hdu(IMAGE, primary=True, **cards))

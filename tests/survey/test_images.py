@@ -226,3 +226,35 @@ def test_symmetries_are_the_group_of_the_square():
     again = symmetries(every[5])
     as_sets = [{tuple(each.flatten().tolist()) for each in group} for group in (every, again)]
     assert as_sets[0] == as_sets[1]
+
+
+@pytest.mark.parametrize("zoom", [0.4, 0.64, 1.3, 2.0])
+@pytest.mark.parametrize("shape", [(60, 60), (61, 60), (64, 80)])
+def test_another_pixel_scale_keeps_flux_and_place(zoom, shape):
+    y, x = np.indices(shape)
+    centre = [n // 2 for n in shape]
+    source = 100 * np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / 8)
+    pixels, mask = fit_to_size(source, 180, zoom=zoom)
+    assert pixels.sum() == pytest.approx(source.sum(), rel=1e-5)
+    rows, columns = np.indices(pixels.shape)
+    assert (rows * pixels).sum() / pixels.sum() == pytest.approx(90, abs=1e-3)
+    assert (columns * pixels).sum() / pixels.sum() == pytest.approx(90, abs=1e-3)
+    ramp, mask = fit_to_size(3.0 + 0.5 * x + 0.25 * y, 180, zoom=zoom)
+    expected = 3.0 + 0.5 * (centre[1] + (columns - 90) / zoom) + 0.25 * (centre[0] + (rows - 90) / zoom)
+    np.testing.assert_allclose(ramp[mask], expected[mask] / zoom**2, rtol=1e-5)  # the integral of a plane
+    assert mask.any(0).sum() == pytest.approx((shape[1] - 1) * zoom, abs=2)
+    assert mask.any(1).sum() == pytest.approx((shape[0] - 1) * zoom, abs=2)
+
+
+def test_another_pixel_scale_masks_what_draws_on_missing_pixels():
+    image = np.random.default_rng(0).normal(size=(64, 64))
+    image[32, 32] = np.nan
+    pixels, mask = fit_to_size(image, 24, zoom=0.5)
+    assert not mask[12, 12]
+    assert mask[12, 14]
+    assert np.isfinite(pixels).all()
+
+
+def test_a_pixel_scale_that_hardly_differs_changes_nothing():
+    image = np.random.default_rng(0).normal(size=(64, 64))
+    np.testing.assert_array_equal(fit_to_size(image, 48, zoom=1.004)[0], fit_to_size(image, 48)[0])

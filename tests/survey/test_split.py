@@ -11,6 +11,7 @@ from lensq.survey.split import (
     coordinates_from_names,
     friends_of_friends,
     groups_table,
+    iau_name,
     neighbours,
     tiles,
 )
@@ -242,3 +243,27 @@ def test_groups_table_describes_groups(five_objects):
 def test_groups_table_of_a_sparse_survey_is_empty(five_objects):
     names, coordinates, labels = (each[[0, 3]] for each in five_objects)
     assert groups_table(names, coordinates, labels, np.array([0, 1]), np.array(["test", "test"])).empty
+
+
+@pytest.mark.parametrize(
+    ("ra", "dec", "name"),
+    [
+        (150.01, 2.01, "J100002.40+020036.0"),
+        (0.0, -0.000001, "J000000.00-000000.0"),
+        (359.9999999, 89.99999, "J235959.99+895959.9"),
+        (360.0, -90.0, "J000000.00-900000.0"),
+        (-1.0, 0.0, ""),
+        (float("nan"), 0.0, ""),
+    ],
+)
+def test_names_of_positions_are_cut_off(ra, dec, name):
+    assert iau_name(ra, dec) == name
+
+
+def test_names_of_positions_give_them_back():
+    rng = np.random.default_rng(0)
+    ra, dec = rng.uniform(0, 360, 500), rng.uniform(-90, 90, 500)
+    back = coordinates_from_names([iau_name(*place) for place in zip(ra, dec, strict=True)])
+    assert ((ra - back.ra.deg) * 240).min() > -1e-6
+    assert ((ra - back.ra.deg) * 240).max() < 0.0101
+    assert ((np.abs(dec) - np.abs(back.dec.deg)) * 3600).max() < 0.101

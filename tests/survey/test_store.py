@@ -9,11 +9,9 @@ from pathlib import Path
 import cutouts
 import numpy as np
 import pytest
-from astropy.io import fits
 
 from lensq.survey import ingest, store
 from lensq.survey.hdus import UnusableError
-from lensq.survey.lists import LISTS
 from lensq.survey.survey import read_survey
 
 N = 60
@@ -43,17 +41,23 @@ def read(folder, **options):
 
 
 @pytest.fixture
-def reads(monkeypatch):
-    """The files that were opened, in order."""
-    opened = []
+def reads(monkeypatch, tmp_path):
+    """A function that returns the files that were opened since it was called last, whoever opened them."""
+    log = tmp_path / "opened.txt"
 
-    def read_image(path):
-        opened.append(Path(path).name.split("_")[0])
-        return original(path)
+    def decode(path, **options):
+        with log.open("a") as file:
+            file.write(Path(path).name.split("_")[0] + "\n")
+        return original(path, **options)
 
-    original = ingest.read_image
-    monkeypatch.setattr(ingest, "read_image", read_image)
-    return opened
+    def since():
+        opened = log.read_text().split() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return opened
+
+    original = ingest.decode
+    monkeypatch.setattr(ingest, "decode", decode)
+    return since
 
 
 def assert_same(one, other):
@@ -67,17 +71,17 @@ def assert_same(one, other):
 
 
 def files_in(folder):
-    return sorted(path.name.split("-")[0] for path in (folder / "packed" / "48-crop").iterdir())
+    return sorted(path.name for path in (folder / "packed" / "48-crop").iterdir())
 
 
-WHOLE = ["images", "index.parquet", "lock", "masks"]
+WHOLE = ["images.npy", "index.parquet", "masks.npy"]
 
 
 def test_files_are_read_once_and_then_memory_mapped(folder, reads):
     survey = read(folder)
-    assert sorted(reads) == [name(i) for i in range(N + 1)]
+    assert sorted(reads()) == [name(i) for i in range(N + 1)]
     again = read(folder)
-    assert len(reads) == N + 1
+    assert not reads()
     assert_same(survey, again)
     for array, kind in ((again.images, np.float32), (again.mask, np.bool_)):
         assert isinstance(array, np.memmap)
@@ -112,19 +116,19 @@ def test_sizes_have_stores_of_their_own(folder):
     assert len({survey.fingerprint for survey in surveys}) == 3
     assert surveys[2].resized
     assert surveys[2].mask.all()
-    assert sorted(os.listdir(folder / "packed")) == ["48-crop", "64-crop", "64-resize"]
+    assert {path.name for path in (folder / "packed").iterdir() if path.is_dir()} == {
+        *("48-crop", "64-crop", "64-resize")
+    }
 
 
 def test_changed_new_and_removed_files_are_noticed(folder, reads, tmp_path):
     old = read(folder)
-    reads.clear()
     cutouts.write(file_of(folder, 7), cutouts.pixels(48, 1007))
     cutouts.write(file_of(folder, N), cutouts.pixels(48, 1060))
     cutouts.write(folder / "fits_data" / "J000030.00+010000.00_HSC-I_img.fits", cutouts.pixels(48, 2000))
     file_of(folder, 20).unlink()
     file_of(folder, 30).write_bytes(b"")
     new = read(folder)
-    assert sorted(reads) == ["J000030.00+010000.00", name(7), name(30), name(N)]
     assert new.fingerprint != old.fingerprint
     np.testing.assert_array_equal(new.images[new.names == name(7)][0], cutouts.pixels(48, 1007))
     assert set(old.names) ^ set(new.names) == {"J000030.00+010000.00", name(20), name(30), name(N)}
@@ -134,40 +138,36 @@ def test_changed_new_and_removed_files_are_noticed(folder, reads, tmp_path):
     assert files_in(folder) == WHOLE
 
 
-def test_the_same_bytes_at_another_time_are_read_again_and_found_the_same(folder, reads):
+def test_the_same_bytes_at_another_time_are_found_the_same(folder, reads):
     old = read(folder)
-    reads.clear()
+    reads()
     os.utime(file_of(folder, 3), ns=(1, 1))
     assert_same(read(folder), old)
-    assert reads == [name(3)]
-
-
-def test_a_shorter_list_needs_no_reading(folder, reads, tmp_path):
-    read(folder)
-    reads.clear()
-    (folder / LISTS["raw"]).write_text("".join(f"{name(i)}\n" for i in range(0, N, 2)))
-    fewer = read(folder)
-    assert not reads
-    assert fewer.names.tolist() == [name(i) for i in range(0, N, 2)]
-    np.testing.assert_array_equal(
-        fewer.images[1][4:45, 4:45], cutouts.pixels([41, 48, 64][2], 2)[12:53, 12:53]
-    )
-    assert_same(fewer, read(folder, store=tmp_path / "fresh"))
+    assert name(3) in reads()
 
 
 def test_files_that_become_readable_are_read(folder, monkeypatch, reads):
-    def refuse(path):
+    def refuse(path, **options):
         if name(5) in str(path):
             raise UnusableError("unreadable", "Permission denied")
-        return counted(path)
+        return counted(path, **options)
 
-    counted = ingest.read_image
-    monkeypatch.setattr(ingest, "read_image", refuse)
+    counted = ingest.decode
+    monkeypatch.setattr(ingest, "decode", refuse)
     assert len(read(folder)) == N - 1
-    monkeypatch.setattr(ingest, "read_image", counted)
-    reads.clear()
+    monkeypatch.setattr(ingest, "decode", counted)
     assert len(read(folder)) == N
-    assert reads == [name(5)]
+
+
+def test_a_survey_in_which_nothing_was_usable_can_be_mended(tmp_path):
+    path = tmp_path / "fits_data" / f"{name(0)}_HSC-I_img.fits"
+    path.parent.mkdir()
+    path.write_text("<html>")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not one of 1 files can be used"):
+            read(tmp_path)
+    cutouts.write(path, cutouts.pixels(48))
+    assert len(read(tmp_path)) == 1
 
 
 def test_the_working_size_decides_what_is_constant(tmp_path):
@@ -185,112 +185,131 @@ def test_the_working_size_decides_what_is_constant(tmp_path):
 SLOW = """
 import sys, time
 from lensq.survey import ingest, survey
-ingest.FILES_IN_A_PART = 4
-original = ingest.read_image
-def slow(path):
-    time.sleep(0.01)
-    return original(path)
-ingest.read_image = slow
-survey.read_survey(sys.argv[1], workers=1)
+original = ingest.decode
+def slow(path, **options):
+    time.sleep(0.05)
+    return original(path, **options)
+ingest.decode = slow
+print("begins", flush=True)
+survey.read_survey(sys.argv[1], workers=2, progress=False)
 """
 
 
-def test_a_killed_ingest_goes_on_where_it_was(folder, tmp_path, reads):
-    uninterrupted = read(folder, store=tmp_path / "uninterrupted")
-    reads.clear()
-    packed = folder / "packed" / "48-crop"
-    for parts in (3, 8):
-        process = subprocess.Popen([sys.executable, "-c", SLOW, str(folder)], stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while len(list(packed.glob("partial-*/*.json"))) < parts and time.monotonic() < deadline:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        assert not list(packed.glob("*.npy"))
-        assert not list(packed.glob("index*"))
-    done = 4 * len(list(packed.glob("partial-*/*.json")))
-    assert done >= 32
-    assert_same(read(folder), uninterrupted)
-    assert len(reads) == N + 1 - done
+def test_a_killed_ingest_leaves_nothing_behind(folder, tmp_path):
+    command = [sys.executable, "-c", SLOW, str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("packed/.partial*/images.npy")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    assert list(folder.glob("packed/.partial*"))
+    assert not (folder / "packed" / "48-crop").exists()
+    while time.monotonic() < deadline:  # the processes that read end by themselves
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("processes that read live on")
+    assert_same(read(folder), read(folder, store=tmp_path / "uninterrupted"))
     assert files_in(folder) == WHOLE
+    assert sorted(os.listdir(folder / "packed")) == ["48-crop", "48-crop.lock"]
 
 
-def test_files_that_change_while_an_ingest_is_interrupted_are_read_again(
-    folder, tmp_path, reads, monkeypatch
-):
-    def stop(*arguments):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "_write_index", stop)
-        with pytest.raises(KeyboardInterrupt):
-            read(folder)
-    reads.clear()
-    cutouts.write(file_of(folder, 7), cutouts.pixels(48, 1007))
-    file_of(folder, 20).unlink()
-    survey = read(folder)
-    assert reads == [name(7)]
-    assert_same(survey, read(folder, store=tmp_path / "fresh"))
-    assert files_in(folder) == WHOLE
-
-
-@pytest.mark.parametrize("part", ["index.parquet", "images", "masks"])
-@pytest.mark.parametrize("damage", ["cut", "gone"])
+@pytest.mark.parametrize("part", ["index.parquet", "images.npy", "masks.npy"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "empty", "a byte"])
 def test_a_damaged_store_is_packed_again(folder, part, damage):
     survey = read(folder)
-    [path] = (folder / "packed" / "48-crop").glob(f"{part}*")
-    if damage == "gone":
-        path.unlink()
-    else:
-        shutil.copy(path, path.with_suffix(".copy"))
-        path.with_suffix(".copy").replace(path)
-        os.truncate(path, path.stat().st_size // 2)
+    path = folder / "packed" / "48-crop" / part
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    content[len(content) // 2] ^= 1
+    if damage != "gone":
+        length = {"cut": len(content) // 2, "empty": 0, "a byte": len(content)}[damage]
+        path.write_bytes(content[:length])
     assert_same(read(folder), survey)
+
+
+def test_a_large_array_is_read_through_when_its_time_has_changed(folder, monkeypatch):
+    monkeypatch.setattr(store, "CHECKED_ALWAYS", 1000)
+    survey = read(folder)
+    path = folder / "packed" / "48-crop" / "images.npy"
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_sum", None)
+        read(folder)
+        os.utime(path, ns=(1, 1))
+        with pytest.raises(TypeError):
+            read(folder)
+    assert_same(read(folder), survey)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    assert_same(read(folder), survey)
+
+
+@pytest.mark.parametrize("length", range(20))
+def test_no_changed_byte_leaves_the_sum_of_a_file_as_it_was(tmp_path, length):
+    path = tmp_path / "bytes"
+    content = bytes(range(200, 200 + length))
+    path.write_bytes(content)
+    before = store._sum(path)
+    assert before == sum(int.from_bytes(content[i : i + 8], "little") for i in range(0, length, 8)) % 2**64
+    for i in range(length):
+        path.write_bytes(content[:i] + bytes([content[i] ^ 16]) + content[i + 1 :])
+        assert store._sum(path) != before
 
 
 def test_a_store_of_another_format_is_packed_again(folder, reads, monkeypatch):
     read(folder)
-    reads.clear()
+    reads()
     monkeypatch.setattr(store, "FORMAT", store.FORMAT + 1)
     read(folder)
-    assert len(reads) == N + 1
+    assert len(reads()) == N + 1
 
 
-def test_a_file_that_kills_its_reader_is_found_and_the_others_are_read(folder, tmp_path, monkeypatch):
-    deadly = tmp_path / "deadly"
-    deadly.mkdir()
-    (deadly / "fitsio.py").write_text("import os\nos._exit(7)\n")
-    monkeypatch.syspath_prepend(deadly)
-    monkeypatch.setattr(ingest, "FILES_IN_A_PART", 8)
-    tiles = fits.CompImageHDU(cutouts.pixels(48), compression_type="RICE_1")
-    fits.HDUList([fits.PrimaryHDU(), tiles]).writeto(file_of(folder, 20), overwrite=True)
-    survey = read(folder, workers=2)
-    assert len(survey) == N - 1
-    row = survey.quarantine.set_index("name").loc[name(20)]
-    assert row["reason"] == "unreadable"
-    assert "exit code 7" in row["detail"]
+@pytest.mark.parametrize("workers", [1, 2])
+def test_files_that_kill_or_hang_their_reader_are_refused_and_the_others_read(folder, monkeypatch, workers):
+    def deadly(path, **options):
+        if name(20) in str(path):
+            os._exit(7)
+        if name(33) in str(path):
+            time.sleep(1000)
+        if name(40) in str(path):
+            raise KeyError("of a library")
+        return original(path, **options)
+
+    original = ingest.decode
+    monkeypatch.setattr(ingest, "decode", deadly)
+    monkeypatch.setattr(ingest, "PART_TIME_LIMIT", 3)
+    monkeypatch.setattr(ingest, "TIME_LIMIT", 2)
+    survey = read(folder, workers=workers)
+    assert len(survey) == N - 3
+    rows = survey.quarantine.set_index("name")
+    assert rows.loc[[name(20), name(33), name(40)], "reason"].tolist() == ["unreadable"] * 3
+    assert "kills the process (exit code 7)" in rows.loc[name(20), "detail"]
+    assert "longer than 2 s" in rows.loc[name(33), "detail"]
+    assert rows.loc[name(40), "detail"] == "KeyError: 'of a library'"
     assert (survey.counts().loc["total"] == survey.counts().loc["found"]).all()
 
 
-def test_processes_that_cannot_start_are_an_error(folder, monkeypatch, tmp_path):
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "tqdm.py").write_text("import os\nos._exit(3)\n")
-    monkeypatch.syspath_prepend(tmp_path / "broken")
-    with pytest.raises(RuntimeError, match="workers=1"):
-        read(folder, workers=2)
+def test_a_process_that_may_have_none_of_its_own_reads_by_itself(folder, monkeypatch, tmp_path):
+    class Daemon:
+        daemon = True
 
-
-def test_an_error_of_a_process_is_raised_here(folder, tmp_path):
-    files = [(file_of(folder, i).name, 1, 1, False) for i in range(8)]
-    (tmp_path / "run-00000000.json" / "in the way").mkdir(parents=True)
-    task = ingest.Task(folder / "fits_data", files, 48, False, tmp_path / "run")
-    with pytest.raises(IsADirectoryError):
-        ingest.read_files(task, workers=2, progress=False)
+    expected = read(folder)
+    monkeypatch.setattr(ingest, "current_process", Daemon)
+    monkeypatch.setattr(ingest, "ProcessPool", None)
+    assert_same(read(folder, store=tmp_path / "alone"), expected)
 
 
 @pytest.mark.parametrize("by", ["file", "standard input"])
 def test_a_script_without_a_guard_may_read_with_processes(folder, tmp_path, by):
-    code = f"print('begins')\nimport lensq\nprint(len(lensq.read_survey({str(folder)!r}, workers=2)))\n"
+    code = "print('begins', flush=True)\nimport lensq\n"
+    code += f"print(len(lensq.read_survey({str(folder)!r}, workers=2)))\n"
     (tmp_path / "script.py").write_text(code)
     command = [sys.executable, str(tmp_path / "script.py")] if by == "file" else [sys.executable, "-"]
     run = subprocess.run(command, input=code, capture_output=True, text=True, check=True, timeout=60)
@@ -312,15 +331,17 @@ def test_processes_that_pack_at_once_wait_for_each_other(folder):
 
 def test_who_waits_says_for_whom(folder):
     packed = folder / "packed" / "48-crop"
-    packed.mkdir(parents=True)
-    (packed / "lock").write_text("process 1 on a machine long gone")  # the lock itself went with its holder
+    packed.parent.mkdir(parents=True)
+    packed.with_name("48-crop.lock").write_text(
+        "process 1 on a machine long gone"
+    )  # the lock itself went with its holder
     with store._locked(packed):
         command = [sys.executable, "-c", PLAIN, str(folder)]
         waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         message = waiting.stderr.readline()
         assert f"being packed by process {os.getpid()} on" in message
         assert waiting.poll() is None
-        assert not list(packed.glob("*.npy"))
+        assert not packed.exists()
     waiting.communicate(timeout=60)
     assert waiting.returncode == 0
 
@@ -356,12 +377,37 @@ def test_a_packed_survey_opens_where_nothing_can_be_written(folder, monkeypatch)
     assert len(read(folder)) == N
 
 
+def test_a_read_only_survey_with_such_a_home_asks_for_a_store(folder, tmp_path, monkeypatch):
+    def read_only(path, *arguments, **options):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    for home in (str(tmp_path / "nowhere"), None):
+        if home:
+            monkeypatch.setenv("HOME", home)
+        else:
+            monkeypatch.delenv("HOME")
+        with pytest.raises(PermissionError, match=r"cannot be written to .*store="):
+            read(folder)
+
+
 def test_a_full_disk_is_noticed_before_reading(folder, monkeypatch, reads):
     usage = shutil.disk_usage(folder)
     monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(OSError, match=r"no room.*store="):
+    with pytest.raises(OSError, match=r"no room .*48-crop \(.* GB are needed.*store="):
         read(folder)
-    assert not reads
+    assert not reads()
+
+
+def test_a_disk_that_fills_while_reading_names_path_and_need_and_leaves_nothing(folder, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "_write_index", full)
+    with pytest.raises(OSError, match=r"no room for .*48-crop.* GB are needed.*store="):
+        read(folder)
+    assert os.listdir(folder / "packed") == ["48-crop.lock"]
 
 
 def test_a_file_system_without_locks_asks_for_another(folder, monkeypatch):
@@ -373,28 +419,15 @@ def test_a_file_system_without_locks_asks_for_another(folder, monkeypatch):
         read(folder)
 
 
-@pytest.mark.parametrize("links", [True, False])
-def test_arrays_that_are_already_right_are_not_copied_row_by_row(folder, tmp_path, monkeypatch, links):
-    expected = read(folder)
-
-    def refuse(*arguments):
-        raise OSError("no links here")
-
-    def fail(*arguments):
-        raise AssertionError("copied")
-
-    if not links:
-        monkeypatch.setattr(store.os, "link", refuse)
-    file_of(folder, N).unlink()  # the bad one
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "_copy", fail)
-        surveys = [
-            read(folder),
-            read(folder, store=tmp_path / "fresh"),
-            read(folder, store=tmp_path / "fresh"),
-        ]
-    for survey in surveys:
-        np.testing.assert_array_equal(survey.images, expected.images)
-        assert survey.fingerprint == expected.fingerprint
-        assert survey.quarantine.empty
-    assert files_in(folder) == WHOLE
+def test_images_follow_the_names_when_files_come_in_another_order(tmp_path):
+    for i in range(5):
+        hdus = cutouts.hdus(cutouts.pixels(48, i))
+        hdus[1].header["CRVAL1"] = 150 - 0.1 * i
+        hdus.writeto(tmp_path / f"{i}-cutout-HSC-I-9813-pdr3_wide.fits")
+    (tmp_path / "2-cutout-HSC-I-9813-pdr3_wide.fits").write_text("<html>")
+    survey = read(tmp_path)
+    assert survey.files.tolist() == [f"{i}-cutout-HSC-I-9813-pdr3_wide.fits" for i in (4, 3, 1, 0)]
+    for image, i in zip(survey.images, (4, 3, 1, 0), strict=True):
+        np.testing.assert_array_equal(image, cutouts.pixels(48, i))
+    assert isinstance(survey.images, np.memmap)
+    assert_same(survey, read(tmp_path))

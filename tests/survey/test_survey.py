@@ -1,15 +1,19 @@
 import subprocess
 import sys
 
+import astropy.units as u
 import cutouts
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from astropy.coordinates import SkyCoord
+from astropy.io import fits
 from astropy.table import Table
 
 import lensq
-from lensq.survey.catalogues import match_catalogue
+from lensq.survey import catalogues
+from lensq.survey.catalogues import known_lenses, match_catalogue
 from lensq.survey.lists import LISTS
 from lensq.survey.survey import read_survey
 
@@ -183,3 +187,190 @@ def test_truth_can_be_joined_to_a_table(survey, tmp_path):
     assert np.isnan(joined["separation"][1])
     cutouts.write(tmp_path / "a.fits", cutouts.pixels())
     assert read_survey(tmp_path, progress=False).add_truth(table) is table
+
+
+def write_scaled(path, image, scale, **cards):
+    hdus = cutouts.hdus(image, **cards)
+    hdus[1].header["CD1_1"], hdus[1].header["CD2_2"] = -scale / 3600, scale / 3600
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hdus.writeto(path)
+
+
+def test_images_are_brought_to_one_pixel_scale_or_refused(tmp_path):
+    wide = np.add.reduceat(np.add.reduceat(cutouts.pixels(96), range(0, 96, 2), 0), range(0, 96, 2), 1)
+    write_scaled(tmp_path / "fine.fits", cutouts.pixels(96), 0.1)
+    write_scaled(tmp_path / "wide.fits", wide, 0.2)
+    with pytest.raises(ValueError, match=r"pixel scales from 0\.1 to 0\.2 arcsec: give scale=0\.15"):
+        read_survey(tmp_path, progress=False)
+    survey = read_survey(tmp_path, scale=0.2, size=24, progress=False)
+    assert survey.pixel_scale == survey.scale == 0.2
+    assert survey.pixel_scales == pytest.approx([0.1, 0.2], rel=1e-6)
+    assert survey.images[0].sum() == pytest.approx(survey.images[1].sum(), rel=0.02)
+    assert read_survey(tmp_path, scale=0.1, size=24, progress=False).pixel_scale == 0.1
+    with pytest.raises(ValueError, match="scale and resize"):
+        read_survey(tmp_path, scale=0.1, resize=True)
+    with pytest.raises(ValueError, match="scale: expected arcseconds"):
+        read_survey(tmp_path, scale=-1)
+
+
+def test_what_files_do_not_declare_is_a_parameter_and_said(tmp_path):
+    for i in range(2):
+        hdus = cutouts.hdus(cutouts.pixels(seed=i))
+        del hdus[0].header["FLUXMAG0"], hdus[1].header["CTYPE1"]
+        hdus.writeto(tmp_path / f"{i}.fits")
+    survey = read_survey(tmp_path, progress=False)
+    assert survey.summary == "2 of 2 used, band i, " + ", ".join(
+        ["0.168 arcsec/px by default (pixel_scale=)", "zero point 27 by default (zero_point=)"]
+    )
+    told = read_survey(tmp_path, zero_point=24.5, pixel_scale=0.2, progress=False)
+    np.testing.assert_allclose(told.images, 10 * survey.images, rtol=1e-6)
+    assert told.pixel_scale == 0.2
+    assert told.zero_points.tolist() == [24.5, 24.5]
+    cutouts.write(tmp_path / "3.fits", cutouts.pixels())
+    assert read_survey(tmp_path, progress=False).summary.endswith(
+        "0.168 arcsec/px, zero point 27 by default (zero_point=) (2), from FLUXMAG0 (1)"
+    )
+
+
+def layouts(folder, n=4):
+    """The same cutouts in every layout of one file or more an object: name of the layout, its survey."""
+    first = folder / "HSC"
+    for i in range(n):
+        image = cutouts.pixels(48, seed=i)
+        name, ra = f"J1000{2.4 * i:05.2f}+020000.00", 150 + i / 100
+        header = cutouts.hdus(image)[1].header
+        header["CRVAL1"], header["CRPIX1"], header["CRPIX2"] = ra, 24.5, 24.5
+        other = fits.ImageHDU(np.ones_like(image), header)
+        plain, scaled = fits.ImageHDU(image, header), fits.ImageHDU(image / np.float32(10), header)
+        cube = fits.PrimaryHDU(np.stack([image + 9, image]), header)
+        cube.header["BANDS"] = "gi"
+        primary = fits.PrimaryHDU(image, header)
+        variance = fits.ImageHDU(np.ones_like(image), header, name="VARIANCE")
+        scaled.header["MAGZERO"] = 24.5
+        green, red = (fits.ImageHDU(image + k, header, name=band) for k, band in ((7, "G"), (0, "I")))
+        empty = fits.PrimaryHDU()
+        files = {
+            f"HSC/fits_data/{name}_HSC-I_img.fits": [empty, plain],
+            f"folders/{name}/image.fits": [empty, plain],
+            f"folders/{name}/psf.fits": [empty, other],
+            f"quarry/{i + 2}-cutout-HSC-I-9813-pdr3_wide.fits": [empty, plain, variance],
+            f"bands/{name}_i.fits": [primary],
+            f"bands/{name}_g.fits": [fits.PrimaryHDU(image + 5, header)],
+            f"cubes/cutout_{ra:.6f}_2.0000.fits": [cube],
+            f"extensions/{name}.fits": [empty, green, red],
+            f"companions/{name}.fits": [primary, variance],
+            f"companions/{name}_weight.fits": [empty, other],
+            f"magnitudes/{name}.fits": [empty, scaled],
+            f"packed tiles/{name}.fits.gz": [primary],
+        }
+        for file, hdus in files.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            fits.HDUList([hdu.copy() for hdu in hdus]).writeto(folder / file)
+    with h5py.File(folder / "bundle.h5", "w") as file:
+        file["images"] = np.stack([[image + 3, image] for image in (cutouts.pixels(48, i) for i in range(n))])
+        file["images"].attrs["bands"] = ["g", "i"]
+        file["images"].attrs["pixel_scale"] = 0.168
+        file["ra"], file["dec"] = 150 + np.arange(n) / 100, np.full(n, 2.0)
+    return first, [each for each in sorted(folder.iterdir()) if each != first]
+
+
+def test_a_survey_is_the_same_in_every_layout(tmp_path):
+    first, others = layouts(tmp_path)
+    expected = read_survey(first, progress=False)
+    assert len(others) == 9
+    for folder in others:
+        survey = read_survey(folder, progress=False)
+        np.testing.assert_allclose(survey.images, expected.images, rtol=1e-6, err_msg=folder.name)
+        np.testing.assert_array_equal(survey.mask, expected.mask)
+        assert [name.rstrip("0") for name in survey.names] == [name.rstrip("0") for name in expected.names]
+        assert survey.split.tolist() == expected.split.tolist()
+        assert (survey.counts().loc["total"] == survey.counts().loc["found"]).all()
+        assert survey.summary.startswith("4 of 4 used")
+        assert survey.pixel_scale == pytest.approx(0.168, rel=1e-3)
+
+
+def test_a_bundle_without_names_of_bands_or_with_others_is_refused(tmp_path):
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["images"] = np.stack([[cutouts.pixels(48), cutouts.pixels(48, 1)]] * 3)
+        file["name"] = ["b", "a", "c"]
+    message = r"b\.h5#1: ambiguous \(2 planes and 0 names of bands: write the attribute"
+    with pytest.raises(ValueError, match=message):
+        read_survey(tmp_path, progress=False)
+    with h5py.File(tmp_path / "b.h5", "a") as file:
+        file.attrs["bands"] = "gr"
+    with pytest.raises(ValueError, match="i was asked for, there are g, r"):
+        read_survey(tmp_path, progress=False)
+    survey = read_survey(tmp_path / "b.h5", band="r", size=48, progress=False)
+    assert survey.names.tolist() == ["a", "b", "c"]
+    assert survey.band == "r"
+    np.testing.assert_array_equal(survey.images[2], cutouts.pixels(48, 1))
+    (tmp_path / "second.h5").write_bytes(b"")
+    with pytest.raises(ValueError, match="2 HDF5 files; give one of them"):
+        read_survey(tmp_path)
+
+
+def test_a_catalogue_goes_along_with_the_objects(survey, folder, tmp_path):
+    table = Table(
+        {"Name": [OTHERS[1], "nobody"], "RA": [0.0, 150.0], "Dec": [0.0, 2.0], "i_mag": [20.5, 19.0]}
+    )
+    table.write(tmp_path / "c.csv")
+    read = read_survey(folder, catalogue=tmp_path / "c.csv", progress=False)
+    magnitudes = dict(zip(read.names.tolist(), read.catalogue["i_mag"], strict=True))
+    assert magnitudes[OTHERS[1]] == 20.5  # by name, wherever it lies
+    assert magnitudes[PAIR[0]] == magnitudes[NAMELESS] == 19  # by position
+    assert np.isnan(magnitudes[PAIR[1]])  # 4" away
+    assert read.notes == (f"catalogue {tmp_path / 'c.csv'}: 9 of 12 objects have no entry",)
+    np.testing.assert_array_equal(read.split, survey.split)
+    with pytest.raises(ValueError, match="none of its 1 entries is one of the 12 objects"):
+        read_survey(folder, catalogue=table[1:].to_pandas().assign(RA=9.0), progress=False)
+    (tmp_path / "c.fits").write_text("no table")
+    with pytest.raises(ValueError, match=r"c\.fits: astropy cannot read this catalogue"):
+        read_survey(folder, catalogue=tmp_path / "c.fits", progress=False)
+
+
+def test_a_catalogue_gives_positions_where_the_files_have_none(tmp_path):
+    for i, name in enumerate("ab"):
+        hdus = cutouts.hdus(cutouts.pixels(seed=i))
+        del hdus[1].header["CTYPE1"]
+        hdus.writeto(tmp_path / f"{name}.fits")
+    assert np.isnan(read_survey(tmp_path, progress=False).coordinates.ra.deg).all()
+    table = Table({"id": ["a", "b"], "ra": [1.0, 1.0005] * u.deg, "dec": [0.5, 0.5] * u.deg})
+    table["ra"] = table["ra"].to(u.rad)
+    survey = read_survey(tmp_path, catalogue=table, progress=False)
+    assert survey.coordinates.ra.deg == pytest.approx([1, 1.0005])
+    assert survey.group.tolist() == [0, 0]
+
+
+def test_known_lenses_are_those_of_an_installed_package_merged(monkeypatch, tmp_path, survey):
+    (tmp_path / "catalog.csv").write_text(
+        "name,RA [deg],DEC [deg],zlens,type,grading,ref\n"
+        "one,150.0,2.0,-,galaxy,confident,x\nother,10,10,0.3,galaxy,probable,y\n"
+        "again,150.0004,2.0,0.5,galaxy,probable,z\n"
+    )
+
+    class File:
+        name = "catalog.csv"
+
+        def locate(self):
+            return tmp_path / "catalog.csv"
+
+    monkeypatch.setattr(catalogues.metadata, "files", lambda package: [File()])
+    known = known_lenses()
+    assert known["name"].tolist() == ["one = again", "other"]
+    assert known["RA [deg]"].tolist() == [150, 10]
+    assert match_catalogue(survey)["catalogue_name"].tolist() == ["one = again"] * 2
+
+    def absent(package):
+        raise catalogues.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(catalogues.metadata, "files", absent)
+    assert known_lenses() is None
+    with pytest.raises(FileNotFoundError, match="pip install --no-deps lenscat"):
+        match_catalogue(survey)
+
+
+def test_a_damaged_truth_names_file_and_remedy(tmp_path):
+    cutouts.write(tmp_path / "a.fits", cutouts.pixels())
+    (tmp_path / "truth.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match=r"truth\.parquet cannot be read .*: restore it, or take it away"):
+        read_survey(tmp_path, progress=False)
