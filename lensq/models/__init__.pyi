@@ -17,12 +17,16 @@ from . import (
     objectives as objectives,
 )
 from . import (
+    options as options,
+)
+from . import (
     training as training,
 )
 from . import (
     variants as variants,
 )
 from .layers import layer_table as layer_table
+from .options import TrainingOptions as TrainingOptions
 from .training import Model as Model
 from .training import fit as fit
 from .training import load_model as load_model

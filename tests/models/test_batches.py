@@ -1,4 +1,4 @@
-"""Batches: shares of several processes, and images that turn together with their masks."""
+"""Batches: shares of several processes, and images that are rotated together with their masks."""
 
 from dataclasses import replace
 
@@ -24,11 +24,11 @@ def survey(tmp_path_factory):
 
 def changes(survey, rows, **options):
     """Which of the eight symmetries (n, 8) bool take each image and its mask to what augmentation gave."""
-    plain, turned = (
+    plain, rotated = (
         Batches(survey, rows, Preprocessing(), 64, **{"seed": 5} | given) for given in ({}, options)
     )
     found = []
-    for before, after in zip(plain, turned, strict=True):
+    for before, after in zip(plain, rotated, strict=True):
         assert not after.x[~after.mask].any()
         same = [
             (symmetries(one) == other).flatten(2).all(2)
@@ -39,7 +39,7 @@ def changes(survey, rows, **options):
 
 
 @pytest.mark.parametrize("resident", [False, True])
-def test_an_image_turns_with_its_mask(survey, resident):
+def test_an_image_is_rotated_with_its_mask(survey, resident):
     found = changes(survey, np.arange(len(survey.names)), augmentation=1.0, resident=resident)
     assert (found.sum(1) == 1).all()
     assert not found[:, 0].any()

@@ -219,17 +219,17 @@ def test_latent_density_survives_a_collapsed_dimension():
     assert torch.isfinite(knn).all()
 
 
-def test_symmetry_averages_do_not_change_when_the_image_is_turned(model, survey):
+def test_symmetry_averages_do_not_change_when_the_image_is_rotated(model, survey):
     scores = score(model, survey, symmetries=True, progress=False)
     view = 6
-    turned = replace(
+    rotated = replace(
         survey,
         images=symmetries(torch.tensor(survey.images))[view].numpy(),
         mask=symmetries(torch.tensor(survey.mask))[view].numpy(),
     )
-    assert_close(score(model, turned, symmetries=True, progress=False), scores)
-    plain, plain_turned = (numbers(score(model, each, progress=False)) for each in (survey, turned))
-    assert (plain - plain_turned).abs()["reconstruction"].median() > 1e-2
+    assert_close(score(model, rotated, symmetries=True, progress=False), scores)
+    plain, plain_rotated = (numbers(score(model, each, progress=False)) for each in (survey, rotated))
+    assert (plain - plain_rotated).abs()["reconstruction"].median() > 1e-2
     assert scores["reconstruction"].std() < plain["reconstruction"].std() * 2
 
 
