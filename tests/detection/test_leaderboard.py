@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
 from tables import scores_table
 
 from lensq.detection.leaderboard import (
@@ -21,7 +20,7 @@ from lensq.detection.leaderboard import (
 )
 from lensq.statistics.guard import LeakageError
 from lensq.statistics.metrics import best_threshold, measure
-from lensq.study.frontpage import MARKS, headlines, readme_section, write_readme
+from lensq.study.frontpage import MARKS, headlines, write_readme
 
 QUICK = {"resamples": 20}
 
@@ -242,7 +241,7 @@ def test_the_readme_is_written_between_its_marks_alone(results, tmp_path):
     assert text.endswith("\n\nafter\n")
     assert "old" not in text
     assert "2026-11-23 with 2 cores" in text
-    assert "12,000 normal objects and\n1,500 lenses of test seed 5" in text
+    assert "12,000 ordinary objects and\n1,500 lenses of test seed 5" in text
     assert "| PCA(16), pca residual | 0 | 0.30 (0.30 to 0.30) | 0.30 | 0.30 | 0.30 |  |" in text
     write_readme(readme, results)
     assert readme.read_text() == text
@@ -254,11 +253,3 @@ def test_a_readme_without_marks_is_left_alone(results, tmp_path):
     with pytest.raises(ValueError, match="needs the lines"):
         write_readme(readme, results)
     assert readme.read_text() == "nothing"
-
-
-def test_readme_and_leaderboard_say_the_same():
-    """Of the laptop study, if it was run here: `make book` writes the one from the other."""
-    results = ROOT / "_build/results"
-    if not (results / "leaderboard.csv").is_file():
-        pytest.skip("the laptop study was not run here: make book")
-    assert readme_section(results) in (ROOT / "README.md").read_text()
