@@ -86,7 +86,7 @@ def test_headers_that_lie_are_refused(tmp_path, content, keyword, value):
         ("ZTILE2", "65"),
         ("ZTILE2", "1000"),
     ):  # one tile as before, which knows its height
-        np.testing.assert_array_equal(read_image(path).pixels, (IMAGE * 1000).astype("i2"))
+        np.testing.assert_array_equal(decode(path, risky=True).pixels, (IMAGE * 1000).astype("i2"))
         return
     with pytest.raises(UnusableError):
         read_image(path)
