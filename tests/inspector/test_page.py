@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ window.model = {
 @pytest.fixture(scope="module")
 def inspector(tmp_path_factory):
     survey = toy_survey(tmp_path_factory.mktemp("survey"), 130, 16)
-    survey.names[:2] = [NAME, "J1"]
+    survey = replace(survey, names=np.array([NAME, "J1", *survey.names[2:]]))
     table = scores_table(130, 0, seed=4).drop(columns="is_lens").assign(name=survey.names)
     table = table.assign(score=-np.arange(130.0), ra=150.0, dec=2.0)
     return Inspector(survey, table)
@@ -42,8 +43,8 @@ def page(inspector, session):
     opened.on("request", lambda request: requests.append(request.url))
     data = {name: getattr(inspector, name) for name in ("page", "overview", "progress")}
     data["pixels"] = base64.b64encode(inspector.pixels).decode()
-    script = type(inspector)._esm.replace("export default", "window.widget =")
-    opened.set_content(f"<style>{type(inspector)._css}</style><div id=here></div>")
+    script = inspector._esm.replace("export default", "window.widget =")
+    opened.set_content(f"<style>{inspector._css}</style><div id=here></div>")
     start = "widget.render({model, el: document.querySelector('#here')})"
     opened.add_script_tag(content=MODEL % json.dumps(data).replace("<", "\\u003c") + script + start)
     yield opened
