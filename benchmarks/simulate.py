@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from report import machine, options, write
 
-from lensq.simulate import Target, simulate_survey
-from lensq.simulate import cutout
+from lensq.simulate import Target, cutout, simulate_survey
 from lensq.simulate.fits import write_fits
 from lensq.simulate.sky import make_plan
 

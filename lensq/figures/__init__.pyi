@@ -22,6 +22,7 @@ from .latent import latent_map as latent_map
 from .latent import loss_histograms as loss_histograms
 from .latent import stability_rows as stability_rows
 from .latent import training_curves as training_curves
+from .links import sky_links as sky_links
 from .pictures import class_gallery as class_gallery
 from .pictures import gallery as gallery
 from .pictures import picture_rows as picture_rows

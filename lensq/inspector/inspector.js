@@ -158,7 +158,7 @@ function render({ model, el }) {
     extra = { ...extra, [item.name]: [extraOf(item)[0], note.value] };
     ask("note", item.name, note.value);
   }
-  const toggleMosaic = () => ask("mosaic", !page.mosaic);
+  const toggleMosaic = () => ask("mosaic", !page.mosaic, selected);
   function zoom(step) {
     view.zoom = Math.min(Math.max(view.zoom * 2 ** step, 1), 8);
     drawDetail();

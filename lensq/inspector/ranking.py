@@ -190,7 +190,7 @@ class Ranking:
         return int(np.flatnonzero(self.shown == row)[0])
 
     def as_table(self) -> pd.DataFrame:
-        """The objects in their order, with `rank`, `said`, `grade`, `note` and, once learnt, `probability`."""
+        """The objects in order, with `rank`, `said`, `grade`, `note` and, once learnt, `probability`."""
         table = self.labels.join(self.table)
         if self.probability is not None:
             table["probability"] = self.probability

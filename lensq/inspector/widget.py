@@ -181,12 +181,17 @@ class Inspector(anywidget.AnyWidget):
         self._said = f"{len(names)} on page {self._number + 1} labelled: not a lens."
         self.show(self._number + 1)
 
-    def mosaic(self, on: bool = True) -> None:
-        """Show 100 objects a page, small, or as before, from the first one of this page on."""
-        first = self._number * self.per_page
+    def mosaic(self, on: bool = True, select: int | None = None) -> None:
+        """Show 100 objects a page, small, or as many as before.
+
+        Args:
+            on: the mosaic or the former pages.
+            select: which object of this page stays selected; by default the one that was when it was shown.
+        """
+        place = self._number * self.per_page + (self.page["select"] if select is None else select)
         if on != (self.per_page == MOSAIC):
             self.per_page, self._other = self._other, self.per_page
-        self.show(*divmod(first, self.per_page))
+        self.show(*divmod(place, self.per_page))
 
     def undo(self) -> None:
         """Take back what was said last and go to its object."""
@@ -280,7 +285,7 @@ class Inspector(anywidget.AnyWidget):
         self.show(number, select)
 
     def _tell(self, text: str | None = None) -> None:
-        """Send counts, marks and a sentence; once every blind control is labelled, also how many were found."""
+        """Send counts, marks and a sentence; once all blind controls are labelled, how many were found."""
         self._said = self._said if text is None else text
         controls, found = self.ranking.controls, ""
         if controls and all(self.labels[name] for name in controls):

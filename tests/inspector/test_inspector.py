@@ -411,7 +411,7 @@ class TestInspector:
 
     def test_blind_controls_are_mixed_in_at_their_rate_and_not_marked(self, survey, ranked, tmp_path):
         table = ranked.sort_values("score", ascending=False, kind="stable")
-        controls = table["name"].iloc[[0, 50, 100, -1]].tolist()
+        controls = table["name"].iloc[[0, 20, 40, -1]].tolist()
         known = pd.DataFrame({"name": controls, "separation": 0.1})
         inspector = Inspector(survey, ranked, labels=tmp_path / "l.csv", columns=["mu_0"], known=known)
         inspector.mix_in(controls, rate=0.1, seed=3)
@@ -541,7 +541,7 @@ class TestInspector:
         elsewhere = replace(survey, folder=tmp_path)
         inspector = Inspector(elsewhere, ranked, columns=["mu_0"])
         inspector.label(names_on(inspector)[0], "lens")
-        assert (tmp_path / "inspected.csv").read_text().startswith("name,label,time\n")
+        assert (tmp_path / "inspected.csv").read_text().startswith("name,label,grade,note,time\n")
 
     def test_a_sky_full_of_objects_is_sampled(self):
         sky = SkyCoord(np.arange(5000) % 360, np.zeros(5000), unit="deg")

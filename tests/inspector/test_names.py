@@ -37,7 +37,9 @@ def test_the_inspector_keeps_hostile_names_as_they_are(tmp_path):
 
 @pytest.mark.parametrize("script", sorted((ROOT / "lensq").rglob("*.js")), ids=lambda path: path.name)
 def test_no_script_writes_markup(script):
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|eval\(", script.read_text())
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|eval\(", script.read_text()
+    )
 
 
 def test_pages_escape_the_names_that_they_show():
