@@ -51,18 +51,22 @@ test: $(INSTALLED) lint ## run all tests: units, the study at smoke size, its bo
 lab: $(INSTALLED) ## open JupyterLab on the notebooks
 	$(RUN) jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
 
-candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder> with the trained model, or TRAIN=yes with their own
+ENOUGH := import sys, lensq; sys.exit(len(lensq.read_survey(sys.argv[1])) < lensq.detection.candidates.TO_TRAIN)
+candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder>; TRAIN=yes trains on them if they are 2,000 or more
 	@test -n "$(SURVEY)" || { echo "Name the folder: make candidates SURVEY=<folder>"; exit 2; }
-	@mkdir -p $(BUILD)/results
-ifdef TRAIN
-	@$(SNAKEMAKE) -- src/notebooks/14_candidates.ipynb
-	@cp $(BUILD)/src/notebooks/14_candidates.ipynb $(BUILD)/candidates.ipynb
-else
-	@test -f $(TRAINED)/survey.json || { echo "Train a model first: make book PROFILE=$(PROFILE)"; exit 2; }
-	cd notebooks && $(RUN) papermill 14_candidates.ipynb "$(abspath $(BUILD))/candidates.ipynb" \
-		-r survey "$(abspath $(SURVEY))" -r trained "$(abspath $(TRAINED))" -r results "$(abspath $(BUILD))/results"
-endif
-	@$(RUN) jupyter nbconvert --to html --log-level ERROR "$(BUILD)/candidates.ipynb"
+	@mkdir -p $(BUILD)/results $(TRAINED)
+	@if test -n "$(TRAIN)" && $(RUN) python -c '$(ENOUGH)' "$(SURVEY)"; then \
+		$(SNAKEMAKE) -- src/notebooks/14_candidates.ipynb; \
+		cp $(BUILD)/src/notebooks/14_candidates.ipynb $(BUILD)/candidates.ipynb; \
+	else \
+		test -f $(TRAINED)/injected/none/model.pt || { \
+			echo "lensq: training the models on the simulated survey first, once (some 15 minutes on two cores)"; \
+			$(RUN) snakemake --snakefile Snakefile --directory $(TRAINED)/.. --cores $(CORES) --quiet rules host \
+				--rerun-incomplete --config profile=$(PROFILE) survey= -- src/notebooks/11_injected_lenses.ipynb; }; \
+		cd notebooks; $(RUN) papermill 14_candidates.ipynb "$(abspath $(BUILD))/candidates.ipynb" --log-level ERROR \
+			-r survey "$(abspath $(SURVEY))" -r trained "$(abspath $(TRAINED))" -r results "$(abspath $(BUILD))/results"; \
+	fi
+	@$(RUN) python -m lensq.study.page "$(BUILD)/candidates.ipynb"
 	@echo "The ranked list: $(BUILD)/results/candidates.csv; to look at: file://$(abspath $(BUILD))/candidates.html"
 
 sweep: $(INSTALLED) ## train VARIANT=<name> at each point of GRID="latent=8,16 seed=0,1" and compare
