@@ -83,7 +83,7 @@ def rank(scores: pd.DataFrame, survey: Survey, *, examined: int = EXAMINED) -> p
 
 def rows_of(survey: Survey, names: pd.Series) -> np.ndarray:
     """Rows of a survey by the names of its objects."""
-    return pd.Series(np.arange(len(survey)), index=survey.names)[names].to_numpy()
+    return pd.Series(np.arange(len(survey.names)), index=survey.names)[names].to_numpy()
 
 
 def _with_p_values(ranked: pd.DataFrame, kept: pd.Series) -> pd.DataFrame:
