@@ -47,7 +47,7 @@ test: $(INSTALLED) lint ## run all tests: units, the study at smoke size, its bo
 lab: $(INSTALLED) ## open JupyterLab on the notebooks
 	$(RUN) jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
 
-candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder> with the trained model, or TRAIN=yes with their own
+candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder>; TRAIN=yes trains on them if they are 2,000 or more
 	@$(STUDY) candidates
 
 sweep: $(INSTALLED) ## train VARIANT=<name> at each point of GRID="latent=8,16 seed=0,1" and compare

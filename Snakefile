@@ -61,11 +61,10 @@ STUDY = {
         [f"results/{CHOSEN}/scores.parquet", "results/SEMISUP_GMVAE/scores.parquet"],
         ["results/faults.csv"],
     ),
-    # Where there are labels it is evaluated on the test of 10 and 12. A survey may be ranked without.
+    # A survey of one's own is ranked with no more than this, labels or not; the study's after its leaderboard.
     "14_candidates": (
-        [f"results/{CHOSEN}/scores.parquet"]
-        + [f"results/{CHOSEN}/detection.json"] * LABELLED
-        + ["results/leaderboard.csv"] * (not OWN_SURVEY),
+        ["results/SVDD_VAE/scores.parquet"]
+        + [executed("11_injected_lenses"), "results/leaderboard.csv"] * (not OWN_SURVEY),
         ["results/candidates.csv"],
     ),
     "15_selection_function": (
@@ -96,6 +95,7 @@ def parameters(notebook):
     places = {name: place for name, place in places.items() if name in declared}
     if notebook == "14_candidates":
         places["trained"] = places["results"]
+        places |= {"splits": []} if OWN_SURVEY else {}
     if notebook == "00_start_here":
         places["simulate"] = not OWN_SURVEY
     return PROFILE[notebook] | places

@@ -42,16 +42,17 @@ def injected_detector(
     Raises:
         FileNotFoundError: it is not there, and cannot be trained, since the survey is not the model's own.
     """
-    folder = Path(trained) / "injected" / "none"
-    if (folder / "model.pt").is_file():
-        held = Classifier.load(folder / "model.pt")
+    made = Path(trained) / "injected" / "none" / "model.pt"
+    if made.is_file():
+        held = Classifier.load(made)
         if held.settings["model"] == model.fingerprint:
             return held
     if survey.fingerprint != model.survey_fingerprint:
         raise FileNotFoundError(
-            f"{folder / 'model.pt'} is not there, or was made from another model: run 11_injected_lenses "
+            f"{made} is not there, or was made from another model: run 11_injected_lenses "
             "on the survey that the model was trained on, or make book"
         )
+    folder = made.parents[1] / "candidates"  # 11_injected_lenses may be writing its own
     return finetune(model, survey, out=folder, progress=progress, **training)
 
 
@@ -82,7 +83,7 @@ def rank(scores: pd.DataFrame, survey: Survey, *, examined: int = EXAMINED) -> p
 
 def rows_of(survey: Survey, names: pd.Series) -> np.ndarray:
     """Rows of a survey by the names of its objects."""
-    return pd.Series(np.arange(len(survey)), index=survey.names)[names].to_numpy()
+    return pd.Series(np.arange(len(survey.names)), index=survey.names)[names].to_numpy()
 
 
 def _with_p_values(ranked: pd.DataFrame, kept: pd.Series) -> pd.DataFrame:

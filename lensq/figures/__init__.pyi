@@ -2,7 +2,6 @@ from . import style as style
 from .budget import label_budget as label_budget
 from .candidates import mosaic as mosaic
 from .candidates import said as said
-from .candidates import sky_links as sky_links
 from .completeness import completeness_curves as completeness_curves
 from .completeness import completeness_map as completeness_map
 from .completeness import share_by_class as share_by_class

@@ -21,6 +21,7 @@ from typing import TextIO
 import psutil
 import yaml
 
+from lensq.study.page import to_page
 from lensq.study.profiles import read_profile
 from lensq.study.sweep import CHOSEN, read_sweep
 
@@ -178,28 +179,27 @@ def end_with_snakemake() -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def to_html(notebook: Path) -> Path:
-    """An executed notebook as a page beside it."""
-    from nbconvert.nbconvertapp import main
-
-    main(["--to", "html", "--log-level", "ERROR", str(notebook)])
-    return notebook.with_suffix(".html")
-
-
 def candidates(build: Path, given: dict[str, str]) -> None:
-    """Rank a survey with the trained model, or, where TRAIN is set, with one of its own."""
+    """Rank a survey with the models of the simulated one; with its own where TRAIN is set and it is large enough."""
+    from lensq.detection.candidates import TO_TRAIN
+    from lensq.survey.survey import read_survey
+
     ranked = build / "candidates.ipynb"
-    if os.environ.get("TRAIN"):
+    if os.environ.get("TRAIN") and len(read_survey(given["survey"])) >= TO_TRAIN:
         snakemake(build, given, "src/notebooks/14_candidates.ipynb")
         shutil.copy(build / "src/notebooks/14_candidates.ipynb", ranked)
     else:
-        trained = build_folder(given["profile"]) / "results"
-        if not (trained / "survey.json").is_file():
-            raise SystemExit(f"Train a model first: make book PROFILE={given['profile']}")
+        simulated = build_folder(given["profile"])
+        trained = simulated / "results"
+        if not (trained / "injected/none/model.pt").is_file():
+            print(
+                "lensq: training the models on the simulated survey first, once (some 15 minutes on two cores)"
+            )
+            snakemake(simulated, {"profile": given["profile"]}, "src/notebooks/11_injected_lenses.ipynb")
         (build / "results").mkdir(parents=True, exist_ok=True)
         places = {"survey": given["survey"], "trained": str(trained), "results": str(build / "results")}
         run_notebook(NOTEBOOKS / "14_candidates.ipynb", ranked, places)
-    print(f"The ranked list: {build}/results/candidates.csv; to look at: {to_html(ranked).as_uri()}")
+    print(f"The ranked list: {build}/results/candidates.csv; to look at: {to_page(ranked).as_uri()}")
 
 
 def main(command: str, *rest: str) -> None:

@@ -1,0 +1,287 @@
+"""Artefacts are set apart, the list adds up, and notebook 14 writes it for any folder."""
+
+import ast
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.table import Table
+from conftest import ROOT
+from cutouts import pixels, write
+from toy import toy_survey
+
+import lensq
+from lensq.classifiers.finetuning import finetune
+from lensq.detection.artefacts import find_artefacts
+from lensq.detection.candidates import _regions, injected_detector, quality, rank, write_candidates
+from lensq.figures.candidates import mosaic, said
+from lensq.figures.links import sky_links
+from lensq.models.training import fit
+from lensq.scores.scoring import score
+from lensq.study.page import to_page
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+SIDE = 48
+y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+
+
+def star(peak=8.0, dx=0.0, dy=0.0, width=1.6):
+    return peak * np.exp(-((x - dx) ** 2 + (y - dy) ** 2) / (2 * width**2))
+
+
+def sky(seed=0):
+    return np.random.default_rng(seed).normal(0, 0.05, (SIDE, SIDE))
+
+
+def reason(image, real=None):
+    real = np.ones((SIDE, SIDE), bool) if real is None else real
+    return find_artefacts(image[None], real[None])[0]
+
+
+def track(length=8):
+    image = np.zeros((SIDE, SIDE))
+    image[10, 30 : 30 + length] = 4
+    return image
+
+
+ARTEFACTS = {
+    "straight line": star() + 0.5 * np.exp(-((x * 0.6 + y * 0.8 - 5) ** 2) / (2 * 1.6**2)),
+    "sharper than a star": star() + track(),
+    "saturated": np.minimum(star(4000, width=3), 270),
+}
+
+
+@pytest.mark.parametrize("kind", ARTEFACTS)
+def test_an_artefact_is_named(kind):
+    assert kind in reason(ARTEFACTS[kind] + sky())
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        star(),
+        star(200),
+        star(5, 6, 6) + star(3, -6, -6) + star(1, width=5),
+        sum(star(3, *at) for at in [(7, 0), (-7, 1), (0, 8), (1, -7)]),
+        star(1, width=6),
+        track(2),
+    ],
+    ids=["star", "bright star", "double", "quad", "galaxy", "two hot pixels"],
+)
+def test_lenses_stars_and_galaxies_are_not_set_apart(image):
+    assert reason(image + sky()) == ""
+
+
+def test_pixels_without_data_count_but_not_the_padding_of_a_small_cutout():
+    gap, padded = np.ones((2, SIDE, SIDE), bool)
+    gap[:10, :20] = False  # 200 of 2,304 pixels
+    padded[:4] = padded[-3:] = padded[:, :4] = padded[:, -3:] = False
+    image = star() + sky()
+    assert reason(np.where(gap, image, 0), gap) == "no data in 9% of the cutout"
+    assert reason(np.where(padded, image, 0), padded) == ""
+    assert reason(0 * image, np.zeros_like(gap)) == "no data in 100% of the cutout"
+
+
+def test_a_reason_is_a_function_of_one_image():
+    images = np.stack(
+        [image + sky(i) for i, image in enumerate([*ARTEFACTS.values(), star(), star(3, 5, 5)])]
+    )
+    real = np.ones(images.shape, bool)
+    assert find_artefacts(images[::-1], real).tolist() == find_artefacts(images, real)[::-1].tolist()
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    return toy_survey(tmp_path_factory.mktemp("toy"), n=200, size=32)
+
+
+def scores_of(survey, split="conformal", labels=None):
+    rng = np.random.default_rng(3)
+    labels = survey.labels if labels is None else labels
+    table = {"name": survey.names, "ra": survey.coordinates.ra.deg, "dec": survey.coordinates.dec.deg}
+    return pd.DataFrame(table | {"split": split, "label": labels, "score": rng.normal(size=len(survey))})
+
+
+def test_every_object_is_ranked_or_set_apart(survey):
+    ranked = rank(scores_of(survey), survey, examined=150)
+    kept = ranked["set_apart"] == ""
+    assert sorted(ranked["name"]) == sorted(survey.names)
+    assert ranked["rank"][kept].tolist() == list(range(1, kept.sum() + 1))
+    assert 0 < kept.sum() < len(ranked)  # a quarter of this survey has two rows without data
+    assert ranked["rank"][~kept].isna().all()
+    assert ranked["score"][kept].is_monotonic_decreasing
+    assert set(ranked["set_apart"][~kept]) == {"no data in 6% of the cutout"}
+
+
+def test_p_values_are_those_of_the_rejected_objects_on_conformal_tiles(survey):
+    scores = scores_of(survey, split=np.where(np.arange(len(survey)) % 2, "conformal", "train"))
+    ranked = rank(scores, survey)
+    kept = ranked[ranked["set_apart"] == ""]
+    normals = kept[(kept["split"] == "conformal") & (kept["label"] == 0)]
+    tested = kept.drop(normals.index)
+    expected = [(1 + (normals["score"] >= s).sum()) / (len(normals) + 1) for s in tested["score"]]
+    assert tested["p"].to_numpy() == pytest.approx(expected)
+    assert ranked["p"].drop(tested.index).isna().all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [(-1, "no object has a label"), (0, "no object is flagged"), (1, "all objects are flagged")],
+)
+def test_without_both_classes_the_list_says_why_it_is_not_measured(survey, labels, why):
+    ranked = rank(scores_of(survey, labels=np.full(len(survey), labels)), survey)
+    table, sentence = quality(ranked, survey)
+    assert table is None
+    assert why in sentence
+    assert "p" not in ranked  # all are on conformal tiles, so there is nothing left to test
+
+
+def test_the_written_lists_agree(survey, tmp_path):
+    plain = write_candidates(rank(scores_of(survey), survey), survey, tmp_path)
+    held, votable = pd.read_csv(tmp_path / "candidates.csv"), Table.read(tmp_path / "candidates.vot")
+    assert held["name"].tolist() == list(votable["name"]) == plain["name"].tolist()
+    assert votable["ra"].unit == "deg"
+    assert np.array_equal(np.ma.filled(votable["rank"], -1), held["rank"].fillna(-1))
+
+
+def test_regions_hold_any_name(survey):
+    ranked = rank(scores_of(survey), survey)
+    ranked.loc[:1, "name"] = ['a} {b "c", \n<d>', "it's, é"]
+    regions = _regions(ranked).splitlines()
+    assert len(regions) == 2 + len(survey)
+    form = re.compile(r'circle\([\d.]+,-?[\d.]+,3\.0"\) # text=\{[^{}]*\}')
+    assert all(form.fullmatch(line) for line in regions[2:])
+
+
+def test_the_users_catalogue_comes_out_beside_its_objects(survey, tmp_path):
+    given = pd.DataFrame({"redshift": np.arange(len(survey)) / 10, "score": "theirs"})
+    owner = SimpleNamespace(names=survey.names, catalogue=given)
+    table = write_candidates(rank(scores_of(survey), survey), owner, tmp_path)
+    expected = pd.Series(given["redshift"].to_numpy(), index=survey.names)[table["name"]]
+    assert table["redshift"].tolist() == expected.tolist()
+    assert set(table["catalogue_score"]) == {"theirs"}
+
+
+def test_links_lead_to_the_position_and_nowhere_without_one():
+    links = sky_links(150.1, -2.25)
+    assert list(links) == ["Legacy", "hscMap", "Aladin", "SIMBAD"]
+    assert "ra=150.100000&dec=-2.250000" in links["Legacy"]
+    assert "Coord=150.100000%20-2.250000" in links["SIMBAD"]
+    assert sky_links(np.nan, np.nan) == {}
+
+
+def test_names_labels_and_sentences_are_escaped():
+    row = {"name": HOSTILE, "ra": 1.0, "dec": 2.0, "score": 1.0, "known_as": HOSTILE, "set_apart": HOSTILE}
+    page = mosaic(star()[None], pd.DataFrame([row])).data + said([HOSTILE]).data
+    assert page.count("<img ") == 1
+    assert page.count("&lt;img src=x") == 5
+    assert 'src="data:image/png;base64,' in page
+
+
+@pytest.fixture(scope="module")
+def trained(survey, tmp_path_factory):
+    """Results of a study that lasted seconds: a model, its scores, its encoder on injected lenses."""
+    folder = tmp_path_factory.mktemp("trained")
+    quick = {"epochs": 1, "width": 4, "latent": 4, "batch_size": 32}
+    model = fit(survey, "SVDD_VAE", out=folder / "SVDD_VAE", progress=False, **quick)
+    score(model, survey, out=folder / "SVDD_VAE" / "scores.parquet", progress=False)
+    finetune(model, survey, out=folder / "injected" / "none", steps=2, batch_size=16, progress=False)
+    return folder
+
+
+def folder_of(place: Path, n: int, labels: str = "", side: int = 40) -> Path:
+    """Cutouts as people have them; `labels`: "" for no list, "none", "all" or "some" for what it flags."""
+    names = [HOSTILE, *(f"J{10 + i % 10:02d}0000.00+0{i % 10}{i % 6}000.{i:02d}" for i in range(1, n))]
+    for i, name in enumerate(names):
+        image = pixels(side, i)
+        image[6:8] += 3 * (i % 5 == 1)
+        write(place / f"{name}_HSC-I_img.fits", image)
+    flagged = {"none": [], "all": names, "some": names[::4]}
+    if labels:
+        (place / "candidates_list_raw.txt").write_text("\n".join(names) + "\n")
+        (place / "candidates_list_selected.txt").write_text("\n".join(flagged[labels]) + "\n")
+    return place
+
+
+def run_cells(**parameters) -> nbformat.NotebookNode:
+    """Notebook 14 in this process, its last values shown as a notebook would."""
+    notebook = nbformat.read(ROOT / "notebooks/14_candidates.ipynb", as_version=4)
+    space = {"display": lambda value: None}
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        body = ast.parse(cell.source.replace("lensq.check_parameters", "len").replace("needs=", ""))
+        last = body.body.pop() if isinstance(body.body[-1], ast.Expr) else None
+        exec(compile(body, "14", "exec"), space)
+        value = last and eval(compile(ast.Expression(last.value), "14", "eval"), space)
+        if "parameters" in cell.metadata.get("tags", []):
+            space |= parameters
+        elif html := getattr(value, "_repr_html_", lambda: None)():
+            cell.outputs = [nbformat.v4.new_output("display_data", {"text/html": html})]
+    return notebook
+
+
+CASES = {
+    "one object, unlabelled": (1, ""),
+    "unlabelled": (6, ""),
+    "nothing flagged": (12, "none"),
+    "all flagged": (12, "all"),
+    "a few dozen labelled": (40, "some"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_list_and_page_are_written_for_any_folder(case, trained, tmp_path):
+    n, labels = CASES[case]
+    place = folder_of(tmp_path / "mine", n, labels)
+    out = tmp_path / "results"
+    notebook = run_cells(survey=str(place), trained=str(trained), results=str(out), repetitions=2)
+    listed = pd.read_csv(out / "candidates.csv")
+    assert len(listed) == n
+    assert HOSTILE in set(listed["name"])
+    assert (out / "candidates.vot").is_file()
+    assert (out / "candidates.reg").is_file()
+    nbformat.write(notebook, tmp_path / "candidates.ipynb")
+    page = to_page(tmp_path / "candidates.ipynb").read_text()
+    assert ("cannot be measured" in page) == (labels != "some")
+    assert page.index("Ranked by the encoder") < page.index("The first of the list")
+    assert "default-src 'none'" in page
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    sources = re.findall(r'\b(?:src|srcset|data)="([^"]*)"', page)
+    assert all(source.startswith("data:image/png") for source in sources)
+    assert len(sources) == n
+    assert not re.search(r"<link|@import|url\(|{doc}|import lensq", page)
+
+
+def test_an_encoder_is_trained_on_its_own_survey_alone(trained, survey, tmp_path):
+    model = lensq.load_model(trained / "SVDD_VAE")
+    held = injected_detector(trained, model, survey)
+    assert held.settings["steps"] == 2
+    made = injected_detector(tmp_path, model, survey, steps=1, batch_size=16, progress=False)
+    assert made.settings["steps"] == 1
+    other = toy_survey(tmp_path / "other", n=20, size=32, seed=5)
+    with pytest.raises(FileNotFoundError, match="11_injected_lenses"):
+        injected_detector(tmp_path / "none", model, other)
+
+
+@pytest.mark.browser
+def test_the_page_runs_nothing_and_asks_for_nothing(trained, session, tmp_path):
+    place = folder_of(tmp_path / "mine", 8, "some")
+    notebook = run_cells(survey=str(place), trained=str(trained), results=str(tmp_path / "results"))
+    nbformat.write(notebook, tmp_path / "candidates.ipynb")
+    page, asked, alerts = session.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+    page.goto(to_page(tmp_path / "candidates.ipynb").as_uri())
+    assert page.locator(".lensq-sheet img").count() == 8
+    assert page.get_by_text(HOSTILE).count() > 0
+    assert alerts == []
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    page.close()
