@@ -180,7 +180,7 @@ def end_with_snakemake() -> None:
 
 
 def candidates(build: Path, given: dict[str, str]) -> None:
-    """Rank a survey with the models of the simulated one; with its own where TRAIN is set and it is large enough."""
+    """Rank a survey with the models of the simulated one; with its own where TRAIN is set and it is large."""
     from lensq.detection.candidates import TO_TRAIN
     from lensq.survey.survey import read_survey
 
@@ -192,9 +192,7 @@ def candidates(build: Path, given: dict[str, str]) -> None:
         simulated = build_folder(given["profile"])
         trained = simulated / "results"
         if not (trained / "injected/none/model.pt").is_file():
-            print(
-                "lensq: training the models on the simulated survey first, once (some 15 minutes on two cores)"
-            )
+            print("lensq: training on the simulated survey first, once (some 15 minutes on two cores)")
             snakemake(simulated, {"profile": given["profile"]}, "src/notebooks/11_injected_lenses.ipynb")
         (build / "results").mkdir(parents=True, exist_ok=True)
         places = {"survey": given["survey"], "trained": str(trained), "results": str(build / "results")}
