@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from lensq.models.batches import read_pixels
 from lensq.models.memory import keep_freed_memory
 from lensq.models.networks import build_network
-from lensq.survey.images import Preprocessing
+from lensq.survey.images import Preprocessing, check_pixels
 from lensq.survey.images import symmetries as symmetries_of
 from lensq.survey.survey import Survey
 
@@ -142,12 +142,7 @@ class Classifier:
         Raises:
             ValueError: the survey was read at another size.
         """
-        trained = self.settings["size"], self.settings["resized"]
-        if trained != (survey.size, survey.resized):
-            raise ValueError(
-                f"{survey.folder} was read with size={survey.size}, resize={survey.resized}; the classifier "
-                f"takes size={trained[0]}, resize={trained[1]}: read it again with these"
-            )
+        check_pixels(survey, self.settings)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         network, scores = self.network.to(device), []
         step = _SCORED_AT_ONCE if device == "cpu" else 16 * _SCORED_AT_ONCE

@@ -182,6 +182,7 @@ def _settings(
         "width": model.vae.config.width,
         "size": survey.size,
         "resized": survey.resized,
+        "pixel_scale": survey.pixel_scale,
         "model": model.fingerprint,
         "survey": survey.fingerprint,
         "start": start.settings if start else None,

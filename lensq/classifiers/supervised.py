@@ -80,6 +80,7 @@ def fit_supervised(
         "network": "resnet18",
         "size": survey.size,
         "resized": survey.resized,
+        "pixel_scale": survey.pixel_scale,
         "survey": survey.fingerprint,
         "labels_used": len(rows),
         "labels": hashlib.sha256(rows.tobytes() + labels[rows].tobytes()).hexdigest()[:16],

@@ -217,6 +217,7 @@ def _settings(options: TrainingOptions, vae: VAE, train: Batches, validation: Ba
         "labels_seen": int((seen >= 0).sum()) if uses_labels else 0,
         "size": survey.size,
         "resized": survey.resized,
+        "pixel_scale": survey.pixel_scale,
         "survey": survey.fingerprint,
         "objects": objects.hexdigest()[:16],
         "code": code_hash("models.training"),

@@ -7,13 +7,12 @@ import numpy as np
 
 from lensq.models.training import Model, load_model
 from lensq.scores.scoring import score
-from lensq.survey.survey import Survey, read_survey
+from lensq.survey.survey import Survey, read_like
 
 
 def _open(model: Path | str, survey: Path | str) -> tuple[Model, Survey]:
     loaded = load_model(model)
-    size, resized = loaded.vae.config.size, loaded.settings.get("resized", False)
-    return loaded, read_survey(survey, size=size, resize=resized, progress=False)
+    return loaded, read_like(loaded.settings, survey, progress=False)
 
 
 def read_counts(model: Path | str, survey: Path | str, out: Path | str) -> None:

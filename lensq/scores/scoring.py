@@ -27,6 +27,7 @@ from lensq.models.variants import VAE
 from lensq.scores.density import NEIGHBOURS, LatentDensity
 from lensq.scores.residual import CENTRAL_RADIUS, central_residual
 from lensq.survey.files import atomic
+from lensq.survey.images import check_pixels
 from lensq.survey.images import symmetries as symmetries_of
 from lensq.survey.provenance import code_hash
 
@@ -109,7 +110,7 @@ class _Scorer:
     def __init__(
         self, model: Model, survey: Survey, symmetries: bool, precision: str, device: str | None
     ) -> None:
-        _check_match(model, survey)
+        check_pixels(survey, model.settings)
         if precision not in ("fp32", "bf16"):
             raise ValueError(f'precision={precision!r}: take "fp32" or "bf16"')
         if model.vae.reference is None:
@@ -144,15 +145,6 @@ class _Scorer:
         for name, values in wide.items():
             columns |= {name.format(d): values[:, d] for d in range(values.shape[1])}
         return columns
-
-
-def _check_match(model: Model, survey: Survey) -> None:
-    trained = (model.vae.config.size, model.settings.get("resized", False))
-    if trained != (survey.size, survey.resized):
-        raise ValueError(
-            f"the survey was read with size={survey.size}, resize={survey.resized}, not as the model: "
-            f"call read_survey({str(survey.folder)!r}, size={trained[0]}, resize={trained[1]})"
-        )
 
 
 def _describe(name: str) -> bytes:
@@ -326,7 +318,7 @@ def reconstruct(model: Model, survey: Survey, rows: Sequence[int]) -> tuple[np.n
     Raises:
         ValueError: The survey was read at another size than the model takes.
     """
-    _check_match(model, survey)
+    check_pixels(survey, model.settings)
     images, mask = read_pixels(survey, np.asarray(rows))
     x, mask = model.preprocessing(images, mask), mask[:, None]
     mean = copy.deepcopy(model.vae).cpu().eval()(x, mask)["mean"]

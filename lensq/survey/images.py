@@ -9,14 +9,17 @@ Torch is imported inside the functions that need it: the processes that read fil
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
+    from lensq.survey.survey import Survey
 
 NO_FLUX = 1e30
 """Numbers of this size or more are fill values or overflows, and masked like NaN."""
@@ -32,6 +35,10 @@ PIXEL_SCALE = 0.168
 
 SAME_SCALE = 0.005
 """Pixel scales that differ by a smaller fraction count as one: a tenth of a pixel at the edge of a stamp."""
+
+_MODEL_SCALE = (
+    0.02  # a lens of 4 arcsec then has its images within half a pixel of where a model expects them
+)
 
 SATURATION_IN_NOISE = 1000.0
 """Flux, in units of the survey's noise, that the asinh stretch maps to one."""
@@ -293,3 +300,30 @@ def draw_symmetries(n: int, probability: float, generator: torch.Generator) -> t
     choice = torch.randint(len(AUGMENTATIONS), (n,), generator=generator, device=device)
     changed = torch.rand(n, generator=generator, device=device) < probability
     return torch.where(changed, torch.tensor(AUGMENTATIONS, device=device)[choice], 0)
+
+
+def same_scale(survey: Survey, trained: Mapping[str, Any]) -> bool:
+    """Whether the pixels of a survey are as large as those that a model was trained on."""
+    return abs(survey.pixel_scale / trained["pixel_scale"] - 1) <= _MODEL_SCALE
+
+
+def check_pixels(survey: Survey, trained: Mapping[str, Any]) -> None:
+    """Hold a survey to the pixels that a model was trained on.
+
+    Args:
+        survey: to be scored.
+        trained: settings of the model: `size`, `resized` and `pixel_scale` (arcsec).
+
+    Raises:
+        ValueError: size, resizing or pixel scale differ; names the call that makes them agree.
+    """
+    how = {"size": trained["size"], "resize": trained["resized"]}
+    agrees = how == {"size": survey.size, "resize": survey.resized}
+    if not survey.resized and not same_scale(survey, trained):
+        how["scale"], agrees = round(trained["pixel_scale"], 4), False
+    if not agrees:
+        asked = ", ".join(f"{name}={value}" for name, value in how.items())
+        raise ValueError(
+            f"the survey was read with size={survey.size}, resize={survey.resized} at {survey.pixel_scale:.3g} "
+            f"arcsec a pixel, not as the model: call read_survey({str(survey.folder)!r}, {asked})"
+        )

@@ -15,9 +15,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -27,13 +28,18 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from lensq.survey.catalogues import align
-from lensq.survey.images import PIXEL_SCALE, SAME_SCALE
+from lensq.survey.images import PIXEL_SCALE, SAME_SCALE, same_scale
 from lensq.survey.ingest import Reading
 from lensq.survey.inventory import ASIDE, Inventory, check_flags, settle, take_inventory
 from lensq.survey.split import FRACTIONS, assign_splits, close_pairs, friends_of_friends, groups_table
 from lensq.survey.store import Store, open_store
 
 _log = logging.getLogger(__name__)
+
+
+class MixedScalesError(ValueError):
+    """The files of a survey have pixels of different sizes."""
+
 
 CALIBRATION = ("selection", "conformal")
 
@@ -303,6 +309,24 @@ def _packed(
     return open_store(instead, inventory.folder, files, how, **options)
 
 
+def read_like(trained: Mapping[str, Any], folder: Path | str, **reading) -> Survey:
+    """Open a survey with the pixels that a model was trained on, interpolated where their scale differs.
+
+    Args:
+        trained: settings of a model or classifier: `size`, `resized` and `pixel_scale` (arcsec).
+        folder: of the survey.
+        reading: other arguments of `read_survey`.
+    """
+    how = {"size": trained["size"], "resize": trained["resized"], **reading}
+    try:
+        survey = read_survey(folder, **how)
+        if survey.resized or same_scale(survey, trained):
+            return survey
+    except MixedScalesError:
+        pass
+    return read_survey(folder, **how, scale=trained["pixel_scale"])
+
+
 def _home(folder: Path) -> Path:
     return folder if folder.is_dir() else folder.parent
 
@@ -314,7 +338,7 @@ def _calibration(folder: Path, usable: pd.DataFrame, how: Reading) -> dict[str, 
     least, most = scales.min(), scales.max()
     if not (how.scale or how.resize) and most > (1 + 2 * SAME_SCALE) * least:
         default = f" ({(~declared).sum()} files declare none and count as {how.pixel_scale:g})"
-        raise ValueError(
+        raise MixedScalesError(
             f"{folder}: pixel scales from {least:.3g} to {most:.3g} arcsec{default * (not declared.all())}: "
             f"give scale={np.median(scales):.3g} to bring all images to one"
         )
