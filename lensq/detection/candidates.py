@@ -141,8 +141,8 @@ def about(ranked: pd.DataFrame, survey: Survey, model: Model, said: str) -> list
     """
     apart = int((ranked["set_apart"] != "").sum())
     lines = [
-        getattr(survey, "summary", f"{len(survey)} objects used; {len(survey.quarantine)} in quarantine"),
-        *getattr(survey, "notes", ()),
+        *survey.notes,
+        survey.summary,
         said,
         "Ranked by the encoder fine-tuned on injected lenses and the decoder's residual, without any label.",
     ]
@@ -166,7 +166,9 @@ def about(ranked: pd.DataFrame, survey: Survey, model: Model, said: str) -> list
 
 
 def write_candidates(ranked: pd.DataFrame, survey: Survey, folder: Path | str) -> pd.DataFrame:
-    """Write `candidates.csv`, `candidates.vot` (TOPCAT) and `candidates.reg` (DS9, the first 1,000).
+    """Write `candidates.csv`, `candidates.vot` (TOPCAT), `candidates.reg` (DS9, the first 1,000).
+
+    Beside them `summary.txt`: what was used of the survey, the last line of every command on it.
 
     Args:
         ranked: table of `rank`, perhaps with `known_as`.
@@ -177,13 +179,13 @@ def write_candidates(ranked: pd.DataFrame, survey: Survey, folder: Path | str) -
         The table as written.
     """
     table = ranked[[column for column in _COLUMNS if column in ranked]]
-    catalogue = getattr(survey, "catalogue", None)
-    if catalogue is not None:
-        own = catalogue.iloc[rows_of(survey, table["name"])].reset_index(drop=True)
+    if survey.catalogue is not None:
+        own = survey.catalogue.iloc[rows_of(survey, table["name"])].reset_index(drop=True)
         own.columns = [f"catalogue_{name}" if name in _COLUMNS else str(name) for name in own]
         table = table.join(own)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.txt").write_text("\n".join([*survey.notes, survey.summary]) + "\n", encoding="utf-8")
     table.to_csv(folder / "candidates.csv", index=False)
     _votable(table).write(folder / "candidates.vot", format="votable", overwrite=True)
     (folder / "candidates.reg").write_text(_regions(table.head(_REGIONS)), encoding="utf-8")

@@ -324,6 +324,6 @@ def check_pixels(survey: Survey, trained: Mapping[str, Any]) -> None:
     if not agrees:
         asked = ", ".join(f"{name}={value}" for name, value in how.items())
         raise ValueError(
-            f"the survey was read with size={survey.size}, resize={survey.resized} at {survey.pixel_scale:.3g} "
+            f"the survey was read with size={survey.size}, resize={survey.resized}, {survey.pixel_scale:.3g} "
             f"arcsec a pixel, not as the model: call read_survey({str(survey.folder)!r}, {asked})"
         )
