@@ -20,23 +20,32 @@ INSTALLED := .venv/.installed
 RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONNOUSERSITE=1
 STUDY := $(RUN) python -m lensq.study.run
 
-.PHONY: help book readme test lab candidates sweep bench frame lint clean
+.PHONY: help book readme test test-fast lock release lab candidates sweep bench frame lint clean
 
 help: ## list what can be done
 	@echo "lensq: lensed quasars by variational autoencoders"
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PROFILE=smoke|laptop|full|paper and SURVEY=<folder> choose size and data: make book PROFILE=smoke"
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml requirements.lock
 	@echo "lensq 1/2: installing the environment into .venv (about 7 GB and 3 minutes, once)"
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "lensq needs Python 3.11; name it: make PYTHON=<python3.11>")'
 	test -x .venv/bin/python || "$(PYTHON)" -m venv .venv
-	.venv/bin/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[book,test]' \
-		| awk '/^(Collecting|Installing|Successfully|ERROR)/ {print substr($$0, 1, 100); fflush()}'
+	@for what in "--require-hashes -r requirements.lock" "--no-deps -e ."; do \
+		.venv/bin/python -m pip install --disable-pip-version-check --progress-bar off $$what \
+			| awk '/^(Collecting|Installing|Successfully|ERROR)/ {print substr($$0, 1, 100); fflush()}'; done
 	@touch $@
 
 book: $(INSTALLED) ## run the study and build the book
 	@$(STUDY) book
+
+release: ## archive the book, the leaderboard and the trained models of the last make book in _build/release
+	@test -f _build/html/index.html || { echo "Build it first: make book"; exit 2; }
+	@rm -rf _build/release && mkdir -p _build/release && cp _build/results/leaderboard.csv _build/release
+	@tar -czf _build/release/book.tar.gz -C _build html
+	@cd _build/results && find . -name model.pt -o -name detection.json -o -name scores.parquet -path '*SVDD*' \
+		| sort | tar -czf ../release/models.tar.gz -T -
+	@cd _build/release && sha256sum * > SHA256SUMS && cat SHA256SUMS
 
 readme: $(INSTALLED) ## write the results of the last make book into README.md
 	@$(RUN) python -m lensq.study.frontpage README.md _build/results
@@ -44,7 +53,15 @@ readme: $(INSTALLED) ## write the results of the last make book into README.md
 test: $(INSTALLED) lint ## run all tests: units, the study at smoke size, its book in a browser
 	$(RUN) pytest
 
+test-fast: $(INSTALLED) ## run the unit tests alone: no study, no browser, nothing that takes long
+	$(RUN) pytest -n 2 -m "not study and not browser and not slow"
+
+# JupyterLab saves outputs as one works: the filter keeps them out of git, and `git status` clean.
+STRIP := .venv/bin/nbstripout --keep-id --extra-keys "metadata.language_info.codemirror_mode \
+	metadata.language_info.file_extension metadata.language_info.mimetype metadata.language_info.version \
+	metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
 lab: $(INSTALLED) ## open JupyterLab on the notebooks
+	@git config filter.nbstripout.clean '$(STRIP)'; git config filter.nbstripout.smudge cat
 	$(RUN) jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
 
 candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder>; TRAIN=yes trains on them if they are 2,000 or more
@@ -65,7 +82,13 @@ lint: $(INSTALLED) ## check style, layers and that notebooks carry no outputs
 	$(RUN) ruff check --quiet .
 	$(RUN) ruff format --check --quiet .
 	$(RUN) lint-imports --no-logo > /dev/null || $(RUN) lint-imports --no-logo
-	$(RUN) nbstripout --verify notebooks/*.ipynb
+	@for notebook in $$(git ls-files 'notebooks/*.ipynb'); do \
+		git show ":$$notebook" | $(RUN) nbstripout --verify || { echo "$$notebook has outputs in git"; exit 1; }; done
+
+lock: ## write requirements.lock anew from the ranges in pyproject.toml, keeping the versions that it has
+	$(RUN) pip install --quiet uv
+	$(RUN) uv pip compile pyproject.toml --extra book --extra test --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
 
 clean: ## remove everything that was made, but not the environment
 	rm -rf _build

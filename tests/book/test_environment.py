@@ -1,6 +1,7 @@
-"""environment.yml, pyproject.toml and constraints.txt: one list of packages, in three forms."""
+"""environment.yml, pyproject.toml and requirements.lock: one list of packages, in three forms."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -20,6 +21,7 @@ CONDA = {
 }
 PIP = next(entry["pip"] for entry in LISTED if isinstance(entry, dict))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK = (ROOT / "requirements.lock").read_text()
 EXTRAS = PROJECT["optional-dependencies"]
 
 
@@ -39,12 +41,25 @@ def test_environment_gives_ranges_and_the_package_itself():
 
 
 def test_what_is_installed_lies_in_the_ranges_and_is_what_is_pinned():
-    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line[:1] not in ("", "#")]
-    pinned = {canonicalize_name(r.name): r.specifier for r in map(Requirement, pins)}
+    pins = [line.rstrip(" \\") for line in LOCK.splitlines() if line[:1].isalnum()]
+    pinned = {
+        canonicalize_name(r.name): r.specifier
+        for r in map(Requirement, pins)
+        if not r.marker or r.marker.evaluate()
+    }
     for requirement in map(Requirement, [*PROJECT["dependencies"], *EXTRAS["book"], *EXTRAS["test"]]):
         installed = version(requirement.name)
         assert requirement.specifier.contains(installed), requirement
         assert pinned[canonicalize_name(requirement.name)].contains(installed), requirement
+
+
+def test_every_pin_of_the_lock_has_a_hash_and_no_host():
+    for entry in re.split(r"\n(?=\S)", LOCK.strip()):
+        first, *hashes = entry.split("\n")
+        assert re.match(r"[\w.\[\]-]+==\S+", first), first
+        assert hashes, first
+        assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line) for line in hashes), first
+    assert "://" not in LOCK
 
 
 ASK = """
