@@ -180,7 +180,7 @@ def match_catalogue(
     Returns:
         One row for each object and catalogue entry within the radius, by object and separation: row
         (of the object in the survey), name, separation (arcseconds), and the columns of the catalogue,
-        with "catalogue_" before those that would clash.
+        with `catalogue_` before those that would clash.
 
     Raises:
         ValueError: the catalogue has no positions.
