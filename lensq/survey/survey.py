@@ -135,6 +135,8 @@ class Survey:
         said = [f"{len(self)} of {objects} used", f"band {self.band}" if self.band else "no band declared"]
         by_default = self.scale is None and self.scale_declared is not None and not self.scale_declared.any()
         said.append(f"{self.pixel_scale:.3g} arcsec/px" + " by default (pixel_scale=)" * by_default)
+        if self.scale and self.pixel_scales is not None:
+            said[-1] += f" (interpolated from {np.median(self.pixel_scales):.3g})"
         if self.zero_point_from is not None:
             said.append("zero point " + _in_words(self.zero_point_from, self.zero_points))
         if 10 * len(lost) > len(self) + len(lost):

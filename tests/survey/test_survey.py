@@ -14,8 +14,9 @@ from astropy.table import Table
 import lensq
 from lensq.survey import catalogues
 from lensq.survey.catalogues import known_lenses, match_catalogue
+from lensq.survey.images import check_pixels
 from lensq.survey.lists import LISTS
-from lensq.survey.survey import read_survey
+from lensq.survey.survey import read_like, read_survey
 
 PAIR = ["J100000.00+020000.00", "J100000.00+020004.00"]
 OTHERS = [f"J{i:02}0000.00-{i:02}0000.00" for i in range(11, 20)]
@@ -204,6 +205,7 @@ def test_images_are_brought_to_one_pixel_scale_or_refused(tmp_path):
         read_survey(tmp_path, progress=False)
     survey = read_survey(tmp_path, scale=0.2, size=24, progress=False)
     assert survey.pixel_scale == survey.scale == 0.2
+    assert "0.2 arcsec/px (interpolated from 0.15)" in survey.summary
     assert survey.pixel_scales == pytest.approx([0.1, 0.2], rel=1e-6)
     assert survey.images[0].sum() == pytest.approx(survey.images[1].sum(), rel=0.02)
     assert read_survey(tmp_path, scale=0.1, size=24, progress=False).pixel_scale == 0.1
@@ -211,6 +213,24 @@ def test_images_are_brought_to_one_pixel_scale_or_refused(tmp_path):
         read_survey(tmp_path, scale=0.1, resize=True)
     with pytest.raises(ValueError, match="scale: expected arcseconds"):
         read_survey(tmp_path, scale=-1)
+
+
+def test_a_survey_gets_the_pixels_of_the_model_that_scores_it(tmp_path):
+    trained = {"size": 24, "resized": False, "pixel_scale": 0.2}
+    for name, scales in {"same": (0.2, 0.2), "fine": (0.1, 0.1), "mixed": (0.1, 0.2)}.items():
+        (tmp_path / name).mkdir()
+        for i, scale in enumerate(scales):
+            write_scaled(tmp_path / name / f"{i}.fits", cutouts.pixels(96, seed=i), scale)
+    same, fine, mixed = (read_like(trained, tmp_path / n, progress=False) for n in ("same", "fine", "mixed"))
+    assert same.scale is None
+    assert fine.scale == mixed.scale == 0.2
+    for survey in (same, fine, mixed):
+        check_pixels(survey, trained)
+    native = read_survey(tmp_path / "fine", size=24, progress=False)
+    with pytest.raises(ValueError, match=r"0\.1 arcsec a pixel, not as the model.*size=24.*scale=0\.2"):
+        check_pixels(native, trained)
+    with pytest.raises(ValueError, match=r"size=32, resize=False\)"):
+        check_pixels(same, trained | {"size": 32})
 
 
 def test_what_files_do_not_declare_is_a_parameter_and_said(tmp_path):
