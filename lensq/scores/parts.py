@@ -12,7 +12,7 @@ from lensq.survey.survey import Survey, read_like
 
 def _open(model: Path | str, survey: Path | str) -> tuple[Model, Survey]:
     loaded = load_model(model)
-    return loaded, read_like(loaded.settings, survey, progress=False)
+    return loaded, read_like({"size": loaded.vae.config.size, **loaded.settings}, survey, progress=False)
 
 
 def read_counts(model: Path | str, survey: Path | str, out: Path | str) -> None:

@@ -110,7 +110,7 @@ class _Scorer:
     def __init__(
         self, model: Model, survey: Survey, symmetries: bool, precision: str, device: str | None
     ) -> None:
-        check_pixels(survey, model.settings)
+        check_pixels(survey, {"size": model.vae.config.size, **model.settings})
         if precision not in ("fp32", "bf16"):
             raise ValueError(f'precision={precision!r}: take "fp32" or "bf16"')
         if model.vae.reference is None:
@@ -318,7 +318,7 @@ def reconstruct(model: Model, survey: Survey, rows: Sequence[int]) -> tuple[np.n
     Raises:
         ValueError: The survey was read at another size than the model takes.
     """
-    check_pixels(survey, model.settings)
+    check_pixels(survey, {"size": model.vae.config.size, **model.settings})
     images, mask = read_pixels(survey, np.asarray(rows))
     x, mask = model.preprocessing(images, mask), mask[:, None]
     mean = copy.deepcopy(model.vae).cpu().eval()(x, mask)["mean"]

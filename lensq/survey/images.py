@@ -304,7 +304,7 @@ def draw_symmetries(n: int, probability: float, generator: torch.Generator) -> t
 
 def same_scale(survey: Survey, trained: Mapping[str, Any]) -> bool:
     """Whether the pixels of a survey are as large as those that a model was trained on."""
-    return abs(survey.pixel_scale / trained["pixel_scale"] - 1) <= _MODEL_SCALE
+    return abs(survey.pixel_scale / trained.get("pixel_scale", PIXEL_SCALE) - 1) <= _MODEL_SCALE
 
 
 def check_pixels(survey: Survey, trained: Mapping[str, Any]) -> None:
@@ -317,10 +317,10 @@ def check_pixels(survey: Survey, trained: Mapping[str, Any]) -> None:
     Raises:
         ValueError: size, resizing or pixel scale differ; names the call that makes them agree.
     """
-    how = {"size": trained["size"], "resize": trained["resized"]}
+    how = {"size": trained["size"], "resize": trained.get("resized", False)}
     agrees = how == {"size": survey.size, "resize": survey.resized}
     if not survey.resized and not same_scale(survey, trained):
-        how["scale"], agrees = round(trained["pixel_scale"], 4), False
+        how["scale"], agrees = round(trained.get("pixel_scale", PIXEL_SCALE), 4), False
     if not agrees:
         asked = ", ".join(f"{name}={value}" for name, value in how.items())
         raise ValueError(

@@ -319,14 +319,14 @@ def read_like(trained: Mapping[str, Any], folder: Path | str, **reading) -> Surv
         folder: of the survey.
         reading: other arguments of `read_survey`.
     """
-    how = {"size": trained["size"], "resize": trained["resized"], **reading}
+    how = {"size": trained["size"], "resize": trained.get("resized", False), **reading}
     try:
         survey = read_survey(folder, **how)
         if survey.resized or same_scale(survey, trained):
             return survey
     except MixedScalesError:
         pass
-    return read_survey(folder, **how, scale=trained["pixel_scale"])
+    return read_survey(folder, **how, scale=trained.get("pixel_scale", PIXEL_SCALE))
 
 
 def _home(folder: Path) -> Path:

@@ -112,5 +112,5 @@ def test_what_it_cannot_learn_from_or_score_is_refused(model, survey, tmp_path):
     none = np.where(survey.split == "validation", -1, survey.labels)
     with pytest.raises(ValueError, match="in validation"):
         fit_supervised(survey, none, out=tmp_path, **OPTIONS)
-    with pytest.raises(ValueError, match="takes size=20, resize=False"):
+    with pytest.raises(ValueError, match="size=20, resize=False"):
         model.score(replace(survey, size=32), survey.rows("test"))
