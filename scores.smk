@@ -24,7 +24,7 @@ PARTS = {f"parts/{survey}.{number}.parquet" for survey in SURVEYS for number in 
 
 if len(SURVEYS) < max(len(FOLDERS), 1) or RANGES < 1:
     raise ValueError(f"{config['surveys']}: needs folders of names of their own, and ranges=1 or more")
-if foreign := {str(part) for part in Path("parts").glob("*.parquet")} - PARTS:
+if foreign := {str(part) for part in Path("parts").glob("[!._]*.parquet")} - PARTS:
     raise ValueError(f"{min(foreign)} is of other surveys or ranges: take another folder, or delete the parts")
 
 

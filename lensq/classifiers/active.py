@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import QuantileTransformer
 
 from lensq.scores.scoring import label_free
-from lensq.statistics.guard import LABELLED_ON, require_split
+from lensq.statistics.guard import BY_EYE, require_split
 from lensq.statistics.latent import latent_dimensions
 
 STRATEGIES = ("anomalous", "uncertain", "random")
@@ -130,7 +130,7 @@ class Pool:
             LeakageError: A row is of another split.
             ValueError: A column is missing, or a value is not finite.
         """
-        require_split(scores, *LABELLED_ON, purpose="learning from labels")
+        require_split(scores, *BY_EYE, purpose="learning from labels")
         self.scores = scores.sort_values("name", ignore_index=True)
         self.columns = tuple(light_columns(scores) if columns is None else columns)
         self.start = start

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from astropy.coordinates import SkyCoord
 
-from lensq.classifiers.active import LABELLED_ON, Head, Pool
+from lensq.classifiers.active import Head, Pool
 from lensq.inspector.labels import LABELS, LabelStore
+from lensq.statistics.guard import BY_EYE
 
 ORDERS = {"score": "model score", "learnt": "learnt from labels", "uncertain": "most uncertain first"}
 FILTERS = {
@@ -155,7 +156,7 @@ class Ranking:
 
     def _learn(self) -> np.ndarray:
         if self._pool is None:
-            allowed = self.table[self.table["split"].isin(LABELLED_ON)]
+            allowed = self.table[self.table["split"].isin(BY_EYE)]
             self._pool = Pool(allowed, self.columns, start=self.score)
         self.head = self._pool.fit(self.labels.table())
         self.probability = self.head.probability(self.table)

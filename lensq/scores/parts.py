@@ -51,8 +51,6 @@ def score_range(
         raise ValueError(f"{survey} has changed since it was read: call snakemake again")
     if ranges > len(opened):
         raise ValueError(f"{survey} has {len(opened)} objects, fewer than ranges={ranges}")
-    for left in out.parent.glob(f"_{out.name}*"):  # of a worker that was killed
+    for left in out.parent.glob(f".partial-*-{out.name}"):  # of a worker that was killed
         left.unlink()
-    hidden = out.with_name(f"_{out.name}")  # readers of Parquet folders pass over such names
-    score(loaded, opened, out=hidden, rows=np.array_split(np.arange(len(opened)), ranges)[number], **how)
-    hidden.replace(out)
+    score(loaded, opened, out=out, rows=np.array_split(np.arange(len(opened)), ranges)[number], **how)

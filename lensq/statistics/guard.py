@@ -12,6 +12,9 @@ import pandas as pd
 LABELLED_ON = ("train", "validation", "selection")
 """Splits whose labels may shape a score; conformal objects are for p-values alone, test for evaluation."""
 
+BY_EYE = (*LABELLED_ON, "conformal")
+"""Splits that a person may label and a light head rank anew: all but test. Its scores have no p-values."""
+
 
 class LeakageError(ValueError):
     """A step of the analysis was handed rows of a split that it must not see."""

@@ -253,28 +253,14 @@ def test_every_control_and_picture_has_a_name(seen):
     assert seen.nameless == []
 
 
-def test_a_fresh_clone_is_told_what_is_missing_and_offered_it(lab):
+def test_a_fresh_clone_says_what_is_missing_and_what_makes_it(lab):
     notebook = at_work("14_candidates", lab.folder / "clone" / "mine", until="needs=")
     page = lab.open(f"clone/mine/{notebook}")
     lab.run_all(page)
-    expect(page.get_by_role("button", name="Make it now")).to_be_visible(timeout=90_000)
     output = page.locator(".jp-OutputArea-output", has_text="there is no survey in")
+    expect(output).to_be_visible(timeout=90_000)
     expect(output).to_contain_text("Notebook 00_start_here makes it")
     assert "Traceback" not in output.inner_text()
-    page.context.close()
-
-
-def test_the_button_makes_what_is_missing(lab):
-    places = {name: f"../_build/smoke/{name}" for name in ("survey", "results")}
-    notebook = at_work("01_data_exploration", lab.folder / "clone" / "mine", until="needs=", **places)
-    page = lab.open(f"clone/mine/{notebook}")
-    lab.run_all(page)
-    page.get_by_role("button", name="Make it now").click()
-    expect(page.get_by_text("It is there.")).to_be_visible(timeout=300_000)
-    truth = pd.read_parquet(lab.folder / "clone" / "_build" / "smoke" / "survey" / "truth.parquet")
-    assert len(truth) == 600  # that of the smoke profile
-    lab.run_all(page)
-    expect(page.get_by_text("there is no survey in")).to_have_count(0)
     page.context.close()
 
 

@@ -36,12 +36,11 @@ def auroc(score, positive):
     return (order[positive].sum() - n * (n - 1) / 2) / (n * (~positive).sum())
 
 
-def test_rows_that_calibrate_or_test_are_refused(scores):
-    for split in ("conformal", "test"):
-        leaked = scores.assign(split=[split, *["train"] * (len(scores) - 1)])
-        with pytest.raises(LeakageError, match=f"1 of '{split}'"):
-            Pool(leaked, COLUMNS, start="signal")
-    for split in ("train", "validation", "selection"):
+def test_rows_of_test_tiles_are_refused(scores):
+    leaked = scores.assign(split=["test", *["train"] * (len(scores) - 1)])
+    with pytest.raises(LeakageError, match="1 of 'test'"):
+        Pool(leaked, COLUMNS, start="signal")
+    for split in ("train", "validation", "selection", "conformal"):
         Pool(scores.head(50).assign(split=split), COLUMNS, start="signal")
 
 

@@ -161,7 +161,7 @@ def test_regions_hold_any_name(survey):
 
 def test_the_users_catalogue_comes_out_beside_its_objects(survey, tmp_path):
     given = pd.DataFrame({"redshift": np.arange(len(survey)) / 10, "score": "theirs"})
-    owner = SimpleNamespace(names=survey.names, catalogue=given)
+    owner = SimpleNamespace(names=survey.names, catalogue=given, notes=(), summary="all used")
     table = write_candidates(rank(scores_of(survey), survey), owner, tmp_path)
     expected = pd.Series(given["redshift"].to_numpy(), index=survey.names)[table["name"]]
     assert table["redshift"].tolist() == expected.tolist()

@@ -177,7 +177,7 @@ def test_lenses_in_a_list_of_each_entry_are_those_of_its_scores(survey, entries)
     row = expected_lenses(one, test, groups="group", **options).loc["BetaTC_VAE", "kl"]
     lens = test["label"].to_numpy() == 1
     expected = expected_in_list(one["BetaTC_VAE", "kl"].test, lens, groups=test["group"], **options)
-    assert row.iloc[0].tolist() == expected.iloc[0].tolist()
+    assert np.atleast_2d(row)[0].tolist() == expected.iloc[0].tolist()
     assert 0 < row["lenses"].item() < 10
     with pytest.raises(LeakageError, match="length of a list"):
         expected_lenses(one, objects(survey, "selection"), **options)
