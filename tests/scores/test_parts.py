@@ -121,7 +121,7 @@ def test_ranges_hold_each_row_once_and_refuse_a_survey_that_changed(model, surve
     read_counts(model, surveys / "north", counts)
     assert json.loads(counts.read_text())["objects"] == 50
     how = {"symmetries": False, "precision": "fp32", "progress": False}
-    left = tmp_path / "_n.0.parquet.abc.partial"
+    left = tmp_path / ".partial-1-n.0.parquet"
     left.touch()
     for number in range(7):
         score_range(model, surveys / "north", counts, number, 7, tmp_path / f"n.{number}.parquet", **how)
