@@ -84,6 +84,11 @@ def as_yaml(values):
     return yaml.safe_dump(values, default_flow_style=True, width=10**6).strip()
 
 
+def as_given(value):
+    """A parameter of a rule as it stands, whatever braces are in it."""
+    return lambda wildcards: value
+
+
 def parameters(notebook):
     """A notebook's papermill parameters; its own paths are seen from notebooks/."""
     places = {
@@ -144,7 +149,7 @@ for notebook, (needs, makes) in STUDY.items():
         params:
             # One hash of all code that the notebook runs, in place of source files among its inputs.
             code=notebook_hash(NOTEBOOKS / f"{notebook}.ipynb"),
-            yaml=as_yaml(parameters(notebook)),
+            yaml=as_given(as_yaml(parameters(notebook))),
             survey=OWN_STATE if notebook in ("00_start_here", "01_data_exploration") else "",
         # Small networks gain little from a second thread: two notebooks side by side are faster. What others
         # wait for goes first, and the longest.

@@ -27,9 +27,11 @@ rule sweep:
         nb=f"{SWEEP}/sweep.ipynb",
     params:
         code=notebook_hash(NOTEBOOKS / "sweep.ipynb"),
-        yaml=as_yaml(
-            {name: value for name, value in parameters(VARIANTS[SWEPT]).items() if name in COMPARED}
-            | {"runs": str(HERE / SWEEP), "variant": SWEPT, "shown": list(RUNS)}
+        yaml=as_given(
+            as_yaml(
+                {name: value for name, value in parameters(VARIANTS[SWEPT]).items() if name in COMPARED}
+                | {"runs": str(HERE / SWEEP), "variant": SWEPT, "shown": list(RUNS)}
+            )
         ),
     shell:
         "{PAPERMILL} {input.nb:q} {log.nb:q} {params.yaml:q}"

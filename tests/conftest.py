@@ -24,8 +24,10 @@ def snakemake(
     folder: Path, *arguments: str, profile: str = "smoke", **variables: str
 ) -> subprocess.CompletedProcess:
     """Run the study's own Snakefile in a folder, with other variables of the environment."""
-    command = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    command += ["--cores", "2", "--config", f"profile={profile}", *arguments]
+    # lensq first: Snakemake puts the Snakefile's folder before PYTHONPATH, which may name an edited copy.
+    start = "import sys, lensq.study; from snakemake.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-P", "-c", start, "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--directory", str(folder), "--cores", "2", "--config", f"profile={profile}", *arguments]
     env = environment() | variables
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 

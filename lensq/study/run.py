@@ -95,6 +95,7 @@ def hold(build: Path) -> tuple[TextIO, bool]:
         number = file.read()
         alive = number.isdigit() and psutil.pid_exists(int(number))
         who = f"process {number}" if alive else "a snakemake that was started by hand, or on another machine,"
+        file.close()
         raise SystemExit(f"{build}: {who} is at work there; wait until it is done, or end it")
     file.seek(0)
     killed = bool(file.read())
