@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -171,15 +172,47 @@ def test_a_linked_notebook_is_called_by_its_number():
     assert [link for link in linked if link[1] != link[2]] == []
 
 
+def test_what_is_cited_and_archived_is_the_same_version():
+    import lensq
+
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    archived = json.loads((ROOT / ".zenodo.json").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {cited["version"], archived["version"], project["version"]} == {lensq.__version__}
+    assert {cited["license"], archived["license"], project["license"]} == {"BSD-3-Clause"}
+    assert (archived["title"], archived["keywords"]) == (cited["title"], cited["keywords"])
+    assert archived["creators"] == cited["authors"]
+    heading = rf"^## \[{re.escape(lensq.__version__)}\] - (\S+)"
+    released = re.search(heading, (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[1] == str(cited["date-released"])
+
+
+ADDRESS = CONFIG["repository"]["url"]
+
+
 def test_the_address_of_the_repository_stands_in_one_place():
-    """The pages take it from _config.yml; what is read outside the book has to agree with it."""
-    address = CONFIG["repository"]["url"]
-    short = address.removeprefix("https://")
-    name = short.removeprefix("github.com/")
-    assert not [page.name for page in [*PROSE, *NOTEBOOKS] if name in page.read_text()]
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["repository-code"] == address
-    linked = re.findall(r"mybinder\.org/v2/gh/([\w.-]+/[\w.-]+)/", (ROOT / "README.md").read_text())
-    assert linked == [name] * len(linked) != []
+    """Pages take it from _config.yml; what is read outside the book has it once it is set, and only then."""
+    name = ADDRESS.removeprefix("https://github.com/")
+    assert not ADDRESS or not [page.name for page in [*PROSE, *NOTEBOOKS] if name in page.read_text()]
+    readme, cited = ((ROOT / file).read_text() for file in ("README.md", "CITATION.cff"))
+    assert yaml.safe_load(cited).get("repository-code", "") == ADDRESS
+    linked = set(re.findall(r"mybinder\.org/v2/gh/([\w.-]+/[\w.-]+)/", readme))
+    assert linked == ({name} if ADDRESS else set())
+
+
+@pytest.mark.parametrize("address", ["", "https://github.com/a/b"])
+def test_buttons_are_shown_where_there_is_an_address(extension, address):
+    from types import SimpleNamespace
+
+    launch = {"binderhub_url": "https://mybinder.org"}
+    options = {"repository_url": address, "repository_branch": "main", "launch_buttons": launch}
+    extension.show_buttons(None, SimpleNamespace(html_theme_options=options))
+    assert {options[button] for button in extension.BUTTONS} == {bool(address)}
+    assert ("launch_buttons" in options) == bool(address)
+    there = "https://mybinder.org/v2/gh/a/b/main?urlpath=lab/tree/n.ipynb" if address else ""
+    assert extension.binder_link(options, "n.ipynb") == there
+    (shown,) = extension._link("raw", "words", address)
+    assert (shown.get("refuri"), shown.astext() == extension.NO_ADDRESS) == (address or None, not address)
 
 
 EXAMPLE = (BOOK / "adding_a_variant.md").read_text()
@@ -308,6 +341,17 @@ def test_a_figure_is_found_by_its_name(extension, tmp_path):
         extension.find_figure(file, "fig-b")
     with pytest.raises(ValueError, match="no figure 'fig-c'; it has fig-a, fig-b"):
         extension.find_figure(file, "fig-c")
+
+
+def test_markdown_is_found_by_what_it_was_glued_as(extension, tmp_path):
+    prefix = "application/papermill.record/"
+    output = {"output_type": "display_data", "data": {f"{prefix}text/markdown": ["| a |\n", "|---|\n"]}}
+    output["metadata"] = {"scrapbook": {"name": "front", "mime_prefix": prefix}}
+    file = tmp_path / "n.ipynb"
+    file.write_text(notebook(code("glue()", 1, outputs=[output])))
+    assert extension.find_text(file, "front") == "| a |\n|---|\n"
+    with pytest.raises(ValueError, match="no Markdown as 'back'"):
+        extension.find_text(file, "back")
 
 
 def test_building_by_hand_before_the_notebooks_ran_gives_one_message(tmp_path):
