@@ -140,6 +140,20 @@ def test_every_term_is_in_the_glossary_and_every_entry_is_linked():
     assert entries <= outside, f"never linked: {sorted(entries - outside)}"
 
 
+def test_every_claim_names_tests_that_are_there():
+    claims = (BOOK / "how_we_know.md").read_text().split("\n## ")[1:]
+    assert len(claims) >= 8
+    for claim in claims[:-1]:
+        red = re.search(r"\*Goes red:\*([\s\S]*?)\n- \*", claim)[1]
+        assert "*Measured in*" in claim
+        assert "*Falsified by*" in claim
+        held = set()
+        for names, file in re.findall(r"((?:`test_\w+`[\s,and]*)+)in\s+`(tests/[\w/]+\.py)`", red):
+            there = (ROOT / file).read_text()
+            held |= {name for name in re.findall(r"test_\w+", names) if f"def {name}(" in there}
+        assert held == set(re.findall(r"`(test_\w+)`", red)) != set()
+
+
 METAPHORS = r"judg\w+|told|taught|paint\w*|telling|everybody|entrants?|rooms?|floors?|company"
 
 
