@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lensq.study.parameters import read_parameters
+
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "book"
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
@@ -175,6 +177,31 @@ def test_the_sidebar_has_the_notebooks_in_the_order_of_their_numbers():
     (notebooks,) = [part["chapters"] for part in TOC["parts"] if part["caption"] == "Notebooks"]
     assert [chapter["file"] for chapter in notebooks] == [f"notebooks/{file.stem}" for file in NOTEBOOKS]
     assert [chapter["title"][:2] for chapter in notebooks] == [file.stem[:2] for file in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda file: file.stem)
+def test_a_notebook_ends_with_what_was_seen_and_no_number_of_a_run(notebook):
+    cells = json.loads(notebook.read_text())["cells"]
+    *_, box = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    if notebook.stem == "14_candidates" and not box.startswith("> "):
+        pytest.skip("its last section is a summary")
+    lines = box.splitlines()
+    assert lines[0].startswith("> **What you have seen.** ")
+    assert 2 <= len(lines) <= 4
+    assert all(line.startswith("> ") for line in lines)
+    assert not re.search(r"\d", re.sub(r"\{doc\}`\w+`", "", box))
+
+
+@pytest.mark.parametrize("number", ["01", "06", "09", "10"])
+def test_three_exercises_change_parameters_that_are_there(number):
+    (notebook,) = [file for file in NOTEBOOKS if file.stem.startswith(number)]
+    exercises = text_of(notebook).split("## Exercises")[1]
+    assert re.findall(r"^(\d)\. \*", exercises, re.MULTILINE) == ["1", "2", "3"]
+    named = set(re.findall(r"(?:[Ss]et|Change|with|of|and) `(\w+)`|-p (\w+) |\"(\w+): \[", exercises))
+    named = {name for names in named for name in names if name}
+    declared = {name for file in (NOTEBOOKS[0], notebook) for name in read_parameters(file)}
+    assert len(named) >= 3
+    assert named - {"central_residual"} <= declared
 
 
 LINK = re.compile(r"\[[Nn]otebook (\d\d)\]\(\.\./notebooks/(\d\d)_")
