@@ -156,6 +156,51 @@ def test_every_claim_names_tests_that_are_there():
         assert held == set(re.findall(r"`(test_\w+)`", red)) != set()
 
 
+NOT_PROSE = re.compile(
+    r"```[\s\S]*?```|\$\$[\s\S]*?\$\$|^(?:#|\||:\w+:|:::).*|(?:\{[\w:-]+\})?`[^`]*`|\$[^$\n]*\$"
+    r"|\[[^\]]*\]\([^)]*\)|\*\*[^*]+\*\*|(?<!\*)\*[^*\n]+\*(?!\*)",
+    re.MULTILINE,
+)
+TERMS = [
+    "AP",
+    "AUROC",
+    "ELBO",
+    "F1",
+    "FDR",
+    "FPR",
+    "HSC",
+    "MIG",
+    "OM10",
+    "PSF",
+    "TC",
+    "KL divergence",
+    "t-SNE",
+]
+TERMS += [
+    "zero point",
+    "seeing",
+    "deflector",
+    "bootstrap",
+    "prevalence",
+    "conformal",
+    "Cramér's V",
+    "posterior",
+]
+TERMS += ["latent dimension", "split guard"]
+
+
+@pytest.mark.parametrize("page", [*PROSE, *NOTEBOOKS], ids=lambda page: page.stem)
+def test_a_term_is_linked_on_each_page_that_uses_it(page):
+    """In running text: not in headings, tables, links, emphasis, mathematics, code."""
+    if page.stem in ("glossary", "simulator", "14_candidates"):
+        return
+    text = text_of(page)
+    linked = {re.sub(r".*<(.+)>", r"\1", term) for term in re.findall(r"\{term\}`([^`]+)`", text)}
+    prose = NOT_PROSE.sub(" ", text)
+    used = {term for term in TERMS if re.search(rf"(?<![\w-]){re.escape(term)}(?![\w-])", prose)}
+    assert sorted(used - linked) == []
+
+
 METAPHORS = r"judg\w+|told|taught|paint\w*|telling|everybody|entrants?|rooms?|floors?|company"
 
 
