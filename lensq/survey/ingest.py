@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from pebble import ProcessExpired, ProcessPool
 from tqdm import tqdm
 
@@ -51,6 +52,27 @@ class Reading:
     scale: float | None = None
     zero_point: float = ZERO_POINT
     pixel_scale: float = PIXEL_SCALE
+
+    @classmethod
+    def of(cls, folder: Path, **given) -> Reading:
+        """How a survey is read: as it is given, else as `survey.yml` beside its images says, else by default.
+
+        Raises:
+            ValueError: `survey.yml` says something else than band, scale, zero_point and pixel_scale.
+        """
+        path = (folder if folder.is_dir() else folder.parent) / "survey.yml"
+        if not path.is_file():
+            return cls(**given)
+        kinds = {"band": str} | dict.fromkeys(("scale", "zero_point", "pixel_scale"), (int, float))
+        try:
+            declared = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            if wrong := [n for n, value in declared.items() if not isinstance(value, kinds.get(n, ()))]:
+                raise ValueError(f"not understood: {', '.join(map(str, wrong))}")
+            cls(**declared)
+        except (yaml.YAMLError, AttributeError, ValueError) as error:
+            remedy = "it may hold band (text), scale, zero_point and pixel_scale (numbers), one a line"
+            raise ValueError(f"{path}: {' '.join(str(error).split())}; {remedy}") from error
+        return cls(**(declared | given))
 
     def __post_init__(self) -> None:
         if self.size < 1:

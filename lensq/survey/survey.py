@@ -4,6 +4,7 @@
     <survey>/candidates_list_selected.txt    those that a person flagged as possible lenses
     <survey>/candidates_list_graded.txt      optional: those that were graded afterwards
     <survey>/fits_data/<name>_HSC-I_img.fits one cutout an object; other layouts: `lensq.survey.inventory`
+    <survey>/survey.yml                      optional: band, scale, zero_point, pixel_scale if undeclared
     <survey>/truth.parquet                   optional: what a simulation put in
 
 A folder of FITS files without lists, or an HDF5 file of cutouts, is a survey without labels. Whatever
@@ -221,17 +222,18 @@ def read_survey(
         split_seed: seed of the split; see `lensq.survey.split.assign_splits`.
         progress: whether to show progress bars.
         reading: `band` ("i"), `scale`, `zero_point` and `pixel_scale`: see `lensq.survey.ingest.Reading`.
+            What is not given is taken from `survey.yml` in the folder, where there is one.
 
     Returns:
         The survey, its images memory-mapped.
 
     Raises:
         FileNotFoundError: the folder does not exist or holds no FITS file.
-        ValueError: a list is wrong, no file can be used, or their pixel scales differ.
+        ValueError: a list or `survey.yml` is wrong, no file can be used, or their pixel scales differ.
         PermissionError: the packed images cannot be written to `store`.
     """
-    how = Reading(size=size, resize=resize, **reading)
     folder = Path(folder)
+    how = Reading.of(folder, size=size, resize=resize, **reading)
     inventory = take_inventory(folder, how.band)
     how = replace(how, band=inventory.band)
     packed = _packed(folder, inventory, how, store, workers, progress)
