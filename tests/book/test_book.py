@@ -125,6 +125,12 @@ def test_architecture_has_the_packages_in_the_order_in_which_they_import():
     assert against == []
 
 
+def test_architecture_names_the_files_of_the_workflow_and_they_are_there():
+    files = set(re.findall(r"^\| `([\w./]+)` \|", (BOOK / "architecture.md").read_text(), re.MULTILINE))
+    assert [name for name in files if not (ROOT / name).is_file()] == []
+    assert files >= {"Makefile", "Snakefile", *(path.name for path in ROOT.glob("*.smk"))}
+
+
 def test_the_drawing_names_every_package():
     drawn = " ".join(ElementTree.parse(BOOK / "_static/packages.svg").getroot().itertext())
     assert [name for name in packages_of_the_page() if name not in re.findall(r"\w+", drawn)] == []
@@ -440,6 +446,7 @@ def test_markdown_is_found_by_what_it_was_glued_as(extension, tmp_path):
         extension.find_text(file, "back")
 
 
+@pytest.mark.slow
 def test_building_by_hand_before_the_notebooks_ran_gives_one_message(tmp_path):
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, tmp_path)
