@@ -461,13 +461,31 @@ def test_building_by_hand_before_the_notebooks_ran_gives_one_message(tmp_path):
     assert "Traceback" not in build.stdout + build.stderr
 
 
-def test_the_workflow_that_publishes_is_official_pinned_and_without_secrets():
-    text = (ROOT / ".github/workflows/book.yml").read_text()
-    jobs = yaml.safe_load(text)["jobs"]
-    used = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
+WORKFLOWS = {
+    file.stem: yaml.safe_load(file.read_text()) for file in (ROOT / ".github/workflows").glob("*.yml")
+}
+
+
+def steps(workflow: str) -> list[dict]:
+    return [step for job in WORKFLOWS[workflow]["jobs"].values() for step in job["steps"]]
+
+
+@pytest.mark.parametrize("name", ["book", "release", "test"])
+def test_a_workflow_is_official_pinned_and_without_secrets(name):
+    used = [step["uses"] for step in steps(name) if "uses" in step]
+    assert used
     assert [use for use in used if not re.fullmatch(r"actions/[\w/-]+@v\d+\.\d+\.\d+", use)] == []
-    assert "secrets" not in text
-    assert any("make book" in step.get("run", "") for step in jobs["build"]["steps"])
+    assert "secrets" not in (ROOT / f".github/workflows/{name}.yml").read_text()
+
+
+def test_workflows_test_what_is_supported_and_release_what_is_tested():
+    assert any(step.get("run", "").startswith("make book") for step in steps("book"))
+    pythons = WORKFLOWS["test"]["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert pythons[0] == "3.11"
+    assert pythons[-1] == "3.13"
+    assert "pull_request" in WORKFLOWS["test"][True]  # YAML reads "on" as true
+    run = [step["run"].split()[:2] for step in steps("release") if "run" in step]
+    assert run == [["make", "test"], ["make", "book"], ["make", "release"], ["gh", "release"]]
 
 
 def test_the_readme_is_short_and_its_picture_is_there():
