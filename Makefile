@@ -78,9 +78,10 @@ bench: $(INSTALLED) ## run the benchmarks, each against its baseline (and study 
 frame: $(INSTALLED) ## write notebooks/frame.ipynb, what the seven variants share, into their notebooks
 	$(RUN) python notebooks/frame.py
 
-lint: $(INSTALLED) ## check style, layers and that notebooks carry no outputs
+lint: $(INSTALLED) ## check style, types, layers and that notebooks carry no outputs
 	$(RUN) ruff check --quiet .
 	$(RUN) ruff format --check --quiet .
+	$(RUN) mypy --no-error-summary
 	$(RUN) lint-imports --no-logo > /dev/null || $(RUN) lint-imports --no-logo
 	@for notebook in $$(git ls-files 'notebooks/*.ipynb'); do \
 		git show ":$$notebook" | $(RUN) nbstripout --verify || { echo "$$notebook has outputs in git"; exit 1; }; done

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -111,7 +112,7 @@ def _about(path: Path) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in metadata.items() if key.startswith(b"lensq_")}
 
 
-def scored_as(results: Path | str, variant: str) -> dict[str, bool | str]:
+def scored_as(results: Path | str, variant: str) -> dict[str, Any]:
     """How a variant's scores for choosing were made: `symmetries` and `precision` of `lensq.score`.
 
     Args:

@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -152,7 +153,7 @@ def error_in(notebook: Path) -> str:
     return ""
 
 
-def run_notebook(notebook: Path, out: Path, parameters: dict[str, object]) -> None:
+def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, object]) -> None:
     """Execute a notebook by papermill in its own folder; `out` keeps it as far as it came.
 
     Raises:

@@ -20,7 +20,7 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -110,7 +110,7 @@ def read_image(path: Path | str, *, band: str = "i", zero_point: float = ZERO_PO
     Raises:
         UnusableError: there is no such image, or not one alone.
     """
-    options = {"band": band, "zero_point": zero_point}
+    options: dict[str, Any] = {"band": band, "zero_point": zero_point}
     try:
         return decode(path, **options)
     except RiskyError:
@@ -135,7 +135,7 @@ def answer() -> None:
     path, options = pickle.load(sys.stdin.buffer)
     limit_memory()
     try:
-        result = decode(path, **options, risky=True)
+        result: Any = decode(path, **options, risky=True)
     except UnusableError as error:
         result = error
     sys.stdout.buffer.write(pickle.dumps(result))

@@ -11,6 +11,7 @@ from concurrent.futures import TimeoutError
 from dataclasses import dataclass
 from multiprocessing import current_process, get_all_start_methods, get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -232,7 +233,7 @@ def _read(
         image, ra, dec = read_row(folder / name, int(row), band=how.band, zero_point=how.zero_point)
     else:
         path = os.path.join(folder, file)
-        options = {"band": how.band, "zero_point": how.zero_point}
+        options: dict[str, Any] = {"band": how.band, "zero_point": how.zero_point}
         image = decode(path, **options, risky=True) if may_die else read_image(path, **options)
         if wanted:
             ra, dec = image.position()

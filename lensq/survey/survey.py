@@ -301,7 +301,7 @@ def _packed(
     """The packed images, in the folder that is given, in the survey's, or in the user's cache."""
     files = inventory.files[inventory.files["chosen"]].reset_index(drop=True)
     kind = how.kind if folder.is_dir() else f"{folder.stem}-{how.kind}"
-    options = {"workers": workers, "progress": progress}
+    options: dict[str, Any] = {"workers": workers, "progress": progress}
     place = Path(store or _home(folder) / "packed")
     try:
         return open_store(place / kind, inventory.folder, files, how, **options)
@@ -335,7 +335,7 @@ def _home(folder: Path) -> Path:
     return folder if folder.is_dir() else folder.parent
 
 
-def _calibration(folder: Path, usable: pd.DataFrame, how: Reading) -> dict[str, object]:
+def _calibration(folder: Path, usable: pd.DataFrame, how: Reading) -> dict[str, Any]:
     """Band, zero points and pixel scales of the objects, which have to agree as far as it matters."""
     declared = usable["pixel_scale"].notna().to_numpy()
     scales = usable["pixel_scale"].fillna(how.pixel_scale).to_numpy()

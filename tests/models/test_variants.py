@@ -151,6 +151,7 @@ def test_state_dict_and_configuration_rebuild_the_model(models, name, tmp_path):
         assert torch.equal(scores(again, images, mask)[term], value), term
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_scores(models, tmp_path):
     images, mask = sky()
     saved = {name: (json.dumps(vae.config.to_dict()), vae.state_dict()) for name, vae in models.items()}

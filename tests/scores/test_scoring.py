@@ -78,6 +78,7 @@ def rearranged(survey, order):
     return replace(survey, **{name: getattr(survey, name)[order] for name in per_object})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", list(MODELS))
 def test_scores_depend_on_nothing_but_image_and_model(variant, models, survey, tmp_path):
     model = models(variant)
@@ -127,6 +128,7 @@ def test_scores_tell_objects_apart(variant, models, survey):
         assert scores[name].nunique() > 0.8 * len(scores), name
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_scores(model, survey, tmp_path):
     path = model.save(tmp_path / "model.pt")
     script = (
@@ -326,6 +328,7 @@ def test_reconstructions_match_their_scores(model, survey):
     np.testing.assert_allclose(nll, scores["reconstruction"].iloc[rows], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_scoring_does_not_load_lightning(model, tmp_path):
     script = (
         "import sys, lensq.scores.scoring, lensq.models.training\n"
