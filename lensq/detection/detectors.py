@@ -23,7 +23,7 @@ from lensq.statistics.latent import (
     latent_dimensions,
     latent_values,
 )
-from lensq.statistics.metrics import GRADED_SHARES, PREVALENCE, PREVALENCES
+from lensq.statistics.metrics import GRADED_SHARES, PREVALENCE
 
 
 @dataclass(frozen=True)
@@ -226,22 +226,19 @@ def evaluate_graded(detector: Detector, scores: pd.DataFrame, **options) -> pd.D
     return table
 
 
-def compare_detectors(
-    detectors: Sequence[Detector], scores: pd.DataFrame, *, against: str | None = None, **options
-) -> pd.DataFrame:
+def compare_detectors(detectors: Sequence[Detector], scores: pd.DataFrame, **options) -> pd.DataFrame:
     """Detectors side by side on the same objects, sorted by average precision.
 
     Args:
         detectors: from `choose_detector`, with names that differ.
-        scores: Scores table, of the split to evaluate on.
-        against: the column of positives; the first detector's own by default.
+        scores: Scores table, of the split to evaluate on; the first detector names the column of positives.
         **options: as in `evaluate`.
 
     Returns:
         Table of `lensq.statistics.metrics.compare`.
     """
     first = detectors[0]
-    rows, positive = labelled(scores, against or first.against)
+    rows, positive = labelled(scores, first.against)
     return metrics.compare(
         {d.name: d.score(rows) for d in detectors},
         positive,
@@ -250,20 +247,17 @@ def compare_detectors(
     )
 
 
-def compare_pair(
-    first: Detector, second: Detector, scores: pd.DataFrame, *, against: str | None = None, **options
-) -> pd.DataFrame:
+def compare_pair(first: Detector, second: Detector, scores: pd.DataFrame, **options) -> pd.DataFrame:
     """First minus second detector with paired intervals: table of
     `lensq.statistics.metrics.paired_difference`.
 
     Args:
         first: from `choose_detector`.
         second: likewise.
-        scores: Scores table, of the split to evaluate on.
-        against: the column of positives; the first detector's own by default.
+        scores: Scores table, of the split to evaluate on; the first detector names the column of positives.
         **options: as in `evaluate`.
     """
-    rows, positive = labelled(scores, against or first.against)
+    rows, positive = labelled(scores, first.against)
     return metrics.paired_difference(
         first.score(rows),
         second.score(rows),
@@ -278,19 +272,18 @@ def _columns(detector: Detector, rows: pd.DataFrame, options: dict) -> dict:
     return {"prevalence": detector.prevalence} | options | arrays
 
 
-def precision_elsewhere(
-    detector: Detector,
-    scores: pd.DataFrame,
-    *,
-    against: str | None = None,
-    prevalences: tuple[float, ...] = PREVALENCES,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Precision of the detector where lenses are rarer: table of `lensq.statistics.metrics.precision_at`."""
-    rows, positive = labelled(scores, against or detector.against)
+def precision_elsewhere(detector: Detector, scores: pd.DataFrame, **options) -> pd.DataFrame:
+    """Precision of the detector where lenses are rarer: table of `lensq.statistics.metrics.precision_at`.
+
+    Args:
+        detector: from `choose_detector`.
+        scores: Scores table, of the split to evaluate on.
+        **options: prevalences and seed of `precision_at`.
+    """
+    rows, positive = labelled(scores, detector.against)
     flagged = detector.flags(rows)
     counts = [n for members in (positive, ~positive) for n in (flagged[members].sum(), members.sum())]
-    return metrics.precision_at(*counts, prevalences=prevalences, seed=seed)
+    return metrics.precision_at(*counts, **options)
 
 
 def threshold_curves(
