@@ -48,10 +48,10 @@ def sky_and_noise(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
     offset = np.abs(np.arange(images.shape[-1]) - (images.shape[-1] - 1) / 2)
     border = mask & (np.maximum(offset[:, None], offset) >= 0.375 * images.shape[-1])
     used = np.where(border.any(axis=(1, 2), keepdims=True), border, mask)
-    pixels = np.ma.masked_array(images, ~used).reshape(len(images), -1)
+    pixels = np.ma.masked_array(images, ~used).reshape(len(images), images.shape[-1] ** 2)
     sky = np.ma.filled(np.ma.median(pixels, axis=1), 0)
     noise = 1.4826 * np.ma.filled(np.ma.median(np.abs(pixels - sky[:, None]), axis=1), 0)
-    return np.stack([sky, np.where(noise > 0, noise, 1.0)], axis=1)
+    return np.stack([sky, np.where(noise > 0, noise, 1.0)], axis=1, dtype=np.float64)
 
 
 def _show(axis: Axes, picture: np.ndarray, **options):
