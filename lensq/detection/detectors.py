@@ -65,7 +65,7 @@ class Detector:
             values = self.direction * (np.abs(values) if self.statistic == "mu" else values)
             return values.min(axis=1) if self.combine == "all" else values.mean(axis=1)
         if self.statistic == "cluster":
-            return self.direction * cluster_responsibilities(scores, len(self.clusters)) @ self.clusters
+            return self.direction * cluster_responsibilities(scores) @ self.clusters
         if self.statistic not in scores:
             raise ValueError(f"no column {self.statistic!r} in the scores: {', '.join(scores.columns[:20])}")
         values = scores[self.statistic].to_numpy(np.float64)
@@ -88,30 +88,19 @@ class Detector:
         return cls(**values | {name: tuple(values[name]) for name in ("dimensions", "clusters")})
 
 
-def cluster_responsibilities(scores: pd.DataFrame, clusters: int | None = None) -> np.ndarray:
-    """How much each cluster of a Gaussian-mixture VAE claims each object.
+def cluster_responsibilities(scores: pd.DataFrame) -> np.ndarray:
+    """How much each cluster of a Gaussian-mixture VAE claims each object: (N, K), rows sum to 1.
 
     Args:
-        scores: Scores table with columns `responsibility_0`, `responsibility_1`, ..., or with `cluster`,
-            the number of the cluster.
-        clusters: how many clusters; read from the table by default.
-
-    Returns:
-        (N, K), rows sum to 1; ones and zeros where only `cluster` is given.
+        scores: Scores table with columns `responsibility_0`, `responsibility_1`, ...
 
     Raises:
-        ValueError: if there are neither, or a cluster number is beyond `clusters`.
+        ValueError: if there are none.
     """
-    columns = [c for c in scores.columns if c.startswith("responsibility_")]
-    if columns:
-        return scores[[f"responsibility_{k}" for k in range(clusters or len(columns))]].to_numpy(np.float64)
-    if "cluster" not in scores:
-        raise ValueError("no columns 'responsibility_<k>' or 'cluster'; score with a Gaussian-mixture VAE")
-    number = scores["cluster"].to_numpy(np.int64)
-    clusters = clusters or int(number.max()) + 1
-    if number.max() >= clusters:
-        raise ValueError(f"cluster {number.max()} appears, but only {clusters} were seen in the selection")
-    return np.eye(clusters)[number]
+    claims = scores.filter(regex=r"^responsibility_\d+$")
+    if claims.empty:
+        raise ValueError("no columns 'responsibility_<k>'; score with a Gaussian-mixture VAE")
+    return claims.to_numpy(np.float64)
 
 
 def _cluster_purity(rows: pd.DataFrame, positive: np.ndarray) -> tuple[float, ...]:
