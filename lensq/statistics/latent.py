@@ -1,9 +1,9 @@
 """Which latent dimensions are discriminative: they differ between anomalies and ordinary objects.
 
 For each latent dimension the values of one statistic of the posterior (its KL divergence from the prior,
-its mean or its log variance) are compared between normals and anomalies: a two-sample chi-squared test on
-counts, with what it needs to be read rightly (degrees of freedom, p-value, Benjamini-Hochberg q-value,
-effect size), and other measures of difference beside it.
+its mean or its log variance) are compared between ordinary objects and anomalies: a two-sample chi-squared
+test on counts, with what it needs to be read rightly (degrees of freedom, p-value, q-value of Benjamini and
+Hochberg, effect size), and other measures of difference beside it.
 """
 
 from collections.abc import Sequence
@@ -93,22 +93,22 @@ def _counts(numbers: np.ndarray, bins: int, weights: np.ndarray) -> np.ndarray:
 def dimension_statistics(
     scores: pd.DataFrame, statistic: str = "kl", *, against: str = "label", bins: int = 20
 ) -> pd.DataFrame:
-    """How much each latent dimension differs between normals and anomalies.
+    """How much each latent dimension differs between ordinary objects and anomalies.
 
     Args:
         scores: Scores table, rows of the selection split only.
         statistic: `kl` (compared as its natural logarithm), `mu` or `logvar`.
         against: the column of the classes, see `lensq.statistics.guard.labelled`.
-        bins: number of bins, with edges at quantiles of the normals, before neighbours are pooled until the
-            rarer class expects at least 5 objects in each (with fewer than 10 one bin is left, and the test
-            finds nothing).
+        bins: number of bins, with edges at quantiles of the ordinary objects, before neighbours are pooled
+            until the rarer class expects at least 5 objects in each (with fewer than 10 one bin is left, and
+            the test finds nothing).
 
     Returns:
         One row a latent dimension: `dimension`; `chi2`, `dof`, `p`, `q` (p adjusted by Benjamini and
         Hochberg 1995 over the dimensions), `cramers_v`; `ks`, `ks_p` (two-sample Kolmogorov-Smirnov);
-        `welch_t`, `welch_p` (anomalies minus normals); `relative_entropy` (of anomalies from normals,
-        nats); `mutual_information` (of bin and class, nats); `difference_mu`, `difference_logvar` (means
-        of anomalies minus means of normals); `n_normals`, `n_anomalies`.
+        `welch_t`, `welch_p` (anomalies minus the ordinary); `relative_entropy` (of anomalies from
+        the ordinary, nats); `mutual_information` (of bin and class, nats); `difference_mu`,
+        `difference_logvar` (means of anomalies minus means of the ordinary); `n_normals`, `n_anomalies`.
 
     Raises:
         LeakageError: if a row is not of the selection split.
@@ -158,12 +158,12 @@ def null_p_values(
     repeats: int = 50,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The tests on two halves of the normals, where there is nothing to find.
+    """The tests on two halves of the ordinary objects, where there is nothing to find.
 
     Args:
         scores: Scores table, rows of the selection split only.
         statistic: see `dimension_statistics`, likewise `against` and `bins`.
-        repeats: how often the normals are halved.
+        repeats: how often the ordinary objects are halved.
         seed: seed of the halving.
 
     Returns:
@@ -174,10 +174,10 @@ def null_p_values(
     """
     require_split(scores, "selection", purpose="null_p_values")
     rows, positive = labelled(scores, against)
-    normals, rng = rows[~positive], np.random.default_rng(seed)
+    ordinary, rng = rows[~positive], np.random.default_rng(seed)
     tables = []
     for repeat in range(repeats):
-        halves = normals.assign(**{against: rng.permutation(len(normals)) % 2})
+        halves = ordinary.assign(**{against: rng.permutation(len(ordinary)) % 2})
         tables.append(dimension_statistics(halves, statistic, against=against, bins=bins))
         tables[-1].insert(0, "repeat", repeat)
     return pd.concat(tables, ignore_index=True)
@@ -239,8 +239,7 @@ def choice_stability(
 ) -> pd.DataFrame:
     """How often each dimension is chosen when the objects are drawn anew, with few and with all anomalies.
 
-    Normals and anomalies are resampled with replacement within their class. Bin edges stay those of all
-    normals.
+    Both classes are resampled with replacement. Bin edges stay those of all ordinary objects.
 
     Args:
         scores: Scores table, rows of the selection split only.
@@ -300,7 +299,7 @@ def joint_map(
     perplexity: float = 30.0,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """One t-SNE map of normals and anomalies together (van der Maaten and Hinton 2008).
+    """One t-SNE map of ordinary objects and anomalies together (van der Maaten and Hinton 2008).
 
     A map fitted for each class apart could not be compared; here both classes lie in the same plane.
 
@@ -308,7 +307,7 @@ def joint_map(
         scores: Scores table.
         statistic: `mu`, `logvar` or `kl` (as its logarithm); each dimension is standardised.
         against: the column of the classes.
-        n_normals: at most this many normals, drawn without replacement.
+        n_normals: at most this many ordinary objects, drawn without replacement.
         n_anomalies: at most this many anomalies.
         perplexity: effective number of neighbours; at most a third of the objects.
         seed: seed of the draw and of t-SNE.

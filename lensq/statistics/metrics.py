@@ -363,7 +363,7 @@ def threshold_at_fpr(score: np.ndarray, positive: np.ndarray, fpr: float) -> flo
     score, positive, _ = _checked(score, positive, None)
     negatives = np.sort(score[~positive])[::-1]
     if fpr * len(negatives) < _FEWEST_FALSE_POSITIVES * (1 - 1e-9):
-        raise ValueError(f"{len(negatives)} normals are too few for a false positive rate of {fpr:g}")
+        raise ValueError(f"{len(negatives)} negatives are too few for a false positive rate of {fpr:g}")
     passing = int(np.floor(fpr * len(negatives) * (1 + 1e-9)))
     if passing >= len(negatives):
         return float(negatives[-1])

@@ -94,8 +94,8 @@ def information(normal: np.ndarray, anomaly: np.ndarray) -> tuple[np.ndarray, np
         anomaly: (..., K) counts.
 
     Returns:
-        Relative entropy (Kullback-Leibler divergence) of anomalies from normals, with half a count added to
-        each bin that holds an object, so that it stays finite; and mutual information of bin and class.
+        Relative entropy (Kullback-Leibler divergence) of anomalies from the ordinary, with half a count added
+        to each bin that holds an object, so that it stays finite; and mutual information of bin and class.
         Each of shape (...).
     """
     used = normal + anomaly > 0

@@ -1,7 +1,7 @@
 """What a survey's lists name, what its folder holds, and what becomes of each.
 
 Every line of every list and every FITS file has one fate: usable, or one reason of the quarantine. Which
-object and which band a file shows is told by its name and folder, as far as these tell; the rules are in
+object and which band a file shows follows from its name and folder, as far as these say; the rules are in
 `name_files`.
 """
 
@@ -265,7 +265,7 @@ class _Parsed:
 
     Attributes:
         folder, base, stem: its folder, its name, its name without extension.
-        object, band: what it shows, as far as it is told.
+        object, band: what it shows, as far as the path says.
         within: its folder, without a last part that is the band.
         sure, image: whether the name follows a pattern that leaves no doubt, and that it is an image.
         by_position: whether the object gets its name from the position in the file.
@@ -311,8 +311,8 @@ def _take_bands(files: list[_Parsed]) -> None:
     bands = defaultdict(set)
     for name, band, within in way:
         bands[within, name].add(band)
-    told = [bands[within, name] for name, band, within in way if band]
-    if len(told) == len(way) or (2 * len(told) > len(way) and min(map(len, told)) > 1):
+    named = [bands[within, name] for name, band, within in way if band]
+    if len(named) == len(way) or (2 * len(named) > len(way) and min(map(len, named)) > 1):
         for each, guess in zip(files, way, strict=True):
             if guess[1]:
                 each.object, each.band, each.within = guess

@@ -79,17 +79,13 @@ def _code(file: Path) -> bytes:
     tree = ast.parse(file.read_bytes())
     for node in ast.walk(tree):
         if isinstance(getattr(node, "body", None), list):
-            node.body = [child for child in node.body if not (_is_text(child) or _for_checkers(child))]
+            node.body = [child for child in node.body if not (_is_constant(child) or _for_checkers(child))]
     return ast.dump(tree).encode()
 
 
-def _is_text(node: ast.AST) -> bool:
-    """Whether a statement is a string alone: a docstring, or one below a constant."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+def _is_constant(node: ast.AST) -> bool:
+    """Whether a statement does nothing: a docstring, or one below a constant."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _for_checkers(node: ast.AST) -> bool:

@@ -193,7 +193,7 @@ def test_known_labels_replace_the_sum_and_unknown_ones_do_not():
 
 
 def test_class_one_is_the_anomaly_from_the_loss_to_the_score():
-    """Objects told to be anomalies end with the higher score, and their cross-entropy is that of class 1."""
+    """Objects labelled as anomalies end with the higher score, and their cross-entropy is that of class 1."""
     objective, batch = labelled([1, 1, 1, 0, 0, 0], classification_weight=5.0)
     terms = objective(batch)
     expected = nn.functional.cross_entropy(

@@ -191,10 +191,10 @@ def test_central_residual_is_zero_for_noise_and_the_power_of_a_central_misfit():
 def test_the_central_disc_keeps_its_size_on_the_sky(survey, model):
     """Pixels of two native ones: the disc of ten native pixels has a radius of five."""
     resized = replace(survey, resized=True, native_side=2.0 * survey.size)
-    told = replace(model, settings=model.settings | {"resized": True})
+    enlarged = replace(model, settings=model.settings | {"resized": True})
     rows = np.arange(20)
-    table = score(told, resized, rows=rows, progress=False)
-    x, mean = (torch.from_numpy(part)[:, None] for part in reconstruct(told, resized, rows))
+    table = score(enlarged, resized, rows=rows, progress=False)
+    x, mean = (torch.from_numpy(part)[:, None] for part in reconstruct(enlarged, resized, rows))
     expected = central_residual((x - mean).nan_to_num(), x.isfinite(), 5.0)
     np.testing.assert_allclose(table["central_residual"], expected, rtol=1e-3, atol=1e-6)
 

@@ -271,8 +271,8 @@ def test_shape_in_the_truth_is_that_of_the_light(seed):
     assert np.sqrt(((xx + yy) / 2 - half) / ((xx + yy) / 2 + half)) == pytest.approx(
         galaxy.axis_ratio, abs=0.01
     )
-    turned = 0.5 * np.arctan2(2 * xy, xx - yy) - galaxy.angle
-    assert np.sin(turned) == pytest.approx(0, abs=0.02)
+    rotated = 0.5 * np.arctan2(2 * xy, xx - yy) - galaxy.angle
+    assert np.sin(rotated) == pytest.approx(0, abs=0.02)
     c, s = np.cos(galaxy.angle), np.sin(galaxy.angle)
     q = galaxy.axis_ratio
     inside = q * (c * x + s * y) ** 2 + (c * y - s * x) ** 2 / q < galaxy.radius**2

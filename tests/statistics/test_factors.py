@@ -31,7 +31,7 @@ def entropy(p: float) -> float:
     return float(-p * np.log2(p) - (1 - p) * np.log2(1 - p))
 
 
-def told(right: float) -> float:
+def shared(right: float) -> float:
     """Mutual information of a fair bit with such a copy, as a share of its entropy."""
     return 1 - entropy(right)
 
@@ -41,8 +41,8 @@ def test_the_gap_of_binary_channels_is_that_of_their_closed_form():
     noise = np.random.default_rng(1).permuted(factor)
     row = mutual_information_gap(coded(factor, channel(factor, 0.75), noise, channel(factor, 0.9))).iloc[0]
     assert row["dimension"] == 2
-    assert row["information"] == pytest.approx(told(0.9), abs=1e-9)
-    assert row["gap"] == pytest.approx(told(0.9) - told(0.75), abs=1e-9)
+    assert row["information"] == pytest.approx(shared(0.9), abs=1e-9)
+    assert row["gap"] == pytest.approx(shared(0.9) - shared(0.75), abs=1e-9)
 
 
 def test_a_rare_value_counts_by_its_entropy():

@@ -330,7 +330,7 @@ def test_threshold_at_a_false_positive_rate_keeps_it(decimals):
     assert np.mean(score[~positive] >= threshold) <= 0.01
     lower = np.max(score[~positive][score[~positive] < threshold])
     assert np.mean(score[~positive] >= lower) > 0.01
-    with pytest.raises(ValueError, match="2500 normals are too few"):
+    with pytest.raises(ValueError, match="2500 negatives are too few"):
         threshold_at_fpr(score, positive, 0.001)
 
 

@@ -33,7 +33,7 @@ def test_bins_that_are_empty_in_both_samples_do_not_count():
 
 def test_a_bin_without_normals_tells_the_most():
     chi2, dof, p, v = two_sample_chi_squared(np.array([100, 100, 0]), np.array([0, 0, 50]))
-    assert chi2 == pytest.approx(250)  # every object is told apart: chi-squared is the number of objects
+    assert chi2 == pytest.approx(250)  # every object has its bin: chi-squared is the number of objects
     assert v == pytest.approx(1)
     assert dof == 2
     assert p < 1e-50

@@ -243,10 +243,10 @@ def test_what_files_do_not_declare_is_a_parameter_and_said(tmp_path):
     assert survey.summary == "2 of 2 used, band i, " + ", ".join(
         ["0.168 arcsec/px by default (pixel_scale=)", "zero point 27 by default (zero_point=)"]
     )
-    told = read_survey(tmp_path, zero_point=24.5, pixel_scale=0.2, progress=False)
-    np.testing.assert_allclose(told.images, 10 * survey.images, rtol=1e-6)
-    assert told.pixel_scale == 0.2
-    assert told.zero_points.tolist() == [24.5, 24.5]
+    declared = read_survey(tmp_path, zero_point=24.5, pixel_scale=0.2, progress=False)
+    np.testing.assert_allclose(declared.images, 10 * survey.images, rtol=1e-6)
+    assert declared.pixel_scale == 0.2
+    assert declared.zero_points.tolist() == [24.5, 24.5]
     cutouts.write(tmp_path / "3.fits", cutouts.pixels())
     assert read_survey(tmp_path, progress=False).summary.endswith(
         "0.168 arcsec/px, zero point 27 by default (zero_point=) (2), from FLUXMAG0 (1)"
