@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 _BINS = 48
@@ -45,7 +44,8 @@ def latent_plane(table: pd.DataFrame) -> np.ndarray:
     if len(names) < 2:
         return np.empty((len(table), 0))
     values = StandardScaler().fit_transform(table[names].to_numpy(np.float64))
-    return _unit(PCA(2).fit_transform(values), 0.002)
+    axes = np.linalg.eigh(values.T @ values)[1][:, :-3:-1]
+    return _unit(values @ (axes * np.sign(axes.sum(axis=0))), 0.002)
 
 
 def sky_plane(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, dict]:
