@@ -12,6 +12,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers: a file's tests go to one, and all that need the built study go to one."""
+    for item in items:
+        built = "study" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("study" if built else str(item.path)))
+
+
 def environment() -> dict[str, str]:
     """This process's environment with the environment of its Python first on the path."""
     own = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -10,8 +10,11 @@ another page, under a number and perhaps a caption of its own:
     A caption in place of the notebook's.
     :::
 
+The directive `notebook-text` shows Markdown that a notebook has glued: `path/to/notebook.ipynb::key`.
+
 The roles {binder}`notebooks/a.ipynb` and {repository}`text` link to a file on Binder and to the repository,
-whose address stands in `_config.yml` alone.
+whose address stands in `_config.yml` alone. While it is empty they say so, and no page has a button that
+would lead there.
 """
 
 import hashlib
@@ -22,7 +25,9 @@ from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
@@ -107,40 +112,93 @@ class NotebookFigure(SphinxDirective):
         return "/" + Path(os.path.relpath(file, self.env.srcdir)).as_posix()
 
 
+def find_text(notebook: Path, key: str) -> str:
+    """What an executed notebook glued under a key, as Markdown.
+
+    Raises:
+        ValueError: the notebook has glued no Markdown under that key.
+    """
+    for cell in _code_cells(notebook):
+        for output in cell["outputs"]:
+            if output.get("metadata", {}).get("scrapbook", {}).get("name") == key:
+                for kind, text in output["data"].items():
+                    if kind.endswith("text/markdown"):
+                        return "".join(text)
+    raise ValueError(f"{notebook.name} has glued no Markdown as {key!r}")
+
+
+class NotebookText(SphinxDirective):
+    """Markdown that an executed notebook glued: `path/to/notebook.ipynb::key`."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return what the Markdown says."""
+        path, _, key = self.arguments[0].partition("::")
+        relative, file = self.env.relfn2path(path, self.env.docname)
+        self.env.note_dependency(relative)
+        try:
+            text = find_text(Path(file), key)
+        except (OSError, ValueError) as error:
+            raise self.error(str(error)) from error
+        found = nodes.Element()
+        self.state.nested_parse(StringList(text.splitlines(), source=relative), self.content_offset, found)
+        return found.children
+
+
+NO_ADDRESS = "(not yet: this copy of the study has no address, repository: url in _config.yml is empty)"
+BUTTONS = ("use_repository_button", "use_issues_button", "use_edit_page_button")
+
+
+def show_buttons(app: Sphinx, config: Config) -> None:
+    """Turn on the buttons that lead to the repository and to Binder, if it has an address."""
+    options = config.html_theme_options
+    options.update(dict.fromkeys(BUTTONS, bool(options.get("repository_url"))))
+    if not options.get("repository_url"):
+        options.pop("launch_buttons", None)
+
+
 def binder_link(options: dict, path: str = "") -> str:
-    """Where Binder opens a file of the repository in JupyterLab.
+    """Where Binder opens a file of the repository in JupyterLab; nothing while there is no address.
 
     Args:
         options: the theme's options, as Jupyter Book fills them from `_config.yml`.
         path: the file, seen from the repository's root.
     """
+    if not options["repository_url"]:
+        return ""
     name = options["repository_url"].removeprefix("https://github.com/")
     hub = options["launch_buttons"]["binderhub_url"]
     return f"{hub}/v2/gh/{name}/{options['repository_branch']}?urlpath=lab/tree/{path}"
+
+
+def _link(raw: str, text: str, url: str) -> list[nodes.Node]:
+    return [nodes.reference(raw, text, refuri=url) if url else nodes.emphasis(raw, NO_ADDRESS)]
 
 
 class BinderRole(SphinxRole):
     """A file's address on Binder, as a link."""
 
     def run(self) -> tuple[list[nodes.Node], list]:
-        """Return the link."""
+        """Return the link, or why there is none."""
         url = binder_link(self.config.html_theme_options, self.text)
-        return [nodes.reference(self.rawtext, url, refuri=url)], []
+        return _link(self.rawtext, url, url), []
 
 
 class RepositoryRole(SphinxRole):
     """Some words, as a link to the repository."""
 
     def run(self) -> tuple[list[nodes.Node], list]:
-        """Return the link."""
-        url = self.config.html_theme_options["repository_url"]
-        return [nodes.reference(self.rawtext, self.text, refuri=url)], []
+        """Return the link, or why there is none."""
+        return _link(self.rawtext, self.text, self.config.html_theme_options["repository_url"]), []
 
 
 def setup(app: Sphinx) -> dict[str, object]:
     """Register all of it with Sphinx."""
+    app.connect("config-inited", show_buttons)
     app.connect("env-before-read-docs", stop_unless_run)
     app.add_directive("notebook-figure", NotebookFigure)
+    app.add_directive("notebook-text", NotebookText)
     app.add_role("binder", BinderRole())
     app.add_role("repository", RepositoryRole())
     return {"parallel_read_safe": True, "parallel_write_safe": True}

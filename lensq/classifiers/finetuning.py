@@ -10,6 +10,7 @@ import copy
 import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -164,7 +165,11 @@ def finetune(
             network = nn.Sequential(encoder, nn.Linear(encoder.features, 1))
         network = network.to(memory_format=torch.channels_last)
     batches = map(_Draw(model, survey, labels, how), range(how.steps))
-    recipe = {"steps": how.steps, "learning_rate": how.learning_rate, "every": max(1, how.steps // 10)}
+    recipe: dict[str, Any] = {
+        "steps": how.steps,
+        "learning_rate": how.learning_rate,
+        "every": max(1, how.steps // 10),
+    }
     history = train(network, batches, **recipe, warm_up=0.1, progress=progress)
     detector = Classifier(network, model.preprocessing, history, settings)
     detector.save(path)

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,7 +102,11 @@ def fit_supervised(
         return _balanced_loss(torch.from_numpy(scores), torch.from_numpy(labels[validation]))
 
     batches, number = _batches(survey, rows, labels[rows], preprocessing, how)
-    recipe = {"steps": how.epochs * number, "every": number, "learning_rate": how.learning_rate}
+    recipe: dict[str, Any] = {
+        "steps": how.epochs * number,
+        "every": number,
+        "learning_rate": how.learning_rate,
+    }
     history = train(network, batches, **recipe, validation=validation_loss, progress=progress)
     model.history = history.assign(step=range(how.epochs)).rename(columns={"step": "epoch"})
     model.save(path)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -214,7 +215,7 @@ def class_pure_effects(
         part, positive = labelled(part, against)
         pure.append(batch_scores(part, class_pure_batches(positive, size)))
         shuffled.append(batch_scores(part, shuffled_batches(len(part), size, seed=seed)))
-    choice = {"against": against, "prevalence": prevalence}
+    choice: dict[str, Any] = {"against": against, "prevalence": prevalence}
     effects = {}
     for term in BATCH_TERMS:
         sides = [(choose_detector(own, f"batch_{term}", **choice), part) for own, part in (shuffled, pure)]

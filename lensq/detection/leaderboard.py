@@ -1,7 +1,7 @@
 """All detectors in one table, on the same objects, which none of them has seen."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -85,7 +85,7 @@ def rank_entries(
     against: str = "label",
     prevalence: float = metrics.PREVALENCE,
     groups: str | None = None,
-    **draws: int,
+    **draws: Any,
 ) -> pd.DataFrame:
     """The leaderboard: every detector on the same test objects, the highest average precision first.
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def score_range(
     number: int,
     ranges: int,
     out: Path | str,
-    **how: bool | str,
+    **how: Any,
 ) -> None:
     """Score one of several ranges of rows, nearly equal in length, that hold each row of a survey once.
 

@@ -6,6 +6,7 @@ A line of the file is a parameter of one part of the simulator, and an attribute
 from ast import literal_eval
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,7 +19,7 @@ def _values(group: str) -> dict:
     return dict(zip(rows["parameter"], rows["value"], strict=True))
 
 
-def _group(name: str) -> tuple:
+def _group(name: str) -> Any:
     return namedtuple(name, values := _values(name))(**values)
 
 

@@ -14,7 +14,7 @@ import lensq.simulate.light as light
 from lensq.simulate.parameters import LIGHT, SHAPES
 from lensq.simulate.population import draw_lens
 
-_LENS_COLUMNS = ("sigma_v", "z_lens", "z_source", "source_x", "source_y", "source_magnitude")
+_LENS_COLUMNS: tuple[str, ...] = ("sigma_v", "z_lens", "z_source", "source_x", "source_y", "source_magnitude")
 _LENS_COLUMNS += ("deflector_magnitude", "deflector_radius", "magnitude_i", "separation", "flux_ratio")
 
 
@@ -218,7 +218,7 @@ def lens(rng: np.random.Generator) -> Scene:
     return Scene(parts, truth, (drawn.separation, faint))
 
 
-CLASSES: dict[str, Callable[[np.random.Generator], Scene]] = {
+CLASSES: dict[str, Callable[..., Scene]] = {
     "point": point_source,
     "elliptical": elliptical,
     "disk": disk,

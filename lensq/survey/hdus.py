@@ -14,8 +14,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-REASONS = ("not FITS", "truncated", "no image", "ambiguous", "no such band", "wrong dimensions")
-REASONS += ("no finite pixel", "constant", "under 32 px", "unreadable")
+REASONS: tuple[str, ...] = ("not FITS", "truncated", "no image", "ambiguous", "no such band")
+REASONS += ("wrong dimensions", "no finite pixel", "constant", "under 32 px", "unreadable")
 """Why a file cannot be used."""
 
 _BLOCK, _CARD = 2880, 80

@@ -20,6 +20,7 @@ import pandas as pd
 
 from lensq.survey.bundle import bundle_of, bundle_table
 from lensq.survey.hdus import REASONS as FAULTS
+from lensq.survey.ingest import Reading
 from lensq.survey.lists import EXTENSION, LISTS, Aliases, Listing, names_in, read_list
 from lensq.survey.planes import band_name, images_beside
 from lensq.survey.split import iau_name
@@ -124,14 +125,15 @@ def take_inventory(folder: Path | str, band: str = "i") -> Inventory:
     return inventory
 
 
-def state_of(folder: Path | str, band: str = "i") -> str:
-    """Hexadecimal digits that change when a list of a survey, or the size or time of a file, changes.
+def state_of(folder: Path | str) -> str:
+    """Hexadecimal digits that change when a list, the way of reading, or the size or time of a file changes.
 
     Args:
-        folder, band: see `take_inventory`, likewise for the errors.
+        folder: see `take_inventory`, likewise for the errors.
     """
-    inventory = take_inventory(folder, band)
-    digest = hashlib.sha256(repr(inventory.lists).encode())
+    how = Reading.of(Path(folder))
+    inventory = take_inventory(folder, how.band)
+    digest = hashlib.sha256(repr((how, inventory.lists)).encode())
     digest.update(inventory.files.to_csv().encode())
     return digest.hexdigest()[:16]
 

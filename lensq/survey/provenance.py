@@ -56,8 +56,13 @@ def source_files(*modules: str) -> tuple[Path, ...]:
         file = todo.pop()
         if file not in seen:
             seen.add(file)
-            todo += [found for name in _names(ast.parse(file.read_bytes())) for found in _files_of(name)]
+            todo += _imports(file)
     return tuple(sorted(seen))
+
+
+@cache
+def _imports(file: Path) -> list[Path]:
+    return [found for name in _names(ast.parse(file.read_bytes())) for found in _files_of(name)]
 
 
 def _hash_of(files: tuple[Path, ...]) -> str:

@@ -4,6 +4,7 @@
     <survey>/candidates_list_selected.txt    those that a person flagged as possible lenses
     <survey>/candidates_list_graded.txt      optional: those that were graded afterwards
     <survey>/fits_data/<name>_HSC-I_img.fits one cutout an object; other layouts: `lensq.survey.inventory`
+    <survey>/survey.yml                      optional: band, scale, zero_point, pixel_scale if undeclared
     <survey>/truth.parquet                   optional: what a simulation put in
 
 A folder of FITS files without lists, or an HDF5 file of cutouts, is a survey without labels. Whatever
@@ -221,20 +222,21 @@ def read_survey(
         split_seed: seed of the split; see `lensq.survey.split.assign_splits`.
         progress: whether to show progress bars.
         reading: `band` ("i"), `scale`, `zero_point` and `pixel_scale`: see `lensq.survey.ingest.Reading`.
+            What is not given is taken from `survey.yml` in the folder, where there is one.
 
     Returns:
         The survey, its images memory-mapped.
 
     Raises:
         FileNotFoundError: the folder does not exist or holds no FITS file.
-        ValueError: a list is wrong, no file can be used, or their pixel scales differ.
+        ValueError: a list or `survey.yml` is wrong, no file can be used, or their pixel scales differ.
         PermissionError: the packed images cannot be written to `store`.
     """
-    how = Reading(size=size, resize=resize, **reading)
     folder = Path(folder)
+    how = Reading.of(folder, size=size, resize=resize, **reading)
     inventory = take_inventory(folder, how.band)
     how = replace(how, band=inventory.band)
-    packed = _packed(folder, inventory, how, store, workers, progress)
+    packed = _packed(folder, inventory, how, store, workers=workers, progress=progress)
     survey = _survey(folder, inventory, packed, how)
     if catalogue is not None:
         table, places, notes = align(catalogue, survey.names, survey.files, survey.coordinates)
@@ -262,7 +264,9 @@ def _survey(folder: Path, inventory: Inventory, packed: Store, how: Reading) -> 
             f"{worst['file']}: {worst['reason']} ({worst['detail']})"
         )
     names = usable["name"].to_numpy().astype(str)
-    selected, graded = (_among(names, inventory.lists[which]) for which in ("selected", "graded"))
+    selected, graded = (
+        usable["name"].isin(inventory.lists[which] or ()).to_numpy() for which in ("selected", "graded")
+    )
     return Survey(
         folder=folder,
         names=names,
@@ -288,18 +292,10 @@ def _survey(folder: Path, inventory: Inventory, packed: Store, how: Reading) -> 
     )
 
 
-def _packed(
-    folder: Path,
-    inventory: Inventory,
-    how: Reading,
-    store: Path | str | None,
-    workers: int | None,
-    progress: bool,
-) -> Store:
+def _packed(folder: Path, inventory: Inventory, how: Reading, store: Path | str | None, **options) -> Store:
     """The packed images, in the folder that is given, in the survey's, or in the user's cache."""
     files = inventory.files[inventory.files["chosen"]].reset_index(drop=True)
     kind = how.kind if folder.is_dir() else f"{folder.stem}-{how.kind}"
-    options = {"workers": workers, "progress": progress}
     place = Path(store or _home(folder) / "packed")
     try:
         return open_store(place / kind, inventory.folder, files, how, **options)
@@ -333,7 +329,7 @@ def _home(folder: Path) -> Path:
     return folder if folder.is_dir() else folder.parent
 
 
-def _calibration(folder: Path, usable: pd.DataFrame, how: Reading) -> dict[str, object]:
+def _calibration(folder: Path, usable: pd.DataFrame, how: Reading) -> dict[str, Any]:
     """Band, zero points and pixel scales of the objects, which have to agree as far as it matters."""
     declared = usable["pixel_scale"].notna().to_numpy()
     scales = usable["pixel_scale"].fillna(how.pixel_scale).to_numpy()
@@ -370,11 +366,6 @@ def _cache(folder: Path) -> Path:
     """A folder for one survey where the user's programs keep what they can make again."""
     place = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     return place / "lensq" / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-
-
-def _among(names: np.ndarray, listed: list[str] | None) -> np.ndarray:
-    members = frozenset(listed or ())
-    return np.fromiter((name in members for name in names.tolist()), bool, len(names))
 
 
 def _read_truth(path: Path, names: np.ndarray) -> pd.DataFrame | None:

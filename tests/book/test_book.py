@@ -6,11 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 import yaml
+
+from lensq.study.parameters import read_parameters
 
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "book"
@@ -122,6 +125,12 @@ def test_architecture_has_the_packages_in_the_order_in_which_they_import():
     assert against == []
 
 
+def test_architecture_names_the_files_of_the_workflow_and_they_are_there():
+    files = set(re.findall(r"^\| `([\w./]+)` \|", (BOOK / "architecture.md").read_text(), re.MULTILINE))
+    assert [name for name in files if not (ROOT / name).is_file()] == []
+    assert files >= {"Makefile", "Snakefile", *(path.name for path in ROOT.glob("*.smk"))}
+
+
 def test_the_drawing_names_every_package():
     drawn = " ".join(ElementTree.parse(BOOK / "_static/packages.svg").getroot().itertext())
     assert [name for name in packages_of_the_page() if name not in re.findall(r"\w+", drawn)] == []
@@ -137,6 +146,65 @@ def test_every_term_is_in_the_glossary_and_every_entry_is_linked():
     )
     assert inside | outside <= entries, f"not in glossary.md: {sorted((inside | outside) - entries)}"
     assert entries <= outside, f"never linked: {sorted(entries - outside)}"
+
+
+def test_every_claim_names_tests_that_are_there():
+    claims = (BOOK / "how_we_know.md").read_text().split("\n## ")[1:]
+    assert len(claims) >= 8
+    for claim in claims[:-1]:
+        red = re.search(r"\*Goes red:\*([\s\S]*?)\n- \*", claim)[1]
+        assert "*Measured in*" in claim
+        assert "*Falsified by*" in claim
+        held = set()
+        for names, file in re.findall(r"((?:`test_\w+`[\s,and]*)+)in\s+`(tests/[\w/]+\.py)`", red):
+            there = (ROOT / file).read_text()
+            held |= {name for name in re.findall(r"test_\w+", names) if f"def {name}(" in there}
+        assert held == set(re.findall(r"`(test_\w+)`", red)) != set()
+
+
+NOT_PROSE = re.compile(
+    r"```[\s\S]*?```|\$\$[\s\S]*?\$\$|^(?:#|\||:\w+:|:::).*|(?:\{[\w:-]+\})?`[^`]*`|\$[^$\n]*\$"
+    r"|\[[^\]]*\]\([^)]*\)|\*\*[^*]+\*\*|(?<!\*)\*[^*\n]+\*(?!\*)",
+    re.MULTILINE,
+)
+TERMS = [
+    "AP",
+    "AUROC",
+    "ELBO",
+    "F1",
+    "FDR",
+    "FPR",
+    "HSC",
+    "MIG",
+    "OM10",
+    "PSF",
+    "TC",
+    "KL divergence",
+    "t-SNE",
+]
+TERMS += [
+    "zero point",
+    "seeing",
+    "deflector",
+    "bootstrap",
+    "prevalence",
+    "conformal",
+    "Cramér's V",
+    "posterior",
+]
+TERMS += ["latent dimension", "split guard"]
+
+
+@pytest.mark.parametrize("page", [*PROSE, *NOTEBOOKS], ids=lambda page: page.stem)
+def test_a_term_is_linked_on_each_page_that_uses_it(page):
+    """In running text: not in headings, tables, links, emphasis, mathematics, code."""
+    if page.stem in ("glossary", "simulator", "14_candidates"):
+        return
+    text = text_of(page)
+    linked = {re.sub(r".*<(.+)>", r"\1", term) for term in re.findall(r"\{term\}`([^`]+)`", text)}
+    prose = NOT_PROSE.sub(" ", text)
+    used = {term for term in TERMS if re.search(rf"(?<![\w-]){re.escape(term)}(?![\w-])", prose)}
+    assert sorted(used - linked) == []
 
 
 METAPHORS = r"judg\w+|told|taught|paint\w*|telling|everybody|entrants?|rooms?|floors?|company"
@@ -162,6 +230,31 @@ def test_the_sidebar_has_the_notebooks_in_the_order_of_their_numbers():
     assert [chapter["title"][:2] for chapter in notebooks] == [file.stem[:2] for file in NOTEBOOKS]
 
 
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda file: file.stem)
+def test_a_notebook_ends_with_what_was_seen_and_no_number_of_a_run(notebook):
+    cells = json.loads(notebook.read_text())["cells"]
+    *_, box = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    if notebook.stem == "14_candidates" and not box.startswith("> "):
+        pytest.skip("its last section is a summary")
+    lines = box.splitlines()
+    assert lines[0].startswith("> **What you have seen.** ")
+    assert 2 <= len(lines) <= 4
+    assert all(line.startswith("> ") for line in lines)
+    assert not re.search(r"\d", re.sub(r"\{doc\}`\w+`", "", box))
+
+
+@pytest.mark.parametrize("number", ["01", "06", "09", "10"])
+def test_three_exercises_change_parameters_that_are_there(number):
+    (notebook,) = [file for file in NOTEBOOKS if file.stem.startswith(number)]
+    exercises = text_of(notebook).split("## Exercises")[1]
+    assert re.findall(r"^(\d)\. \*", exercises, re.MULTILINE) == ["1", "2", "3"]
+    named = set(re.findall(r"(?:[Ss]et|Change|with|of|and) `(\w+)`|-p (\w+) |\"(\w+): \[", exercises))
+    named = {name for names in named for name in names if name}
+    declared = {name for file in (NOTEBOOKS[0], notebook) for name in read_parameters(file)}
+    assert len(named) >= 3
+    assert named - {"central_residual"} <= declared
+
+
 LINK = re.compile(r"\[[Nn]otebook (\d\d)\]\(\.\./notebooks/(\d\d)_")
 
 
@@ -171,15 +264,47 @@ def test_a_linked_notebook_is_called_by_its_number():
     assert [link for link in linked if link[1] != link[2]] == []
 
 
+def test_what_is_cited_and_archived_is_the_same_version():
+    import lensq
+
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    archived = json.loads((ROOT / ".zenodo.json").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {cited["version"], archived["version"], project["version"]} == {lensq.__version__}
+    assert {cited["license"], archived["license"], project["license"]} == {"BSD-3-Clause"}
+    assert (archived["title"], archived["keywords"]) == (cited["title"], cited["keywords"])
+    assert archived["creators"] == cited["authors"]
+    heading = rf"^## \[{re.escape(lensq.__version__)}\] - (\S+)"
+    released = re.search(heading, (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[1] == str(cited["date-released"])
+
+
+ADDRESS = CONFIG["repository"]["url"]
+
+
 def test_the_address_of_the_repository_stands_in_one_place():
-    """The pages take it from _config.yml; what is read outside the book has to agree with it."""
-    address = CONFIG["repository"]["url"]
-    short = address.removeprefix("https://")
-    name = short.removeprefix("github.com/")
-    assert not [page.name for page in [*PROSE, *NOTEBOOKS] if name in page.read_text()]
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["repository-code"] == address
-    linked = re.findall(r"mybinder\.org/v2/gh/([\w.-]+/[\w.-]+)/", (ROOT / "README.md").read_text())
-    assert linked == [name] * len(linked) != []
+    """Pages take it from _config.yml; what is read outside the book has it once it is set, and only then."""
+    name = ADDRESS.removeprefix("https://github.com/")
+    assert not ADDRESS or not [page.name for page in [*PROSE, *NOTEBOOKS] if name in page.read_text()]
+    readme, cited = ((ROOT / file).read_text() for file in ("README.md", "CITATION.cff"))
+    assert yaml.safe_load(cited).get("repository-code", "") == ADDRESS
+    linked = set(re.findall(r"mybinder\.org/v2/gh/([\w.-]+/[\w.-]+)/", readme))
+    assert linked == ({name} if ADDRESS else set())
+
+
+@pytest.mark.parametrize("address", ["", "https://github.com/a/b"])
+def test_buttons_are_shown_where_there_is_an_address(extension, address):
+    from types import SimpleNamespace
+
+    launch = {"binderhub_url": "https://mybinder.org"}
+    options = {"repository_url": address, "repository_branch": "main", "launch_buttons": launch}
+    extension.show_buttons(None, SimpleNamespace(html_theme_options=options))
+    assert {options[button] for button in extension.BUTTONS} == {bool(address)}
+    assert ("launch_buttons" in options) == bool(address)
+    there = "https://mybinder.org/v2/gh/a/b/main?urlpath=lab/tree/n.ipynb" if address else ""
+    assert extension.binder_link(options, "n.ipynb") == there
+    (shown,) = extension._link("raw", "words", address)
+    assert (shown.get("refuri"), shown.astext() == extension.NO_ADDRESS) == (address or None, not address)
 
 
 EXAMPLE = (BOOK / "adding_a_variant.md").read_text()
@@ -310,6 +435,18 @@ def test_a_figure_is_found_by_its_name(extension, tmp_path):
         extension.find_figure(file, "fig-c")
 
 
+def test_markdown_is_found_by_what_it_was_glued_as(extension, tmp_path):
+    prefix = "application/papermill.record/"
+    output = {"output_type": "display_data", "data": {f"{prefix}text/markdown": ["| a |\n", "|---|\n"]}}
+    output["metadata"] = {"scrapbook": {"name": "front", "mime_prefix": prefix}}
+    file = tmp_path / "n.ipynb"
+    file.write_text(notebook(code("glue()", 1, outputs=[output])))
+    assert extension.find_text(file, "front") == "| a |\n|---|\n"
+    with pytest.raises(ValueError, match="no Markdown as 'back'"):
+        extension.find_text(file, "back")
+
+
+@pytest.mark.slow
 def test_building_by_hand_before_the_notebooks_ran_gives_one_message(tmp_path):
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, tmp_path)
@@ -324,13 +461,31 @@ def test_building_by_hand_before_the_notebooks_ran_gives_one_message(tmp_path):
     assert "Traceback" not in build.stdout + build.stderr
 
 
-def test_the_workflow_that_publishes_is_official_pinned_and_without_secrets():
-    text = (ROOT / ".github/workflows/book.yml").read_text()
-    jobs = yaml.safe_load(text)["jobs"]
-    used = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
+WORKFLOWS = {
+    file.stem: yaml.safe_load(file.read_text()) for file in (ROOT / ".github/workflows").glob("*.yml")
+}
+
+
+def steps(workflow: str) -> list[dict]:
+    return [step for job in WORKFLOWS[workflow]["jobs"].values() for step in job["steps"]]
+
+
+@pytest.mark.parametrize("name", ["book", "release", "test"])
+def test_a_workflow_is_official_pinned_and_without_secrets(name):
+    used = [step["uses"] for step in steps(name) if "uses" in step]
+    assert used
     assert [use for use in used if not re.fullmatch(r"actions/[\w/-]+@v\d+\.\d+\.\d+", use)] == []
-    assert "secrets" not in text
-    assert any("make book" in step.get("run", "") for step in jobs["build"]["steps"])
+    assert "secrets" not in (ROOT / f".github/workflows/{name}.yml").read_text()
+
+
+def test_workflows_test_what_is_supported_and_release_what_is_tested():
+    assert any(step.get("run", "").startswith("make book") for step in steps("book"))
+    pythons = WORKFLOWS["test"]["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert pythons[0] == "3.11"
+    assert pythons[-1] == "3.13"
+    assert "pull_request" in WORKFLOWS["test"][True]  # YAML reads "on" as true
+    run = [step["run"].split()[:2] for step in steps("release") if "run" in step]
+    assert run == [["make", "test"], ["make", "book"], ["make", "release"], ["gh", "release"]]
 
 
 def test_the_readme_is_short_and_its_picture_is_there():

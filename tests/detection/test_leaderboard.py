@@ -20,7 +20,7 @@ from lensq.detection.leaderboard import (
 )
 from lensq.statistics.guard import LeakageError
 from lensq.statistics.metrics import best_threshold, measure
-from lensq.study.frontpage import MARKS, headlines, write_readme
+from lensq.study.frontpage import MARKS, front_table, headlines, leaders, write_readme
 
 QUICK = {"resamples": 20}
 
@@ -194,10 +194,13 @@ def test_pages_show_every_row(entries, tables):
     assert page.count(f"{table['AP'][1]:.3f} ({table['AP_low'][1]:.3f} to") == 2
 
 
+FEW = "SVDD_VAE + injected lenses + few labels"
+BOTH = "SVDD_VAE + injected lenses + all labels + ResNet-18"
 ROWS = [
+    (BOTH, "mean log odds", 9000, 0.89),
     ("supervised ResNet-18", "log odds", 9000, 0.87),
     ("SEMISUP_GMVAE", "anomaly_logit", 900, 0.5),
-    ("SVDD_VAE + injected lenses + few labels", "log odds", 100, 0.48),
+    (FEW, "log odds", 100, 0.48),
     ("RESNET18_BETATC_VAE", "central_residual", 0, 0.45),
     ("BetaTC_VAE", "central_residual", 0, 0.4),
     ("BetaTC_VAE", "kl", 0, 0.35),
@@ -216,6 +219,9 @@ def results(tmp_path):
             table[name] = table["AP"]
     table["recall_fpr_1e-2"] = np.nan
     table[list(COLUMNS)].to_csv(tmp_path / "leaderboard.csv", index=False)
+    expected = {"prevalence": [1e-3, 1e-4], "n": [100, 500], "lenses": [31.4, np.nan]}
+    rows = [pd.DataFrame(expected | {"model": name, "score": score}) for name, score, *_ in ROWS]
+    pd.concat(rows).assign(low=20.2, high=40.6).to_csv(tmp_path / "expected.csv", index=False)
     survey = {"seed": 5, "normals": 12000, "lenses": 1500}
     record = {"survey": survey, "scored": [{"date": "2026-11-23T00:00:00+00:00", "cores": 2}]}
     (tmp_path / "test").mkdir()
@@ -225,11 +231,25 @@ def results(tmp_path):
 
 def test_the_front_page_has_a_row_for_each_kind(results):
     rows = headlines(pd.read_csv(results / "leaderboard.csv"))
-    assert rows["model"].tolist() == [ROWS[i][0] for i in (0, 2, 3, 6)]
+    assert rows["model"].tolist() == [ROWS[i][0] for i in (0, 1, 3, 4, 7)]
 
 
 def test_the_front_page_chooses_nothing_on_test():
     assert headlines(BY_SELECTION).index.tolist() == [2, 4, 5, 7]
+
+
+def test_the_front_table_has_the_leading_detector_of_each_number_of_labels(results):
+    best = leaders(pd.read_csv(results / "leaderboard.csv"))
+    assert best["labels"].tolist() == ["no labels", "100 labels", "all 9,000 labels"]
+    assert best["model"].tolist() == ["RESNET18_BETATC_VAE", FEW, BOTH]
+    table = front_table(results)
+    assert "| one in 1,000 | first 100 |" + " 31 (20 to 41) |" * 3 in table
+    assert "| one in 10,000 | first 500 |" + " too few objects to tell |" * 3 in table
+    assert "1,500 lenses and 12,000 ordinary objects" in table
+
+
+def test_what_leads_is_not_chosen_on_test():
+    assert leaders(BY_SELECTION).index.tolist() == [2]
 
 
 def test_the_readme_is_written_between_its_marks_alone(results, tmp_path):
@@ -241,7 +261,8 @@ def test_the_readme_is_written_between_its_marks_alone(results, tmp_path):
     assert text.endswith("\n\nafter\n")
     assert "old" not in text
     assert "2026-11-23 with 2 cores" in text
-    assert "12,000 ordinary objects and\n1,500 lenses of test seed 5" in text
+    assert front_table(results) in text
+    assert "test seed 5" in text
     assert "| PCA(16), pca residual | 0 | 0.30 (0.30 to 0.30) | 0.30 | 0.30 | 0.30 |  |" in text
     write_readme(readme, results)
     assert readme.read_text() == text

@@ -75,6 +75,7 @@ def test_enumerated_terms_are_the_closed_forms(dimensions, correlation):
     torch.testing.assert_close(found, closed_form(c), atol=0.08, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [2, 4])
 @pytest.mark.parametrize("correlation", [0.0, 0.8])
 @pytest.mark.parametrize(("batch", "objects"), [(128, 2000), (512, 2000), (512, 20_000)])
@@ -86,6 +87,7 @@ def test_stratified_sampling_estimates_the_closed_forms(dimensions, correlation,
     torch.testing.assert_close(found, closed_form(c), atol=0.16 if batch < 500 else 0.08, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [2, 4])
 @pytest.mark.parametrize("correlation", [0.0, 0.8])
 @pytest.mark.parametrize("objects", [2000, 20_000])
@@ -101,6 +103,7 @@ def test_weighted_sampling_estimates_the_closed_forms_up_to_its_known_offsets(
     torch.testing.assert_close(found - offset, closed_form(c), atol=0.12, rtol=0)
 
 
+@pytest.mark.slow
 def test_total_correlation_is_zero_for_independent_and_positive_for_correlated_latents():
     found = {}
     for correlation in (0.0, 0.5, 0.9):
@@ -137,6 +140,7 @@ def test_density_estimates_against_full_enumeration_of_200_objects(sampling, bat
     torch.testing.assert_close(torch.stack(estimates).mean(0), expected, rtol=tolerance, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [2, 4])
 @pytest.mark.parametrize("sampling", ["stratified", "weighted"])
 @pytest.mark.parametrize(("batch", "tolerance"), [(50, 0.1), (100, 0.04), (150, 0.02)])

@@ -98,6 +98,7 @@ def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -
     assert [name for name in left if not torch.equal(left[name], right[name])] == []
 
 
+@pytest.mark.slow
 def test_a_killed_fit_resumes_to_the_same_weights(survey, whole, tmp_path):
     assert fit_elsewhere(tmp_path / "toy", tmp_path / "out", "kill") == -signal.SIGKILL
     held = torch.load(tmp_path / "out" / "last.ckpt", weights_only=True)
@@ -173,12 +174,14 @@ def test_a_seed_gives_one_model_and_another_seed_another(survey, whole, tmp_path
     assert not torch.equal(other.vae.state_dict()["reference_mu"], again.vae.state_dict()["reference_mu"])
 
 
+@pytest.mark.slow
 def test_two_processes_end_with_one_model(tmp_path):
     assert fit_elsewhere(tmp_path / "toy", tmp_path / "out", "whole", devices=2, strategy="ddp") == 0
     fingerprints = [(tmp_path / "out" / f"fingerprint.{rank}").read_text() for rank in "01"]
     assert fingerprints[0] == fingerprints[1] == load_model(tmp_path / "out").fingerprint
 
 
+@pytest.mark.slow
 def test_two_processes_share_what_does_not_go_round(tmp_path):
     """One validation object, and two steps an epoch where one process would have four."""
     options = {"variant": "SVDD_VAE", "max_images": 17, "batch_size": 4, "svdd_from_epoch": 2}

@@ -86,6 +86,7 @@ def call(out: Path, model: Path, surveys: Path, *more: str, **variables: str) ->
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_half_way_through_a_part_costs_nothing(model, surveys, tmp_path):
     out, marker = tmp_path / "scores", tmp_path / "killed"
     (tmp_path / "sitecustomize.py").write_text(DIE_ONCE.format(marker=str(marker)))

@@ -78,6 +78,7 @@ def rearranged(survey, order):
     return replace(survey, **{name: getattr(survey, name)[order] for name in per_object})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", list(MODELS))
 def test_scores_depend_on_nothing_but_image_and_model(variant, models, survey, tmp_path):
     model = models(variant)
@@ -127,6 +128,7 @@ def test_scores_tell_objects_apart(variant, models, survey):
         assert scores[name].nunique() > 0.8 * len(scores), name
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_scores(model, survey, tmp_path):
     path = model.save(tmp_path / "model.pt")
     script = (
@@ -286,18 +288,14 @@ def test_an_interrupted_score_leaves_no_file(model, survey, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_splits_are_chosen(model, survey):
-    calibration = score(model, survey, splits="calibration", progress=False)
+def test_rows_are_chosen(model, survey):
+    calibration = score(model, survey, rows=survey.rows("calibration"), progress=False)
     assert set(calibration["split"]) == {"selection", "conformal"}
-    both = score(model, survey, splits=["train", "test"], progress=False)
-    assert len(both) == len(survey.rows("train", "test"))
     rows = np.array([7, 3, 90])
     some = score(model, survey, rows=rows, progress=False)
     assert list(some["name"]) == list(survey.names[rows])
-    with pytest.raises(ValueError, match="one or the other"):
-        score(model, survey, rows=rows, splits="test", progress=False)
-    with pytest.raises(ValueError, match="has no object there"):
-        score(model, rearranged(survey, survey.rows("train")), splits="test", progress=False)
+    with pytest.raises(ValueError, match="no object of the survey"):
+        score(model, survey, rows=rows[:0], progress=False)
 
 
 def test_a_survey_of_another_size_is_refused(model, survey, tmp_path):
@@ -326,6 +324,7 @@ def test_reconstructions_match_their_scores(model, survey):
     np.testing.assert_allclose(nll, scores["reconstruction"].iloc[rows], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_scoring_does_not_load_lightning(model, tmp_path):
     script = (
         "import sys, lensq.scores.scoring, lensq.models.training\n"

@@ -1,4 +1,4 @@
-"""The data page's table of parameters is that of the package."""
+"""The appendix's table of parameters is that of the package."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from lensq.simulate import parameter_table
 
-PAGE = Path(__file__).parents[2] / "book" / "data.md"
+PAGE = Path(__file__).parents[2] / "book" / "simulator.md"
 CITED = {
     "Oguri & Marshall 2010 (MNRAS 405, 2579)": "oguri2010",
     "Choi et al. 2007": "choi2007",
@@ -42,7 +42,7 @@ def rendered() -> list[str]:
     return lines
 
 
-def test_the_data_page_lists_every_parameter_as_it_is():
+def test_the_appendix_lists_every_parameter_as_it_is():
     lines = PAGE.read_text().splitlines()
     start = lines.index(HEAD[0])
     end = next((i for i in range(start, len(lines)) if not lines[i].startswith("|")), len(lines))
@@ -50,7 +50,7 @@ def test_the_data_page_lists_every_parameter_as_it_is():
     if lines[start:end] != expected:
         wrong = sorted(set(lines[start:end]) ^ set(expected))
         pytest.fail(
-            "book/data.md and lensq.simulate.parameters differ in\n"
+            "book/simulator.md and lensq.simulate.parameters differ in\n"
             + "\n".join(wrong)
             + "\nThe whole table should read\n"
             + "\n".join(expected)

@@ -71,6 +71,7 @@ def random_lenses(n: int, seed: int = 0) -> tuple[SIEWithShear, np.ndarray, np.n
     return lens, *(rng.uniform(-0.8, 0.8, (2, n)) * lens.einstein_radius)
 
 
+@pytest.mark.slow
 def test_images_and_magnifications_agree_with_lenstronomy():
     lens, source_x, source_y = random_lenses(40)
     row, x, y = solve(source_x, source_y, lens)

@@ -175,6 +175,7 @@ def test_an_interrupted_survey_continues(tmp_path, small_shards, monkeypatch):
     assert again == []
 
 
+@pytest.mark.slow
 def test_a_killed_survey_continues_and_leaves_no_process(tmp_path):
     code = (
         "import sys; from lensq.simulate import simulate_survey; "

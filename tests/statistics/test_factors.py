@@ -79,6 +79,7 @@ def test_a_dimension_lost_in_its_posterior_noise_tells_nothing():
     assert row["gap"] < 0.02
 
 
+@pytest.mark.slow
 def test_chance_is_exceeded_by_independent_codes_one_time_in_twenty():
     rng = np.random.default_rng(0)
     above = 0

@@ -171,6 +171,7 @@ def test_stability_follows_its_seed():
     assert not first["frequency"].equals(other["frequency"])
 
 
+@pytest.mark.slow
 def test_a_joint_map_holds_both_classes_in_one_plane():
     rows = scores_table(200, 80, shifts=dict.fromkeys(range(6), 4.0))
     table = joint_map(rows, n_normals=90, n_anomalies=40, perplexity=15)

@@ -28,7 +28,13 @@ def package(tmp_path, monkeypatch):
 
 
 def forget():
-    for cached in (provenance.source_files, provenance._code, provenance._files_of, provenance._leads):
+    for cached in (
+        provenance.source_files,
+        provenance._code,
+        provenance._imports,
+        provenance._files_of,
+        provenance._leads,
+    ):
         cached.cache_clear()
 
 

@@ -15,6 +15,7 @@ import lensq
 from lensq.survey import catalogues
 from lensq.survey.catalogues import known_lenses, match_catalogue
 from lensq.survey.images import check_pixels
+from lensq.survey.inventory import state_of
 from lensq.survey.lists import LISTS
 from lensq.survey.survey import read_like, read_survey
 
@@ -250,6 +251,30 @@ def test_what_files_do_not_declare_is_a_parameter_and_said(tmp_path):
     assert read_survey(tmp_path, progress=False).summary.endswith(
         "0.168 arcsec/px, zero point 27 by default (zero_point=) (2), from FLUXMAG0 (1)"
     )
+
+
+def test_a_folder_may_say_how_it_is_read_and_arguments_win(tmp_path):
+    for i in range(2):
+        fits.PrimaryHDU(cutouts.pixels(48, i)).writeto(tmp_path / f"{i}.fits")
+    plain, state = read_survey(tmp_path, progress=False), state_of(tmp_path)
+    (tmp_path / "survey.yml").write_text("zero_point: 22.5\npixel_scale: 0.262\n")
+    said = read_survey(tmp_path, progress=False)
+    np.testing.assert_allclose(said.images, 10 ** (0.4 * 4.5) * plain.images, rtol=1e-5)
+    assert said.pixel_scale == 0.262
+    assert state_of(tmp_path) != state
+    given = read_survey(tmp_path, zero_point=27, progress=False)
+    np.testing.assert_array_equal(given.images, plain.images)
+    assert given.pixel_scale == 0.262
+
+
+@pytest.mark.parametrize(
+    "text", ["zeropoint: 22.5", "zero_point: high", "band: 3", "[1, 2]", "a: b: c", "scale: 0"]
+)
+def test_what_a_folder_says_wrongly_is_an_error(tmp_path, text):
+    cutouts.write(tmp_path / "a.fits", cutouts.pixels(48))
+    (tmp_path / "survey.yml").write_text(text)
+    with pytest.raises(ValueError, match=r"survey\.yml: .*; it may hold band"):
+        read_survey(tmp_path, progress=False)
 
 
 def layouts(folder, n=4):

@@ -11,7 +11,7 @@ from lensq.models.objectives.elbo import Elbo
 from lensq.models.objectives.mixture import LabelledMixture, Mixture
 from lensq.models.objectives.svdd import SVDD
 
-OBJECTIVES = {
+OBJECTIVES: dict[str, type[Elbo]] = {
     "elbo": Elbo,
     "betatc": BetaTC,
     "svdd": SVDD,

@@ -7,7 +7,7 @@ linear annealing (Bowman et al. 2016) and free bits (Kingma et al. 2016, arXiv 1
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +131,7 @@ class Elbo(nn.Module):
 
     def __init__(self, features: int, latent: int, options: ElboOptions) -> None:
         super().__init__()
-        self.options = options
+        self.options: Any = options  # of the class `Options` of the objective
         self.posterior = GaussianHead(features, latent)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ Their weights are no part of a model's state dict: they are read from their file
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -141,7 +142,7 @@ class VGG19BN(nn.Sequential):
         return {name[9:]: value for name, value in state.items() if name.startswith("features.")}
 
 
-FEATURE_NETWORKS = {"efficientnet-lite0": EfficientNetLite0, "vgg19_bn": VGG19BN}
+FEATURE_NETWORKS: dict[str, Any] = {"efficientnet-lite0": EfficientNetLite0, "vgg19_bn": VGG19BN}
 
 
 class FeatureNetwork(nn.Module):
