@@ -38,11 +38,14 @@ def latent_plane(table: pd.DataFrame) -> np.ndarray:
         table: with `mu_0`, `mu_1`, ...
 
     Returns:
-        (N, 2), cut at the 0.2% and 99.8% quantiles; (N, 0) if there are fewer than two means.
+        (N, 2), cut at the 0.2% and 99.8% quantiles; (N, 0) if there are fewer than two means; the
+        middle for one object.
     """
     names = [name for name in table if str(name).startswith("mu_") and str(name)[3:].isdigit()]
     if len(names) < 2:
         return np.empty((len(table), 0))
+    if len(table) < 2:
+        return np.full((len(table), 2), 0.5)
     values = StandardScaler().fit_transform(table[names].to_numpy(np.float64))
     axes = np.linalg.eigh(values.T @ values)[1][:, :-3:-1]
     return _unit(values @ (axes * np.sign(axes.sum(axis=0))), 0.002)
