@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 _BINS = 48
@@ -47,8 +48,7 @@ def latent_plane(table: pd.DataFrame) -> np.ndarray:
     if len(table) < 2:
         return np.full((len(table), 2), 0.5)
     values = StandardScaler().fit_transform(table[names].to_numpy(np.float64))
-    axes = np.linalg.eigh(values.T @ values)[1][:, :-3:-1]
-    return _unit(values @ (axes * np.sign(axes.sum(axis=0))), 0.002)
+    return _unit(PCA(2).fit_transform(values), 0.002)
 
 
 def sky_plane(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, dict]:
