@@ -5,7 +5,7 @@
 A survey is simulated, and the rows of its packed store serve over and over, so that a million cutouts need no
 more disk than a thousand. Each number is scored in a process of its own, from the store to a Parquet file, by
 a small network. Private memory is the resident anonymous memory of the process; the mapped store is the
-system's to drop, and does not count. What is taken with the survey open is told apart from what scoring adds
+system's to drop, and does not count. What is taken with the survey open is kept apart from what scoring adds
 to it at the highest. Processor time tells of growth also on a machine that is busy with other things.
 """
 

@@ -1,33 +1,13 @@
-from . import (
-    artefacts as artefacts,
-)
-from . import (
-    audit as audit,
-)
-from . import (
-    candidates as candidates,
-)
-from . import (
-    completeness as completeness,
-)
-from . import (
-    conformal as conformal,
-)
-from . import (
-    detectors as detectors,
-)
-from . import (
-    entries as entries,
-)
-from . import (
-    evaluation as evaluation,
-)
-from . import (
-    faults as faults,
-)
-from . import (
-    leaderboard as leaderboard,
-)
+from . import artefacts as artefacts
+from . import audit as audit
+from . import candidates as candidates
+from . import completeness as completeness
+from . import conformal as conformal
+from . import detectors as detectors
+from . import entries as entries
+from . import evaluation as evaluation
+from . import faults as faults
+from . import leaderboard as leaderboard
 from .artefacts import find_artefacts as find_artefacts
 from .audit import chance_runs as chance_runs
 from .audit import chance_summary as chance_summary

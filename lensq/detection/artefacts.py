@@ -1,4 +1,4 @@
-"""Artefacts of detector and sky, told from light that came through the optics.
+"""Artefacts of detector and sky, as opposed to light that came through the optics.
 
 A cutout without data near its object, a straight line across it, light sharper than a star's, a saturated
 core: each is a rule on one image alone, with a reason to read. Lines are found by the probabilistic Hough
@@ -27,7 +27,7 @@ _WINDOW = 7  # pairs of pixels; what is narrower than half of it may be a line
 
 
 def find_artefacts(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Tell cutouts that an artefact spoils.
+    """Find the cutouts that an artefact spoils.
 
     Args:
         images: (N, S, S) flux.

@@ -6,18 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lensq.figures.style import (
-    CYCLE,
-    LENS,
-    ORDINARY,
-    class_histograms,
-    logarithmic,
-    panels,
-    readable,
-    rows_from_top,
-    shared_legend,
-    styled,
-)
+from lensq.figures import style
 from lensq.statistics.guard import labelled
 
 _AVERAGED = {"kl": "mean KL (nats)", "mu": "mean $|\\mu|$", "logvar": "mean log variance"}
@@ -34,7 +23,7 @@ _METRICS = {
 }
 
 
-@styled
+@style.styled
 def score_histograms(
     scores: pd.DataFrame,
     columns: Mapping[str, str] | Sequence[str],
@@ -50,17 +39,17 @@ def score_histograms(
         against: the column that tells the classes.
         thresholds: column to threshold, drawn as a dashed line.
     """
-    labels = dict(columns) if isinstance(columns, Mapping) else {c: readable(c) for c in columns}
+    labels = dict(columns) if isinstance(columns, Mapping) else {c: style.readable(c) for c in columns}
     rows, positive = labelled(scores, against)
     values = {label: rows[column] for column, label in labels.items()}
-    figure, axes = class_histograms(values, positive, 2)
+    figure, axes = style.class_histograms(values, positive, 2)
     for axis, column in zip(axes, labels, strict=True):
         if thresholds and column in thresholds:
             axis.axvline(thresholds[column], color="0.2", linestyle="--", linewidth=1.2)
     return figure
 
 
-@styled
+@style.styled
 def threshold_panels(curves: pd.DataFrame, *, label: str = "kl") -> Figure:
     """Precision, recall and F1 against the threshold, one panel a number of dimensions; F1's highest marked.
 
@@ -69,22 +58,22 @@ def threshold_panels(curves: pd.DataFrame, *, label: str = "kl") -> Figure:
         label: the statistic that is averaged, or what else the threshold is on, with unit.
     """
     groups = list(curves.groupby("dimensions"))
-    figure, axes = panels(len(groups), 2, 2.4, sharey=True)
+    figure, axes = style.panels(len(groups), 2, 2.4, sharey=True)
     for axis, (count, curve) in zip(axes, groups, strict=True):
         for column, colour, line in (("precision", 0, "-"), ("recall", 1, "--"), ("F1", 2, "-.")):
-            axis.plot(curve["threshold"], curve[column], line, color=CYCLE[colour], label=column)
+            axis.plot(curve["threshold"], curve[column], line, color=style.CYCLE[colour], label=column)
         best = curve.loc[curve["F1"].idxmax(), "threshold"]
         axis.axvline(best, color="0.3", linestyle=":", linewidth=1.2)
         low, high = np.quantile(curve["threshold"], [0.002, 0.998])
         if low > 0 and high > 10 * low:
-            logarithmic(axis)
+            style.logarithmic(axis)
         what = f"threshold on {_AVERAGED.get(label, label)}, {count} dimension{'s' * (count > 1)}"
         axis.set(xlabel=what, xlim=(low, high), ylim=(0, 1))
-    shared_legend(figure, axes[0])
+    style.shared_legend(figure, axes[0])
     return figure
 
 
-@styled
+@style.styled
 def metric_intervals(
     table: pd.DataFrame,
     metrics: Sequence[str] = ("AP", "AUROC", "F1", "recall_fpr_1e-2"),
@@ -99,10 +88,10 @@ def metric_intervals(
         metrics: which metrics.
         highlight: name of the detector drawn in the lens colour.
     """
-    colours = np.where(table.index == highlight, LENS, ORDINARY)
-    figure, axes = panels(len(metrics), 2, 0.6 + 0.34 * len(table), sharey=True)
+    colours = np.where(table.index == highlight, style.LENS, style.ORDINARY)
+    figure, axes = style.panels(len(metrics), 2, 0.6 + 0.34 * len(table), sharey=True)
     for axis, metric in zip(axes, metrics, strict=True):
-        place = rows_from_top(axis, table.index)
+        place = style.rows_from_top(axis, table.index)
         low, high = table[f"{metric}_low"], table[f"{metric}_high"]
         axis.hlines(place, low, high, color=colours, linewidth=7, alpha=0.4)
         axis.scatter(table[metric], place, 90, colours, marker="|", linewidths=1.6, zorder=3)
@@ -111,7 +100,7 @@ def metric_intervals(
     return figure
 
 
-@styled
+@style.styled
 def precision_against_prevalence(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Precision of operating points against the share of lenses, a band for the 95% interval.
 
@@ -120,21 +109,21 @@ def precision_against_prevalence(tables: Mapping[str, pd.DataFrame]) -> Figure:
     Args:
         tables: detector to table of `lensq.statistics.metrics.precision_at`.
     """
-    figure, (axis,) = panels(1, 1, 3.4)
+    figure, (axis,) = style.panels(1, 1, 3.4)
     for i, (name, table) in enumerate(tables.items()):
-        colour = CYCLE[i % len(CYCLE)]
+        colour = style.CYCLE[i % len(style.CYCLE)]
         share = np.geomspace(table.index.min() / 2, table.index.max() * 2, 200)
         first = table.iloc[0]
         low, middle, high = (_carried(first[c], table.index[0], share) for c in ("low", "precision", "high"))
         axis.fill_between(share, low, high, color=colour, alpha=0.25, linewidth=0)
-        axis.plot(share, middle, color=colour, label=readable(name))
+        axis.plot(share, middle, color=colour, label=style.readable(name))
         axis.plot(table.index, table["precision"], "o", color=colour, markersize=5)
         if len(tables) == 1:
             for x, y in table["precision"].items():
                 axis.annotate(f"{100 * y:.2g}%", (x, y), (7, -9), textcoords="offset points", fontsize=8.5)
     axis.set(xlabel="share of lenses among the objects", ylabel="precision")
     for which in ("x", "y"):
-        logarithmic(axis, which, percent=True)
+        style.logarithmic(axis, which, percent=True)
     axis.legend()
     return figure
 
@@ -145,16 +134,17 @@ def _carried(precision: float, prevalence: float, others: np.ndarray) -> np.ndar
     return odds / (1 + odds)
 
 
-@styled
+@style.styled
 def fdr_curves(study: pd.DataFrame) -> Figure:
     """Empirical against nominal false discovery rate, and the share of lenses that the lists hold.
 
     Args:
         study: table of `lensq.detection.conformal.fdr_study`, a line each contamination.
     """
-    figure, (left, right) = panels(2, 2, 3.1)
+    figure, (left, right) = style.panels(2, 2, 3.1)
     for i, (contamination, part) in enumerate(study.groupby("contamination")):
-        colour, label = CYCLE[i % len(CYCLE)], f"{100 * contamination:g}% of the calibration set are lenses"
+        colour = style.CYCLE[i % len(style.CYCLE)]
+        label = f"{100 * contamination:g}% of the calibration set are lenses"
         error = 1.96 * part["error"]
         left.plot(part["nominal"], part["empirical"], color=colour, linewidth=1, label=label)
         left.vlines(part["nominal"], part["empirical"] - error, part["empirical"] + error, color=colour)
@@ -166,11 +156,11 @@ def fdr_curves(study: pd.DataFrame) -> Figure:
     right.set(xlim=(0, top), ylim=(0, None), ylabel="share of lenses listed")
     for axis in (left, right):
         axis.set_xlabel("nominal false discovery rate (FDR)")
-    shared_legend(figure, left, columns=3)
+    style.shared_legend(figure, left, columns=3)
     return figure
 
 
-@styled
+@style.styled
 def fault_effects(table: pd.DataFrame, metrics: Sequence[str] = ("AP", "AUROC")) -> Figure:
     """What each fault does: a number without it and with it, and the interval of the difference.
 
@@ -179,15 +169,15 @@ def fault_effects(table: pd.DataFrame, metrics: Sequence[str] = ("AP", "AUROC"))
         metrics: a panel each.
     """
     faults = table.index.unique("fault")
-    figure, axes = panels(len(metrics), len(metrics), 0.9 + 0.27 * len(faults), sharey=True)
+    figure, axes = style.panels(len(metrics), len(metrics), 0.9 + 0.27 * len(faults), sharey=True)
     for axis, metric in zip(axes, metrics, strict=True):
-        place = rows_from_top(axis, faults)
+        place = style.rows_from_top(axis, faults)
         part = table.xs(metric, level="metric").loc[faults]
         low, high = part["without"] + part["low"], part["without"] + part["high"]
-        axis.hlines(place, low, high, color=LENS, linewidth=1.6)
-        axis.plot(part["without"], place, "o", color=ORDINARY, markersize=4.5, label="without the fault")
-        axis.plot(part["with"], place, "D", color=LENS, markersize=4.5, label="with it")
+        axis.hlines(place, low, high, color=style.LENS, linewidth=1.6)
+        axis.plot(part["without"], place, "o", color=style.ORDINARY, ms=4.5, label="without the fault")
+        axis.plot(part["with"], place, "D", color=style.LENS, ms=4.5, label="with it")
         axis.set_xlabel(_METRICS[metric])
         axis.locator_params(axis="x", nbins=5)
-    shared_legend(figure, axes[0])
+    style.shared_legend(figure, axes[0])
     return figure

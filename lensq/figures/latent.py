@@ -6,18 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lensq.figures.style import (
-    CHOSEN,
-    COLOURS,
-    CYCLE,
-    LEFT,
-    LENS,
-    class_histograms,
-    panels,
-    readable,
-    shared_legend,
-    styled,
-)
+from lensq.figures import style
 from lensq.statistics.guard import labelled
 from lensq.statistics.latent import latent_values
 
@@ -53,7 +42,7 @@ def _drawn_values(scores: pd.DataFrame, statistic: str, dimensions=None) -> np.n
     return np.log10(np.maximum(values, 1e-8)) if statistic == "kl" else values
 
 
-@styled
+@style.styled
 def training_curves(history: pd.DataFrame) -> Figure:
     """Each term of the loss over epochs, training and validation in one panel.
 
@@ -62,21 +51,21 @@ def training_curves(history: pd.DataFrame) -> Figure:
     """
     terms = [c.removeprefix("train_") for c in history.columns if c.startswith("train_")]
     terms = sorted(terms, key=lambda term: (term == "gradient_norm") - (term == "loss"))
-    figure, axes = panels(len(terms), 3, 2.2, sharex=True)
+    figure, axes = style.panels(len(terms), 3, 2.2, sharex=True)
     for axis, term in zip(axes, terms, strict=True):
-        for part, colour, line in (("train", CYCLE[0], "-"), ("validation", CYCLE[1], "--")):
+        for part, colour, line in (("train", style.CYCLE[0], "-"), ("validation", style.CYCLE[1], "--")):
             if f"{part}_{term}" in history:
                 values = history[f"{part}_{term}"]
                 axis.plot(history["epoch"], values, line, marker=".", markersize=4, color=colour, label=part)
-        axis.set_ylabel(_TERMS.get(term, readable(term)))
+        axis.set_ylabel(_TERMS.get(term, style.readable(term)))
         axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in axes[-3:]:
         axis.set_xlabel("epoch")
-    shared_legend(figure, axes[0])
+    style.shared_legend(figure, axes[0])
     return figure
 
 
-@styled
+@style.styled
 def loss_histograms(scores: pd.DataFrame, *, against: str = "label") -> Figure:
     """Each term of the loss, object by object, ordinary against lens; densities are logarithmic.
 
@@ -87,10 +76,10 @@ def loss_histograms(scores: pd.DataFrame, *, against: str = "label") -> Figure:
     rows, positive = labelled(scores, against)
     terms = {"negative ELBO (nats)": -rows["elbo"]} if "elbo" in rows else {}
     terms |= {label: rows[name] for name, label in _TERMS.items() if name in rows}
-    return class_histograms(terms, positive)[0]
+    return style.class_histograms(terms, positive)[0]
 
 
-@styled
+@style.styled
 def dimension_rows(statistics: pd.DataFrame, chosen: Sequence[int] = ()) -> Figure:
     """Every statistic over the latent dimensions, one row each, the chosen dimensions in green.
 
@@ -100,8 +89,8 @@ def dimension_rows(statistics: pd.DataFrame, chosen: Sequence[int] = ()) -> Figu
         statistics: table of `lensq.statistics.latent.dimension_statistics`.
         chosen: dimensions to mark.
     """
-    figure, axes = panels(len(_ROWS), 1, 1.15, sharex=True)
-    colours = [CHOSEN if d in set(chosen) else LEFT for d in statistics["dimension"]]
+    figure, axes = style.panels(len(_ROWS), 1, 1.15, sharex=True)
+    colours = [style.CHOSEN if d in set(chosen) else style.LEFT for d in statistics["dimension"]]
     for axis, (column, label) in zip(axes, _ROWS.items(), strict=True):
         axis.bar(statistics["dimension"], statistics[column], color=colours, width=0.8)
         axis.set_ylabel(label, rotation=0, ha="right", va="center")
@@ -115,7 +104,7 @@ def dimension_rows(statistics: pd.DataFrame, chosen: Sequence[int] = ()) -> Figu
     return figure
 
 
-@styled
+@style.styled
 def box_plots(
     scores: pd.DataFrame,
     statistic: str = "mu",
@@ -136,15 +125,15 @@ def box_plots(
     number = values.shape[1]
     look = {"widths": 0.34, "whis": (5, 95), "showfliers": False, "patch_artist": True, "manage_ticks": False}
     dimensions = range(number) if dimensions is None else dimensions
-    figure, axes = panels(1 if number <= 32 else -(-number // 32), 1, 2.4, sharey=True)
+    figure, axes = style.panels(1 if number <= 32 else -(-number // 32), 1, 2.4, sharey=True)
     per_panel = -(-number // len(axes))
     for start, axis in zip(range(0, number, per_panel), axes, strict=True):
         part = values[:, start : start + per_panel]
         place = np.arange(part.shape[1])
         for name, members, shift in (("ordinary", ~positive, -0.2), ("lens", positive, 0.2)):
-            colour = {"color": COLOURS[name]}
+            colour = {"color": style.COLOURS[name]}
             look |= {"whiskerprops": colour, "capprops": colour, "medianprops": {"color": "black"}}
-            look["boxprops"] = {"facecolor": COLOURS[name], "edgecolor": "none", "alpha": 0.75}
+            look["boxprops"] = {"facecolor": style.COLOURS[name], "edgecolor": "none", "alpha": 0.75}
             label = f"{name} ({members.sum():,})"
             axis.boxplot(part[members], positions=place + shift, label=label, **look)
         axis.set(ylabel=_AXIS[statistic], xlim=(-0.7, part.shape[1] - 0.3))
@@ -152,11 +141,11 @@ def box_plots(
         axis.tick_params(axis="x", labelsize=8.5 if per_panel <= 24 else 6.5)
         axis.grid(False, axis="x")
     axes[-1].set_xlabel("latent dimension")
-    shared_legend(figure, axes[0])
+    style.shared_legend(figure, axes[0])
     return figure
 
 
-@styled
+@style.styled
 def dimension_histograms(
     scores: pd.DataFrame, dimensions: Sequence[int], statistic: str = "kl", *, against: str = "label"
 ) -> Figure:
@@ -171,10 +160,10 @@ def dimension_histograms(
     rows, positive = labelled(scores, against)
     values = _drawn_values(rows, statistic, dimensions)
     labels = [f"{_AXIS[statistic]}, dimension {dimension}" for dimension in dimensions]
-    return class_histograms(dict(zip(labels, values.T, strict=True)), positive)[0]
+    return style.class_histograms(dict(zip(labels, values.T, strict=True)), positive)[0]
 
 
-@styled
+@style.styled
 def kl_by_rank(
     scores: pd.DataFrame, statistics: pd.DataFrame, *, n: int = 5, against: str = "label"
 ) -> Figure:
@@ -198,10 +187,10 @@ def kl_by_rank(
     }
     means = {name: latent_values(rows, "kl", members).mean(axis=1) for name, members in groups.items()}
     drawn = {f"log10 mean KL (nats), {name}": np.log10(np.maximum(m, 1e-8)) for name, m in means.items()}
-    return class_histograms(drawn, positive, 2)[0]
+    return style.class_histograms(drawn, positive, 2)[0]
 
 
-@styled
+@style.styled
 def stability_rows(stability: pd.DataFrame) -> Figure:
     """How often each dimension is chosen, a row a number of anomalies; dots mark the choice on all objects.
 
@@ -210,11 +199,11 @@ def stability_rows(stability: pd.DataFrame) -> Figure:
     """
     table = stability.pivot(index="n_anomalies", columns="dimension", values="frequency")
     agreement = stability.groupby("n_anomalies")["agreement"].first()
-    figure, (axis,) = panels(1, 1, 0.8 + 0.42 * len(table))
+    figure, (axis,) = style.panels(1, 1, 0.8 + 0.42 * len(table))
     drawn = axis.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     chosen = sorted(stability.loc[stability["chosen"], "dimension"].unique())
     for row in range(len(table)):
-        axis.plot(chosen, np.full(len(chosen), row), "o", color=LENS, markersize=4)
+        axis.plot(chosen, np.full(len(chosen), row), "o", color=style.LENS, markersize=4)
     labels = [f"{n:,} (agreement {agreement[n]:.2f})" for n in table.index]
     axis.set_yticks(range(len(table)), labels)
     axis.set(xlabel="latent dimension", ylabel="anomalies")
@@ -224,7 +213,7 @@ def stability_rows(stability: pd.DataFrame) -> Figure:
     return figure
 
 
-@styled
+@style.styled
 def latent_map(*maps: pd.DataFrame, titles: Sequence[str] = ()) -> Figure:
     """Joint t-SNE maps side by side, lenses drawn over ordinary objects. The axes have no unit.
 
@@ -232,14 +221,15 @@ def latent_map(*maps: pd.DataFrame, titles: Sequence[str] = ()) -> Figure:
         *maps: tables of `lensq.statistics.latent.joint_map`.
         titles: what each is a map of, for more than one.
     """
-    figure, axes = panels(len(maps), 2, 4.2 if len(maps) > 1 else 5.5)
+    figure, axes = style.panels(len(maps), 2, 4.2 if len(maps) > 1 else 5.5)
     for i, (axis, table) in enumerate(zip(axes, maps, strict=True)):
         for name, members, size in (("ordinary", ~table["positive"], 5), ("lens", table["positive"], 9)):
-            part, label = table[members], f"{name} ({members.sum():,})"
-            axis.scatter(part["x"], part["y"], size, COLOURS[name], alpha=0.6, linewidths=0, label=label)
+            colour, label = style.COLOURS[name], f"{name} ({members.sum():,})"
+            x, y = table.loc[members, ["x", "y"]].to_numpy().T
+            axis.scatter(x, y, size, colour, alpha=0.6, linewidths=0, label=label)
         axis.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
         axis.set_aspect("equal", adjustable="datalim")
         if titles:
             axis.set_title(titles[i])
-    shared_legend(figure, axes[0], markerscale=2.5)
+    style.shared_legend(figure, axes[0], markerscale=2.5)
     return figure

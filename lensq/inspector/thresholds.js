@@ -27,7 +27,7 @@ function render({ model, el }) {
       Object.entries(NUMBERS).map(([key, [title, note]]) => tile(title, note, shown[key]))),
     make("label", { class: "slide" }, make("span", {}, "short list, sure"), slider, make("span", {}, "long list, complete")), at,
     make("div", { class: "below" },
-      make("figure", {}, histogram, make("figcaption", {}, `${table.score.replaceAll("_", " ")}: all objects, and the threshold`)),
+      make("figure", {}, histogram, make("figcaption", {}, "score: all objects, and the threshold")),
       make("figure", {}, curves, make("figcaption", {}, "against the length of the list (logarithmic)")),
       make("div", {}, make("div", { class: "where" }, "last on the list"), list))));
 
@@ -68,7 +68,7 @@ function render({ model, el }) {
     slider.setAttribute("aria-valuetext", `${n} listed, threshold ${table.threshold[place]}`);
     listed.textContent = n.toLocaleString("en");
     for (const key of Object.keys(NUMBERS)) shown[key].textContent = percent(table[key][place]);
-    at.textContent = `${table.score.replaceAll("_", " ")} ≥ ${table.threshold[place]}`;
+    at.textContent = `score ≥ ${table.threshold[place]}`;
     const first = Math.max(0, Math.min(n, table.names.length) - 60), end = Math.min(n, table.names.length);
     list.replaceChildren(...table.names.slice(first, end).map((name, i) =>
       make("li", { value: first + i + 1 }, make("span", {}, name), make("span", {}, Number(table.scores[first + i]).toPrecision(3)))).reverse());

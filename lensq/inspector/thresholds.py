@@ -36,19 +36,17 @@ def operating_points(candidates: pd.DataFrame, curve: pd.DataFrame | None = None
     lengths = np.unique(np.rint(np.geomspace(1, len(score), _STOPS)).astype(int))
     points = pd.DataFrame({"threshold": score[lengths - 1]})
     points["listed"] = np.searchsorted(-score, -points["threshold"], side="right")  # ties are listed together
-    points = points.drop_duplicates("threshold").reset_index(drop=True)
-    points["fdr"] = points["precision"] = points["recall"] = np.nan
+    points = points.drop_duplicates("threshold")
+    points = points.assign(fdr=np.nan, precision=np.nan, recall=np.nan)
     if "q" in candidates:
         q = candidates.sort_values("score", ascending=False)["q"].to_numpy(float)
         points["fdr"] = q[points["listed"] - 1]
     if curve is not None:
-        levels = curve["threshold"].to_numpy()[::-1]
-        row = len(levels) - 1 - np.searchsorted(levels, points["threshold"])
-        for name in ("precision", "recall"):
-            reached = curve[name].to_numpy()[np.maximum(row, 0)]
-            nothing = 0.0 if name == "recall" else np.nan  # above the highest score of a labelled object
-            points[name] = np.where(row >= 0, reached, nothing)
-    return points
+        known = curve[["threshold", "precision", "recall"]].sort_values("threshold")
+        rising = points[["threshold", "listed", "fdr"]].iloc[::-1]
+        points = pd.merge_asof(rising, known, on="threshold", direction="forward").iloc[::-1]
+        points["recall"] = points["recall"].fillna(0)  # above the highest score of a labelled object
+    return points.reset_index(drop=True)
 
 
 class ThresholdSlider(anywidget.AnyWidget):
@@ -65,29 +63,17 @@ class ThresholdSlider(anywidget.AnyWidget):
     place = traitlets.Int().tag(sync=True)
     table = traitlets.Dict().tag(sync=True)
 
-    def __init__(
-        self,
-        candidates: pd.DataFrame,
-        curve: pd.DataFrame | None = None,
-        *,
-        threshold: float | None = None,
-        name: str = "score",
-    ) -> None:
-        """Make the slider.
+    def __init__(self, candidates: pd.DataFrame, curve: pd.DataFrame | None = None) -> None:
+        """Make the slider. It stands first where the list holds a tenth of false ones, or at ten objects.
 
         Args:
             candidates: see `operating_points`; with `name`.
             curve: see `operating_points`.
-            threshold: where it stands first; by default where the list holds a tenth of false ones, or else
-                at ten objects.
-            name: what the score is called.
         """
         self.points = operating_points(candidates, curve)
         ranked = candidates.sort_values("score", ascending=False, kind="stable")
         axis, histogram = score_axis(ranked["score"].to_numpy(float))
-        if threshold is not None:
-            place = int(np.searchsorted(-self.points["threshold"], -threshold, side="right")) - 1
-        elif (safe := np.flatnonzero(self.points["fdr"] <= 0.1)).size:
+        if (safe := np.flatnonzero(self.points["fdr"] <= 0.1)).size:
             place = int(safe[-1])
         else:
             place = int(np.searchsorted(self.points["listed"], 10))
@@ -105,7 +91,6 @@ class ThresholdSlider(anywidget.AnyWidget):
                 "histogram": histogram,
                 "names": ranked["name"].head(_NAMED).tolist(),
                 "scores": [float(f"{s:.4g}") for s in ranked["score"].head(_NAMED)],
-                "score": name,
             },
         )
 

@@ -1,18 +1,8 @@
-from . import (
-    costs as costs,
-)
-from . import (
-    frontpage as frontpage,
-)
-from . import (
-    parameters as parameters,
-)
-from . import (
-    profiles as profiles,
-)
-from . import (
-    sweep as sweep,
-)
+from . import costs as costs
+from . import frontpage as frontpage
+from . import parameters as parameters
+from . import profiles as profiles
+from . import sweep as sweep
 from .costs import bound_table as bound_table
 from .costs import constants as constants
 from .costs import cost_model as cost_model

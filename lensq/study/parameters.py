@@ -26,6 +26,12 @@ from pathlib import Path
 
 _KINDS = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 _NUMBER = r"(-?\d[\d_]*(?:\.\d+)?(?:e-?\d+)?)"
+_LIMITS = {
+    rf"{_NUMBER} to {_NUMBER}": lambda value, low, high: low <= value <= high,
+    rf"{_NUMBER} or more": lambda value, low: low <= value < math.inf,
+    rf"above {_NUMBER}": lambda value, low: low < value < math.inf,
+}
+"""How words state limits, and whether a value lies within."""
 _INJECTED = "# Parameters"  # the comment that papermill writes above values from its command line
 
 
@@ -53,16 +59,11 @@ class Parameter:
     help: str
 
     @property
-    def limits(self) -> tuple[str, float, float, bool] | None:
-        """The words that state limits, the lowest and highest value, and whether the lowest is allowed."""
-        if self.kind not in (int, float):
-            return None
-        if found := re.search(rf"{_NUMBER} to {_NUMBER}", self.help):
-            return found[0], float(found[1]), float(found[2]), True
-        if found := re.search(rf"{_NUMBER} or more", self.help):
-            return found[0], float(found[1]), math.inf, True
-        if found := re.search(rf"above {_NUMBER}", self.help):
-            return found[0], float(found[1]), math.inf, False
+    def limits(self) -> tuple | None:
+        """The words that state limits, how a value lies within, and the ends: lowest and, if any, highest."""
+        for words, within in _LIMITS.items() if self.kind in (int, float) else ():
+            if found := re.search(words, self.help):
+                return found[0], within, *map(float, found.groups())
         return None
 
     @property
@@ -83,9 +84,8 @@ class Parameter:
         if not isinstance(value, allowed) or (isinstance(value, bool) and self.kind is not bool):
             expected = f"{self.kind.__name__}, such as {self.default!r}"
         elif stated := self.limits:
-            words, low, high, closed = stated
-            if not (low <= value if closed else low < value) or not value <= high or math.isinf(value):
-                expected = words
+            words, within, *ends = stated
+            expected = "" if within(value, *ends) else words
         elif self.choices:
             foreign = set(value if self.kind is list else [value]) - set(self.choices)
             if foreign:
