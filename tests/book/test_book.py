@@ -81,6 +81,21 @@ def test_numbers_in_the_prose_are_glued_by_their_notebooks():
             assert re.search(rf'"{stem}"', source, re.IGNORECASE), f"{path} glues no {key}"
 
 
+GLUES = r"glue\(.*display=False\)|from myst_nb import glue|for .*:"
+
+
+def test_numbers_are_glued_out_of_sight_and_each_is_used():
+    prose = "".join(page.read_text() for page in PROSE)
+    for notebook in NOTEBOOKS:
+        text = text_of(notebook) + prose
+        for cell in code_cells(notebook):
+            lines = [line.strip() for line in "".join(cell["source"]).splitlines() if line.strip()]
+            if any("glue(" in line for line in lines) and all(re.fullmatch(GLUES, line) for line in lines):
+                assert "remove-cell" in cell["metadata"].get("tags", []), (notebook.name, lines)
+            for key in re.findall(r'glue\("(\w+)"', "".join(cell["source"])):
+                assert key in text, f"{notebook.name} glues {key}, and no page says it"
+
+
 def test_figures_on_other_pages_exist_in_their_notebooks():
     found = 0
     for page in PROSE:
