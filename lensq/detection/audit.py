@@ -94,18 +94,9 @@ def check_splits(scores: pd.DataFrame, survey: Survey) -> None:
 
 def _blindfolded(survey: Survey, rows: np.ndarray) -> Survey:
     """Some objects of a survey, in that order, without anything that separates the classes."""
-    return replace(
-        survey,
-        names=survey.names[rows],
-        coordinates=survey.coordinates[rows],
-        labels=np.full(len(rows), -1, survey.labels.dtype),
-        graded=np.zeros(len(rows), bool),
-        images=survey.images[rows],
-        mask=survey.mask[rows],
-        group=survey.group[rows],
-        split=survey.split[rows],
-        truth=None,
-    )
+    kept = ("names", "coordinates", "images", "mask", "group", "split")
+    unknown = {"labels": np.full_like(survey.labels[rows], -1), "graded": np.zeros(len(rows), bool)}
+    return replace(survey, **{name: getattr(survey, name)[rows] for name in kept}, **unknown, truth=None)
 
 
 def reproduce(

@@ -11,12 +11,13 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 from astropy.stats import binom_conf_interval
+from scipy import stats
 
 from lensq.detection.detectors import Detector
 from lensq.statistics.guard import labelled, require_split
 from lensq.statistics.metrics import threshold_at_fpr
 
-_FEWEST = 10  # normals that must pass a threshold for it to be more than a guess
+_FEWEST = 10  # ordinary objects that must pass a threshold for it to be more than a guess
 
 PROPERTIES = {
     "separation": "separation (arcsec)",
@@ -79,13 +80,11 @@ def completeness_curve(
     values = lenses[by].to_numpy(float)
     edges = _edges(values, bins)
     n, total = np.histogram(values[found], edges)[0], np.histogram(values, edges)[0]
-    place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-    inside = (values >= edges[0]) & (values <= edges[-1])
-    medians = pd.Series(values[inside]).groupby(place[inside]).median()
-    centre = medians.reindex(range(len(total))).fillna(pd.Series((edges[:-1] + edges[1:]) / 2))
-    return pd.DataFrame(
-        {"lower": edges[:-1], "upper": edges[1:], "centre": centre.to_numpy(), **_shares(n, total)}
-    )
+    finite = values[np.isfinite(values)]
+    medians = stats.binned_statistic(finite, finite, "median", edges).statistic
+    centre = np.where(total > 0, medians, (edges[:-1] + edges[1:]) / 2)
+    bins = {"lower": edges[:-1], "upper": edges[1:], "centre": centre}
+    return pd.DataFrame(bins | _shares(n, total))
 
 
 def by_property(groups: Mapping[str, tuple[pd.DataFrame, np.ndarray]], bins: int) -> dict[str, dict]:
@@ -138,23 +137,24 @@ def completeness_map(
 
 
 def at_fpr(detector: Detector, selection: pd.DataFrame, fpr: float) -> Detector:
-    """The detector at another operating point: the threshold that so many of the selection normals pass.
+    """The detector at another operating point: the threshold that so many ordinary objects pass.
 
     Args:
         detector: from `lensq.detection.detectors.choose_detector`.
         selection: Scores table, rows of the selection split only.
-        fpr: share of the normals that is flagged at most. A threshold that fewer than ten normals pass is a
-            guess: where that is less than ten normals, it is ten.
+        fpr: share of the ordinary objects that is flagged at most. A threshold that fewer than ten of them
+            pass is a guess: where the share is less than ten, it is ten.
 
     Raises:
         LeakageError: if a row is not of the selection split.
-        ValueError: if there are fewer than ten normals.
+        ValueError: if there are fewer than ten ordinary objects.
     """
     require_split(selection, "selection", purpose="at_fpr")
     rows, positive = labelled(selection, detector.against)
-    if np.count_nonzero(~positive) < _FEWEST:
-        raise ValueError(f"{np.count_nonzero(~positive)} normals are too few for a strict threshold")
-    fpr = max(fpr, _FEWEST / np.count_nonzero(~positive))
+    ordinary = np.count_nonzero(~positive)
+    if ordinary < _FEWEST:
+        raise ValueError(f"{ordinary} ordinary objects are too few for a strict threshold")
+    fpr = max(fpr, _FEWEST / ordinary)
     return replace(detector, threshold=threshold_at_fpr(detector.score(rows), positive, fpr))
 
 

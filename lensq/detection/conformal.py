@@ -1,6 +1,6 @@
 """A candidate list with a guarantee on the share of false ones.
 
-Conformal p-values compare an object's score with the scores of normals that took no part in any choice
+Conformal p-values compare an object's score with those of ordinary objects that took no part in any choice
 (Vovk, Gammerman and Shafer 2005; Laxhammar and Falkman 2010). Under exchangeability they are valid p-values,
 and although they share their calibration set, Benjamini and Hochberg's procedure on them keeps the false
 discovery rate below its target (Bates et al. 2023, theorem 2).
@@ -17,28 +17,24 @@ from lensq.statistics.guard import LeakageError, labelled, require_split
 
 
 def conformal_p_values(normals: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """p = (1 + #{s_i >= s}) / (n + 1) for each score s, with s_i the scores of n normals.
+    """p = (1 + #{s_i >= s}) / (n + 1) for each score s, with s_i the scores of n ordinary objects.
 
     Args:
-        normals: (..., n) scores of calibration normals.
-        score: (..., m) scores to test, with the same leading shape.
+        normals: (n,) scores of the ordinary objects that calibrate.
+        score: (m,) scores to test.
 
     Returns:
-        (..., m) p-values, the smallest possible one being 1 / (n + 1).
+        (m,) p-values, the smallest possible one being 1 / (n + 1).
 
     Raises:
-        ValueError: if there are no normals, or a score is not finite.
+        ValueError: if there are no ordinary objects, or a score is not finite.
     """
-    normals, score = np.asarray(normals, np.float64), np.asarray(score, np.float64)
-    if not normals.shape[-1]:
-        raise ValueError("conformal p-values need at least one calibration normal")
+    normals, score = np.sort(np.asarray(normals, np.float64)), np.asarray(score, np.float64)
+    if not len(normals):
+        raise ValueError("conformal p-values need at least one ordinary object that calibrates")
     if not (np.isfinite(normals).all() and np.isfinite(score).all()):
         raise ValueError("some scores are not finite; score these objects again")
-    n = normals.shape[-1]
-    ordered = np.sort(normals, axis=-1).reshape(-1, n)
-    flat = score.reshape(len(ordered), -1)
-    below = np.stack([np.searchsorted(a, s, side="left") for a, s in zip(ordered, flat, strict=True)])
-    return ((1 + n - below) / (n + 1)).reshape(score.shape)
+    return (1 + len(normals) - np.searchsorted(normals, score, side="left")) / (len(normals) + 1)
 
 
 def candidate_list(
@@ -46,9 +42,9 @@ def candidate_list(
 ) -> pd.DataFrame:
     """Rank objects and list those that keep the expected share of false ones below a target.
 
-    The guarantee holds for objects that are exchangeable with the calibration normals unless they are
+    The guarantee holds for objects that are exchangeable with those that calibrate unless they are
     anomalous: same survey, and neither trained on nor used to choose the detector. If lenses hide among
-    the calibration normals, it still holds and the list gets shorter.
+    those that calibrate, it still holds and the list gets shorter.
 
     Args:
         detector: chosen on the selection split.
@@ -66,7 +62,7 @@ def candidate_list(
     require_split(calibration, "conformal", purpose="conformal calibration")
     normals = calibration[calibration["label"] == 0]
     if shared := len(np.intersect1d(normals["name"], objects["name"])):
-        raise LeakageError(f"{shared} of the objects to list are calibration normals; leave them out")
+        raise LeakageError(f"{shared} of the objects to list calibrate it; leave them out")
     score = detector.score(objects)
     p = conformal_p_values(detector.score(normals), score)
     q = stats.false_discovery_control(p)
@@ -81,13 +77,13 @@ def reach(calibration: int, objects: int, fdr: float) -> dict[str, float]:
     fdr k / m: too small a calibration set can only list many objects or none.
 
     Args:
-        calibration: number of calibration normals n.
+        calibration: number of ordinary objects that calibrate, n.
         objects: number of objects to list m.
         fdr: target false discovery rate.
 
     Returns:
         `smallest_p`; `shortest_list`, the fewest objects that can be listed; `calibration_for_one`, the
-        number of calibration normals that allows a list of one.
+        number that allows a list of one.
     """
     return {
         "smallest_p": 1 / (calibration + 1),
@@ -109,19 +105,18 @@ def fdr_study(
 ) -> pd.DataFrame:
     """Nominal against empirical false discovery rate when calibration and test sets are drawn anew.
 
-    Each resample deals the normals anew, without replacement, to a calibration set and to a test set, and
+    Each resample deals the ordinary objects anew, without replacement, to a calibration and a test set, and
     fills both up with anomalies: the test set to the prevalence, the calibration set to the contamination.
-    Only rejected normals (label 0) calibrate; flagged ones are dealt to the test sets alone, in their share.
+    Only rejected ones (label 0) calibrate; flagged ones are dealt to the test sets alone, in their share.
 
     Args:
         detector: chosen on the selection split; its `against` is the column of anomalies.
         scores: Scores table, rows of the conformal and test splits only.
         fdrs: target false discovery rates.
         contaminations: shares of the calibration set that are unrecognised anomalies.
-        n_calibration: size of the calibration sets, by default of two thirds of the normals; the rest tests.
+        n_calibration: size of the calibration sets, by default two thirds of the rejected; the rest tests.
         prevalence: share of anomalies among the objects of a test set.
-        resamples: number of draws.
-        seed: their seed.
+        resamples: number of draws, with this `seed`.
 
     Returns:
         One row a contamination and target: `contamination`, `nominal`, `empirical` (mean share of false ones
@@ -131,7 +126,7 @@ def fdr_study(
 
     Raises:
         LeakageError: if a row is of another split.
-        ValueError: if there are too few normals or anomalies for these sizes.
+        ValueError: if there are too few objects of a class for these sizes.
     """
     require_split(scores, "conformal", "test", purpose="fdr_study")
     rows, positive = labelled(scores, detector.against)
@@ -142,21 +137,20 @@ def fdr_study(
     n_positive = round(prevalence * n_objects)
     n_flagged = round(len(flagged) / max(len(normals) + len(flagged), 1) * (n_objects - n_positive))
     n_rejected = n_objects - n_positive - n_flagged
-    hidden = [round(share * n_calibration) for share in contaminations]
-    short = n_calibration + n_rejected > len(normals) or n_positive + max(hidden) > len(anomalies)
+    hidden = {share: round(share * n_calibration) for share in contaminations}
+    most = max(hidden.values())
+    short = n_calibration + n_rejected > len(normals) or n_positive + most > len(anomalies)
     if short or not n_positive:
-        have = f"{len(normals)} rejected normals and {len(anomalies)} anomalies"
         raise ValueError(
-            f"{n_calibration} calibration normals, {max(hidden)} of them hidden anomalies, and {n_objects} "
-            f"objects with {n_positive} anomalies cannot be drawn from {have}; lower the sizes"
+            f"{n_calibration} objects that calibrate, {most} of them hidden anomalies, and {n_objects} "
+            f"to list with {n_positive} anomalies cannot be drawn from {len(normals)} rejected objects and "
+            f"{len(anomalies)} anomalies; lower the sizes"
         )
-    tables = []
-    for contamination, n_hidden in zip(contaminations, hidden, strict=True):
+    tables, classes = {}, (normals, flagged, anomalies)
+    for contamination, n_hidden in hidden.items():
         sizes = n_calibration, n_hidden, n_positive, n_rejected, n_flagged
-        p = _drawn((normals, flagged, anomalies), sizes, resamples, seed)
-        tables.append(_discoveries(p, n_positive, fdrs))
-        tables[-1].insert(0, "contamination", contamination)
-    table = pd.concat(tables, ignore_index=True)
+        tables[contamination] = _discoveries(_drawn(classes, sizes, resamples, seed), n_positive, fdrs)
+    table = pd.concat(tables, names=["contamination"]).reset_index(level=0).reset_index(drop=True)
     return table.assign(n_calibration=n_calibration, n_objects=n_objects, n_anomalies=n_positive)
 
 

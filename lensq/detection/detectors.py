@@ -23,7 +23,7 @@ from lensq.statistics.latent import (
     latent_dimensions,
     latent_values,
 )
-from lensq.statistics.metrics import GRADED_SHARES, PREVALENCE, PREVALENCES
+from lensq.statistics.metrics import GRADED_SHARES, PREVALENCE
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Detector:
             values = self.direction * (np.abs(values) if self.statistic == "mu" else values)
             return values.min(axis=1) if self.combine == "all" else values.mean(axis=1)
         if self.statistic == "cluster":
-            return self.direction * cluster_responsibilities(scores, len(self.clusters)) @ self.clusters
+            return self.direction * cluster_responsibilities(scores) @ self.clusters
         if self.statistic not in scores:
             raise ValueError(f"no column {self.statistic!r} in the scores: {', '.join(scores.columns[:20])}")
         values = scores[self.statistic].to_numpy(np.float64)
@@ -88,30 +88,19 @@ class Detector:
         return cls(**values | {name: tuple(values[name]) for name in ("dimensions", "clusters")})
 
 
-def cluster_responsibilities(scores: pd.DataFrame, clusters: int | None = None) -> np.ndarray:
-    """How much each cluster of a Gaussian-mixture VAE claims each object.
+def cluster_responsibilities(scores: pd.DataFrame) -> np.ndarray:
+    """How much each cluster of a Gaussian-mixture VAE claims each object: (N, K), rows sum to 1.
 
     Args:
-        scores: Scores table with columns `responsibility_0`, `responsibility_1`, ..., or with `cluster`,
-            the number of the cluster.
-        clusters: how many clusters; read from the table by default.
-
-    Returns:
-        (N, K), rows sum to 1; ones and zeros where only `cluster` is given.
+        scores: Scores table with columns `responsibility_0`, `responsibility_1`, ...
 
     Raises:
-        ValueError: if there are neither, or a cluster number is beyond `clusters`.
+        ValueError: if there are none.
     """
-    columns = [c for c in scores.columns if c.startswith("responsibility_")]
-    if columns:
-        return scores[[f"responsibility_{k}" for k in range(clusters or len(columns))]].to_numpy(np.float64)
-    if "cluster" not in scores:
-        raise ValueError("no columns 'responsibility_<k>' or 'cluster'; score with a Gaussian-mixture VAE")
-    number = scores["cluster"].to_numpy(np.int64)
-    clusters = clusters or int(number.max()) + 1
-    if number.max() >= clusters:
-        raise ValueError(f"cluster {number.max()} appears, but only {clusters} were seen in the selection")
-    return np.eye(clusters)[number]
+    claims = scores.filter(regex=r"^responsibility_\d+$")
+    if claims.empty:
+        raise ValueError("no columns 'responsibility_<k>'; score with a Gaussian-mixture VAE")
+    return claims.to_numpy(np.float64)
 
 
 def _cluster_purity(rows: pd.DataFrame, positive: np.ndarray) -> tuple[float, ...]:
@@ -226,22 +215,19 @@ def evaluate_graded(detector: Detector, scores: pd.DataFrame, **options) -> pd.D
     return table
 
 
-def compare_detectors(
-    detectors: Sequence[Detector], scores: pd.DataFrame, *, against: str | None = None, **options
-) -> pd.DataFrame:
+def compare_detectors(detectors: Sequence[Detector], scores: pd.DataFrame, **options) -> pd.DataFrame:
     """Detectors side by side on the same objects, sorted by average precision.
 
     Args:
         detectors: from `choose_detector`, with names that differ.
-        scores: Scores table, of the split to evaluate on.
-        against: the column of positives; the first detector's own by default.
+        scores: Scores table, of the split to evaluate on; the first detector names the column of positives.
         **options: as in `evaluate`.
 
     Returns:
         Table of `lensq.statistics.metrics.compare`.
     """
     first = detectors[0]
-    rows, positive = labelled(scores, against or first.against)
+    rows, positive = labelled(scores, first.against)
     return metrics.compare(
         {d.name: d.score(rows) for d in detectors},
         positive,
@@ -250,20 +236,17 @@ def compare_detectors(
     )
 
 
-def compare_pair(
-    first: Detector, second: Detector, scores: pd.DataFrame, *, against: str | None = None, **options
-) -> pd.DataFrame:
+def compare_pair(first: Detector, second: Detector, scores: pd.DataFrame, **options) -> pd.DataFrame:
     """First minus second detector with paired intervals: table of
     `lensq.statistics.metrics.paired_difference`.
 
     Args:
         first: from `choose_detector`.
         second: likewise.
-        scores: Scores table, of the split to evaluate on.
-        against: the column of positives; the first detector's own by default.
+        scores: Scores table, of the split to evaluate on; the first detector names the column of positives.
         **options: as in `evaluate`.
     """
-    rows, positive = labelled(scores, against or first.against)
+    rows, positive = labelled(scores, first.against)
     return metrics.paired_difference(
         first.score(rows),
         second.score(rows),
@@ -278,19 +261,18 @@ def _columns(detector: Detector, rows: pd.DataFrame, options: dict) -> dict:
     return {"prevalence": detector.prevalence} | options | arrays
 
 
-def precision_elsewhere(
-    detector: Detector,
-    scores: pd.DataFrame,
-    *,
-    against: str | None = None,
-    prevalences: tuple[float, ...] = PREVALENCES,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Precision of the detector where lenses are rarer: table of `lensq.statistics.metrics.precision_at`."""
-    rows, positive = labelled(scores, against or detector.against)
+def precision_elsewhere(detector: Detector, scores: pd.DataFrame, **options) -> pd.DataFrame:
+    """Precision of the detector where lenses are rarer: table of `lensq.statistics.metrics.precision_at`.
+
+    Args:
+        detector: from `choose_detector`.
+        scores: Scores table, of the split to evaluate on.
+        **options: prevalences and seed of `precision_at`.
+    """
+    rows, positive = labelled(scores, detector.against)
     flagged = detector.flags(rows)
     counts = [n for members in (positive, ~positive) for n in (flagged[members].sum(), members.sum())]
-    return metrics.precision_at(*counts, prevalences=prevalences, seed=seed)
+    return metrics.precision_at(*counts, **options)
 
 
 def threshold_curves(

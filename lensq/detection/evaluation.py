@@ -25,6 +25,7 @@ from lensq.models.training import Model, load_model
 from lensq.scores.scoring import score
 from lensq.simulate import simulate_survey
 from lensq.statistics.guard import LeakageError, require_split
+from lensq.survey.files import atomic
 from lensq.survey.survey import Survey, read_survey
 
 _SETTINGS = ("lensq_model", "lensq_survey", "lensq_symmetries", "lensq_precision")
@@ -172,10 +173,9 @@ def score_on_test(
     path = results / into / f"{variant}.parquet"
     wanted = about | {"lensq_survey": held_out.fingerprint}
     if not path.is_file() or _about(path) != wanted:
-        partial = path.with_name(f"{path.name}.{os.getpid()}")
-        seconds = _score(model, held_out, partial, scored_as(results, variant), progress)
-        _note(path, held_out, variant, wanted, seconds)  # first, so that no look at test goes unrecorded
-        os.replace(partial, path)
+        with atomic(path) as partial:
+            seconds = _score(model, held_out, partial, scored_as(results, variant), progress)
+            _note(path, held_out, variant, wanted, seconds)  # first, so that no look at test goes unrecorded
     table = pd.read_parquet(path)
     require_split(table, "test", purpose=f"the evaluation of {variant}")
     return table
@@ -227,9 +227,8 @@ def _note(path: Path, held_out: Survey, variant: str, wanted: dict[str, str], se
             "objects": len(positive),
         }
     )
-    partial = file.with_name(f"{file.name}.{os.getpid()}")
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(partial, file)
+    with atomic(file) as partial:
+        partial.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def record_of(results: Path | str, into: str = "test") -> dict:

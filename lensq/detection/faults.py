@@ -47,7 +47,7 @@ def shuffled_batches(n: int, size: int, *, seed: int) -> np.ndarray:
     return numbers
 
 
-def batch_scores(scores: pd.DataFrame, batches: np.ndarray, *, beta: float = 2.0) -> pd.DataFrame:
+def batch_scores(scores: pd.DataFrame, batches: np.ndarray) -> pd.DataFrame:
     """The terms of a beta-TC model's KL divergence as a batch sees them: no function of one image.
 
     The aggregate posterior q(z) of Chen et al. 2018 (arXiv 1802.04942, equation 2) is estimated from the
@@ -57,11 +57,10 @@ def batch_scores(scores: pd.DataFrame, batches: np.ndarray, *, beta: float = 2.0
     Args:
         scores: Scores table of N objects with their `mu_<d>` and `logvar_<d>`, of any variant.
         batches: (N,) number of each object's batch.
-        beta: weight of the total correlation in the sum.
 
     Returns:
-        The table with the columns `batch_mutual_information`, `batch_total_correlation`,
-        `batch_dimension_wise_kl` and `batch_kl`, their sum with the second one weighted, in nats at z = mu.
+        The table with the columns `batch_mutual_information`, `batch_total_correlation` and
+        `batch_dimension_wise_kl`, in nats at z = mu.
     """
     mu, logvar = (torch.tensor(latent_values(scores, statistic)) for statistic in ("mu", "logvar"))
     terms = np.empty((len(scores), len(BATCH_TERMS)))
@@ -72,8 +71,7 @@ def batch_scores(scores: pd.DataFrame, batches: np.ndarray, *, beta: float = 2.0
             log_weights = torch.full((1, len(rows)), -math.log(len(rows)), dtype=m.dtype)
             aggregate = aggregate_posterior(m, m, lv, log_weights)
             terms[rows] = torch.stack(decompose(m, m, lv, *aggregate), dim=1)
-    columns = {f"batch_{name}": values for name, values in zip(BATCH_TERMS, terms.T, strict=True)}
-    return scores.assign(**columns, batch_kl=terms @ np.array([1.0, beta, 1.0]))
+    return scores.assign(**dict(zip([f"batch_{name}" for name in BATCH_TERMS], terms.T, strict=True)))
 
 
 @contextmanager
@@ -100,7 +98,7 @@ def passed_off(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def repeated_normals(scores: pd.DataFrame, *, against: str = "label") -> pd.DataFrame:
-    """A list whose anomalies are its first normals again, with no real anomaly in it.
+    """A list whose anomalies are its first ordinary objects again, with no real anomaly in it.
 
     Args:
         scores: Scores table.
@@ -120,21 +118,22 @@ def repeated_normals(scores: pd.DataFrame, *, against: str = "label") -> pd.Data
 def misled_survey(survey: Survey) -> Survey:
     """A survey whose training list holds anomalies that are none.
 
-    The anomalies of the train and validation tiles leave (split `unused`), and as many of the first normals
-    of each are labelled 1. Trained with `train_on="balanced"`, half of what a model sees are these normals.
+    The anomalies of the train and validation tiles leave (split `unused`), and as many of the first
+    ordinary objects of each are labelled 1. Trained with `train_on="balanced"`, half of what a model sees are
+    these.
 
     Args:
         survey: the survey; it is left as it was.
 
     Raises:
-        ValueError: if a split has fewer normals than anomalies.
+        ValueError: if a split has fewer ordinary objects than anomalies.
     """
     labels, split = survey.labels.copy(), survey.split.copy()
     for name in ("train", "validation"):
         rows = survey.rows(name)
         anomalies, normals = (rows[survey.labels[rows] == label] for label in (1, 0))
         if len(anomalies) > len(normals):
-            raise ValueError(f"{len(anomalies)} anomalies and only {len(normals)} normals in split {name!r}")
+            raise ValueError(f"{len(anomalies)} anomalies but {len(normals)} others in split {name!r}")
         split[anomalies] = UNUSED
         labels[normals[: len(anomalies)]] = 1
     return replace(survey, labels=labels, split=split)

@@ -26,7 +26,7 @@ COLUMNS = {
     "F1": "F1 at the prevalence, at the threshold chosen on other objects",
     "precision": "precision at the prevalence, at the same threshold",
     "recall": "recall at the same threshold",
-    "recall_fpr_1e-2": "recall at a false positive rate of 1e-2; empty where fewer than 10 normals decide it",
+    "recall_fpr_1e-2": "recall at a false positive rate of 1e-2; empty if fewer than 10 negatives decide it",
     "recall_fpr_1e-3": "recall at a false positive rate of 1e-3; likewise",
     "recall_fpr_1e-4": "recall at a false positive rate of 1e-4; likewise",
     "images_seen": "images that training looked at, each pass counted; empty where it is not known",
@@ -62,10 +62,10 @@ class Entry(NamedTuple):
     threshold: float | None = None
 
 
-def _class_of(table: pd.DataFrame, against: str) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the rows whose class is known, and which of these are positive."""
+def _known(table: pd.DataFrame, against: str, groups: str | None = None) -> tuple:
+    """Places of the rows whose class is known, which of these are positive, and their groups, if any."""
     rows, positive = labelled(table.reset_index(drop=True), against)
-    return rows.index.to_numpy(), positive
+    return rows.index.to_numpy(), positive, None if groups is None else rows[groups].to_numpy()
 
 
 def _threshold(name: str, entry: Entry, chosen, positive, prevalence: float) -> float:
@@ -107,7 +107,8 @@ def rank_entries(
     """
     require_split(selection, "selection", purpose="the choice of thresholds")
     require_split(test, "test", purpose="the leaderboard")
-    (chosen, positive), (known, lens) = _class_of(selection, against), _class_of(test, against)
+    chosen, positive, _ = _known(selection, against)
+    known, lens, units = _known(test, against, groups)
     named = {": ".join(key): entry for key, entry in entries.items()}
     own = pd.DataFrame([entry[2:-1] for entry in named.values()], list(named), Entry._fields[2:-1])
     own[["model", "score"]] = list(entries)
@@ -119,14 +120,13 @@ def rank_entries(
         if entry.selection is not None:
             seen = np.asarray(entry.selection)[chosen]
             own.loc[name, "AP_selection"] = _average_precision(seen, positive, prevalence)
+    thresholds = {n: _threshold(n, entry, chosen, positive, prevalence) for n, entry in named.items()}
     table = metrics.compare(
         {name: np.asarray(entry.test)[known] for name, entry in named.items()},
         lens,
-        thresholds={
-            name: _threshold(name, entry, chosen, positive, prevalence) for name, entry in named.items()
-        },
+        thresholds=thresholds,
         prevalence=prevalence,
-        groups=None if groups is None else test[groups].to_numpy()[known],
+        groups=units,
         **draws,
     )
     table = table.join(own).reset_index(drop=True)
@@ -145,10 +145,9 @@ def objects(survey: Survey, *splits: str) -> pd.DataFrame:
         name, split, label, graded, group and, where the survey is simulated, is_lens and class.
     """
     rows = survey.rows(*splits) if splits else np.arange(len(survey))
-    columns = ("names", "split", "labels", "graded", "group")
-    names = ("name", "split", "label", "graded", "group")
-    table = {name: getattr(survey, column)[rows] for name, column in zip(names, columns, strict=True)}
-    return survey.add_truth(pd.DataFrame(table))
+    columns = {"name": survey.names, "split": survey.split, "label": survey.labels}
+    columns |= {"graded": survey.graded, "group": survey.group}
+    return survey.add_truth(pd.DataFrame({name: values[rows] for name, values in columns.items()}))
 
 
 def _average_precision(score: np.ndarray, positive: np.ndarray, prevalence: float) -> float:
@@ -228,8 +227,7 @@ def expected_lenses(
         Index `model`, `score`; the columns of `expected_in_list`.
     """
     require_split(test, "test", purpose="the length of a list")
-    known, lens = _class_of(test, against)
-    options["groups"] = None if groups is None else test[groups].to_numpy()[known]
+    known, lens, options["groups"] = _known(test, against, groups)
     scores = {key: np.asarray(entry.test)[known] for key, entry in entries.items()}
     tables = {key: metrics.expected_in_list(score, lens, **options) for key, score in scores.items()}
     return pd.concat(tables, names=["model", "score"]).droplevel(-1)
@@ -257,21 +255,19 @@ def lead(
         **options: prevalence, resamples and seed of `lensq.statistics.metrics.paired_difference`.
     """
     require_split(test, "test", purpose="the comparison of two detectors")
-    known, lens = _class_of(test, against)
+    known, lens, units = _known(test, against, groups)
     pair = [np.asarray(entries[key].test)[known] for key in (first, second)]
-    units = None if groups is None else test[groups].to_numpy()[known]
     return metrics.paired_difference(*pair, lens, groups=units, **options)
 
 
-def with_interval(table: pd.DataFrame, metric: str = "AP") -> list[str]:
-    """A metric of each row with its interval, such as "0.343 (0.321 to 0.360)".
+def with_interval(table: pd.DataFrame) -> list[str]:
+    """Average precision of each row with its interval, such as "0.343 (0.321 to 0.360)".
 
     Args:
         table: of `rank_entries`, or of `lensq.statistics.metrics.compare`.
-        metric: its column; the interval stands in `<metric>_low` and `<metric>_high`.
     """
-    columns = [table[metric + end] for end in ("", "_low", "_high")]
-    return [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in zip(*columns, strict=True)]
+    rows = table[["AP", "AP_low", "AP_high"]].itertuples(index=False)
+    return [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in rows]
 
 
 def in_words(column: str) -> str:
@@ -303,7 +299,6 @@ def side_by_side(tables: Mapping[str, pd.DataFrame]) -> Styler:
     """
     first, *_ = tables.values()
     order = pd.MultiIndex.from_frame(first[["model", "score"]])
-    columns = {}
-    for name, table in tables.items():
-        columns[name] = with_interval(table.set_index(["model", "score"]).loc[order])
+    rows = {name: table.set_index(["model", "score"]).loc[order] for name, table in tables.items()}
+    columns = {name: with_interval(table) for name, table in rows.items()}
     return pd.DataFrame(columns, index=order).reset_index().style.hide()

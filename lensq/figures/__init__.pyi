@@ -25,7 +25,6 @@ from .links import sky_links as sky_links
 from .pictures import class_gallery as class_gallery
 from .pictures import gallery as gallery
 from .pictures import picture_rows as picture_rows
-from .pictures import ranked_gallery as ranked_gallery
 from .pictures import reconstruction_grid as reconstruction_grid
 from .pictures import stretch as stretch
 from .style import COLOURS as COLOURS

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from lensq.figures.style import CYCLE, panels, styled
 
@@ -40,16 +39,15 @@ def _lines(axis, summary: pd.DataFrame, column: str) -> None:
     for i, (strategy, table) in enumerate(summary.groupby("strategy", sort=False)):
         colour = CYCLE[i % len(CYCLE)]
         if column == "AP":
-            axis.fill_between(
-                table["labels"], table["low"], table["high"], color=colour, alpha=0.15, linewidth=0
-            )
+            band = {"color": colour, "alpha": 0.15, "linewidth": 0}
+            axis.fill_between(table["labels"], table["low"], table["high"], **band)
         name, dash = _NAMES.get(strategy, strategy), _DASHES.get(strategy, "-")
         axis.plot(table["labels"], table[column], dash, color=colour, marker="o", markersize=3.5, label=name)
     ticks = sorted(set(summary["labels"]))
     axis.set_xscale("symlog", linthresh=max(min([t for t in ticks if t] or [1]), 1), linscale=0.6)
     axis.set_xlim(left=0)
     axis.set_xticks([t for t in ticks if t not in (20, 200)])
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
     axis.set_xlabel("labels")
 

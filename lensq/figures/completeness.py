@@ -7,21 +7,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from lensq.figures.style import CYCLE, LENS, ORDINARY, panels, readable, shared_legend, styled
+from lensq.figures.style import COLOURS, CYCLE, LENS, ORDINARY, panels, rows_from_top, shared_legend, styled
 
 _FEW = 10  # cells with fewer lenses are left empty
 
 
 @styled
 def completeness_curves(
-    tables: Mapping[str, pd.DataFrame | Mapping[str, pd.DataFrame]], *, ylabel: str = "completeness"
+    tables: Mapping[str, pd.DataFrame | Mapping[str, pd.DataFrame]],
 ) -> Figure:
     """Share of lenses found against one property a panel, with 95% binomial intervals.
 
     Args:
         tables: axis label with unit to table of `lensq.detection.completeness.completeness_curve`, or to
             several of them by name (doubles and quads, two detectors).
-        ylabel: label of the vertical axes.
     """
     figure, axes = panels(len(tables), 2, 2.5, sharey=True)
     for axis, (label, several) in zip(axes, tables.items(), strict=True):
@@ -32,7 +31,7 @@ def completeness_curves(
             axis.hlines(kept["share"], kept["lower"], kept["upper"], color=colour, alpha=0.5)
             axis.vlines(kept["centre"], kept["low"], kept["high"], color=colour)
             axis.plot(kept["centre"], kept["share"], "o", color=colour, markersize=4, label=name)
-        axis.set(xlabel=label, ylabel=ylabel, ylim=(0, 1))
+        axis.set(xlabel=label, ylabel="completeness", ylim=(0, 1))
     if len(several) > 1:
         shared_legend(figure, axes[0])
     return figure
@@ -67,22 +66,18 @@ def completeness_map(table: pd.DataFrame, *, xlabel: str, ylabel: str) -> Figure
 
 
 @styled
-def share_by_class(table: pd.DataFrame, *, xlabel: str = "share flagged") -> Figure:
+def share_by_class(table: pd.DataFrame) -> Figure:
     """Share of flagged objects by class with 95% intervals, the most often flagged on top.
 
     Args:
         table: table of `lensq.detection.completeness.share_by_class`.
-        xlabel: label of the axis.
     """
-    table = table.sort_values("share")
     figure, (axis,) = panels(1, 1, 0.8 + 0.24 * len(table))
     figure.set_figwidth(6.0)
-    place = np.arange(len(table))
-    colours = [LENS if name == "lens" else ORDINARY for name in table["class"]]
+    place = rows_from_top(axis, [f"{c} ({n:,})" for c, n in zip(table["class"], table["n"], strict=True)])
+    colours = [COLOURS.get(name, ORDINARY) for name in table["class"]]
     axis.hlines(place, table["low"], table["high"], color=colours)
     axis.scatter(table["share"], place, color=colours, s=22, zorder=3, clip_on=False)
-    names = [f"{readable(c)} ({n:,})" for c, n in zip(table["class"], table["n"], strict=True)]
-    axis.set_yticks(place, names)
-    axis.set(xlabel=xlabel, xlim=(0, None), ylim=(-0.6, len(table) - 0.4))
+    axis.set(xlabel="share flagged", xlim=(0, None))
     axis.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     return figure

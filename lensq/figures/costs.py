@@ -1,6 +1,5 @@
 """Figures of what things cost."""
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -14,15 +13,10 @@ def stage_bars(times: pd.DataFrame) -> Figure:
     Args:
         times: seconds, one row a notebook, one column a stage.
     """
-    figure, axes = panels(1, 1, 0.8 + 0.24 * len(times))
-    axis = axes[0]
-    minutes, left = times / 60, np.zeros(len(times))
-    for colour, (stage, values) in zip(CYCLE, minutes.items(), strict=False):
-        axis.barh(minutes.index, values, left=left, color=colour, label=stage, height=0.7)
-        left += values.to_numpy()
+    figure, (axis,) = panels(1, 1, 0.8 + 0.24 * len(times))
+    times.div(60).plot.barh(stacked=True, width=0.7, ax=axis, xlabel="minutes", ylabel="")
     axis.invert_yaxis()
     axis.grid(False, axis="y")
-    axis.set_xlabel("minutes")
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=times.shape[1])
     return figure
 

@@ -14,6 +14,7 @@ from lensq.figures.style import (
     logarithmic,
     panels,
     readable,
+    rows_from_top,
     shared_legend,
     styled,
 )
@@ -60,15 +61,11 @@ def score_histograms(
 
 
 @styled
-def threshold_panels(
-    curves: pd.DataFrame, thresholds: Mapping[int, float] | None = None, *, label: str = "kl"
-) -> Figure:
-    """Precision, recall and F1 against the threshold, one panel a number of dimensions.
+def threshold_panels(curves: pd.DataFrame, *, label: str = "kl") -> Figure:
+    """Precision, recall and F1 against the threshold, one panel a number of dimensions; F1's highest marked.
 
     Args:
         curves: table of `lensq.detection.detectors.threshold_curves`.
-        thresholds: number of dimensions to chosen threshold, drawn as a dashed line; by default the
-            highest F1 of the curve is marked.
         label: the statistic that is averaged, or what else the threshold is on, with unit.
     """
     groups = list(curves.groupby("dimensions"))
@@ -76,16 +73,13 @@ def threshold_panels(
     for axis, (count, curve) in zip(axes, groups, strict=True):
         for column, colour, line in (("precision", 0, "-"), ("recall", 1, "--"), ("F1", 2, "-.")):
             axis.plot(curve["threshold"], curve[column], line, color=CYCLE[colour], label=column)
-        best = curve.loc[curve["F1"].idxmax()]
-        at = thresholds[count] if thresholds and count in thresholds else best["threshold"]
-        axis.axvline(at, color="0.3", linestyle=":", linewidth=1.2)
+        best = curve.loc[curve["F1"].idxmax(), "threshold"]
+        axis.axvline(best, color="0.3", linestyle=":", linewidth=1.2)
         low, high = np.quantile(curve["threshold"], [0.002, 0.998])
         if low > 0 and high > 10 * low:
             logarithmic(axis)
-        axis.set_xlim(low, high)
-        axis.set_ylim(0, 1)
-        what = _AVERAGED.get(label, label)
-        axis.set_xlabel(f"threshold on {what}, {count} dimension{'s' if count > 1 else ''}")
+        what = f"threshold on {_AVERAGED.get(label, label)}, {count} dimension{'s' * (count > 1)}"
+        axis.set(xlabel=what, xlim=(low, high), ylim=(0, 1))
     shared_legend(figure, axes[0])
     return figure
 
@@ -105,17 +99,15 @@ def metric_intervals(
         metrics: which metrics.
         highlight: name of the detector drawn in the lens colour.
     """
-    place = np.arange(len(table))[::-1]
     colours = np.where(table.index == highlight, LENS, ORDINARY)
-    figure, axes = panels(len(metrics), len(metrics), 1.0 + 0.3 * len(table), sharey=True)
+    figure, axes = panels(len(metrics), 2, 0.6 + 0.34 * len(table), sharey=True)
     for axis, metric in zip(axes, metrics, strict=True):
+        place = rows_from_top(axis, table.index)
         low, high = table[f"{metric}_low"], table[f"{metric}_high"]
-        axis.hlines(place, low, high, color=colours, linewidth=5, alpha=0.4)
-        axis.scatter(table[metric], place, 14, colours, zorder=3)
-        axis.set_xlabel(_METRICS[metric].replace(" at ", "\nat "))
-        axis.locator_params(axis="x", nbins=3)
-    axes[0].set_yticks(place, [readable(name) for name in table.index], fontsize=10)
-    axes[0].set_ylim(-0.6, len(table) - 0.4)
+        axis.hlines(place, low, high, color=colours, linewidth=7, alpha=0.4)
+        axis.scatter(table[metric], place, 90, colours, marker="|", linewidths=1.6, zorder=3)
+        axis.set_xlabel(_METRICS[metric])
+        axis.tick_params(axis="y", labelsize=9.5)
     return figure
 
 
@@ -186,10 +178,10 @@ def fault_effects(table: pd.DataFrame, metrics: Sequence[str] = ("AP", "AUROC"))
         table: tables of `lensq.detection.faults.effect`, one below the other; index `fault`, `metric`.
         metrics: a panel each.
     """
-    faults = list(dict.fromkeys(table.index.get_level_values("fault")))
-    place = np.arange(len(faults))[::-1]
+    faults = table.index.unique("fault")
     figure, axes = panels(len(metrics), len(metrics), 0.9 + 0.27 * len(faults), sharey=True)
     for axis, metric in zip(axes, metrics, strict=True):
+        place = rows_from_top(axis, faults)
         part = table.xs(metric, level="metric").loc[faults]
         low, high = part["without"] + part["low"], part["without"] + part["high"]
         axis.hlines(place, low, high, color=LENS, linewidth=1.6)
@@ -197,7 +189,5 @@ def fault_effects(table: pd.DataFrame, metrics: Sequence[str] = ("AP", "AUROC"))
         axis.plot(part["with"], place, "D", color=LENS, markersize=4.5, label="with it")
         axis.set_xlabel(_METRICS[metric])
         axis.locator_params(axis="x", nbins=5)
-    axes[0].set_yticks(place, [readable(name) for name in faults])
-    axes[0].set_ylim(-0.6, len(faults) - 0.4)
     shared_legend(figure, axes[0])
     return figure

@@ -91,9 +91,7 @@ def loss_histograms(scores: pd.DataFrame, *, against: str = "label") -> Figure:
 
 
 @styled
-def dimension_rows(
-    statistics: pd.DataFrame, chosen: Sequence[int] = (), *, rows: Sequence[str] = tuple(_ROWS)
-) -> Figure:
+def dimension_rows(statistics: pd.DataFrame, chosen: Sequence[int] = ()) -> Figure:
     """Every statistic over the latent dimensions, one row each, the chosen dimensions in green.
 
     In the row of chi-squared a dashed line marks mean + 1.5 standard deviations.
@@ -101,13 +99,12 @@ def dimension_rows(
     Args:
         statistics: table of `lensq.statistics.latent.dimension_statistics`.
         chosen: dimensions to mark.
-        rows: the columns to draw.
     """
-    figure, axes = panels(len(rows), 1, 1.15, sharex=True)
+    figure, axes = panels(len(_ROWS), 1, 1.15, sharex=True)
     colours = [CHOSEN if d in set(chosen) else LEFT for d in statistics["dimension"]]
-    for axis, column in zip(axes, rows, strict=True):
+    for axis, (column, label) in zip(axes, _ROWS.items(), strict=True):
         axis.bar(statistics["dimension"], statistics[column], color=colours, width=0.8)
-        axis.set_ylabel(_ROWS[column], rotation=0, ha="right", va="center")
+        axis.set_ylabel(label, rotation=0, ha="right", va="center")
         axis.axhline(0, color="0.4", linewidth=0.6)
         if column == "chi2":
             bar = statistics[column].mean() + 1.5 * statistics[column].std(ddof=0)
@@ -137,6 +134,7 @@ def box_plots(
     rows, positive = labelled(scores, against)
     values = _drawn_values(rows, statistic, dimensions)
     number = values.shape[1]
+    look = {"widths": 0.34, "whis": (5, 95), "showfliers": False, "patch_artist": True, "manage_ticks": False}
     dimensions = range(number) if dimensions is None else dimensions
     figure, axes = panels(1 if number <= 32 else -(-number // 32), 1, 2.4, sharey=True)
     per_panel = -(-number // len(axes))
@@ -144,20 +142,11 @@ def box_plots(
         part = values[:, start : start + per_panel]
         place = np.arange(part.shape[1])
         for name, members, shift in (("ordinary", ~positive, -0.2), ("lens", positive, 0.2)):
-            axis.boxplot(
-                part[members],
-                positions=place + shift,
-                widths=0.34,
-                whis=(5, 95),
-                showfliers=False,
-                patch_artist=True,
-                manage_ticks=False,
-                boxprops={"facecolor": COLOURS[name], "edgecolor": "none", "alpha": 0.75},
-                medianprops={"color": "black"},
-                whiskerprops={"color": COLOURS[name]},
-                capprops={"color": COLOURS[name]},
-                label=f"{name} ({members.sum():,})",
-            )
+            colour = {"color": COLOURS[name]}
+            look |= {"whiskerprops": colour, "capprops": colour, "medianprops": {"color": "black"}}
+            look["boxprops"] = {"facecolor": COLOURS[name], "edgecolor": "none", "alpha": 0.75}
+            label = f"{name} ({members.sum():,})"
+            axis.boxplot(part[members], positions=place + shift, label=label, **look)
         axis.set(ylabel=_AXIS[statistic], xlim=(-0.7, part.shape[1] - 0.3))
         axis.set_xticks(place, [str(d) for d in list(dimensions)[start : start + per_panel]])
         axis.tick_params(axis="x", labelsize=8.5 if per_panel <= 24 else 6.5)
@@ -169,11 +158,7 @@ def box_plots(
 
 @styled
 def dimension_histograms(
-    scores: pd.DataFrame,
-    dimensions: Sequence[int],
-    statistic: str = "kl",
-    *,
-    against: str = "label",
+    scores: pd.DataFrame, dimensions: Sequence[int], statistic: str = "kl", *, against: str = "label"
 ) -> Figure:
     """Histograms of one statistic in chosen dimensions, ordinary against lens.
 
@@ -211,13 +196,9 @@ def kl_by_rank(
         f"{n} highest": order[-n:],
         f"all but {n} highest": order[:-n],
     }
-    means = {
-        f"log10 mean KL (nats), {name}": np.log10(
-            np.maximum(latent_values(rows, "kl", members).mean(axis=1), 1e-8)
-        )
-        for name, members in groups.items()
-    }
-    return class_histograms(means, positive, 2)[0]
+    means = {name: latent_values(rows, "kl", members).mean(axis=1) for name, members in groups.items()}
+    drawn = {f"log10 mean KL (nats), {name}": np.log10(np.maximum(m, 1e-8)) for name, m in means.items()}
+    return class_histograms(drawn, positive, 2)[0]
 
 
 @styled

@@ -1,13 +1,12 @@
-"""Pictures of cutouts: galleries, reconstructions with residuals, ranked candidates."""
+"""Pictures of cutouts: galleries, reconstructions with residuals."""
 
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lensq.figures.style import COLOURS, LENS, ORDINARY, WIDTH, panels, readable, styled
+from lensq.figures.style import COLOURS, WIDTH, panels, readable, styled
 
 _FONT_FIT = 105.0  # points of font size that fit one letter to an inch of caption
 _SOFTENING = 3.0  # in units of the sky noise
@@ -29,15 +28,11 @@ def stretch(images: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """
     images = np.asarray(images, np.float64)
     real = np.isfinite(images) if mask is None else np.asarray(mask, bool)
-    pixels = np.where(real, images, np.nan)
-    for image, picture, shown, (sky, noise) in zip(
-        images, pixels, real, sky_and_noise(images, real), strict=True
-    ):
-        light = (image - sky) / (_SOFTENING * noise)
-        brightest = max(np.max(light, where=shown, initial=0.0), 10 / _SOFTENING)
-        floor = np.arcsinh(-2 / _SOFTENING)
-        picture[shown] = np.clip((np.arcsinh(light) - floor) / (np.arcsinh(brightest) - floor), 0, 1)[shown]
-    return pixels
+    sky, noise = sky_and_noise(images, real).T[:, :, None, None]
+    light = (np.where(real, images, np.nan) - sky) / (_SOFTENING * noise)
+    brightest = light.max(axis=(1, 2), where=real, initial=10 / _SOFTENING, keepdims=True)
+    darkest = np.arcsinh(-2 / _SOFTENING)
+    return np.clip((np.arcsinh(light) - darkest) / (np.arcsinh(brightest) - darkest), 0, 1)
 
 
 def sky_and_noise(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -51,23 +46,27 @@ def sky_and_noise(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
         (N, 2); the noise is 1 where the sky is constant.
     """
     offset = np.abs(np.arange(images.shape[-1]) - (images.shape[-1] - 1) / 2)
-    border = np.maximum(offset[:, None], offset) >= 0.375 * images.shape[-1]
-    result = np.empty((len(images), 2))
-    for i, (image, real) in enumerate(zip(images, mask, strict=True)):
-        edge = image[border & real] if (border & real).any() else image[real]
-        sky = np.median(edge) if len(edge) else 0.0
-        noise = 1.4826 * np.median(np.abs(edge - sky)) if len(edge) else 0.0
-        result[i] = sky, noise if noise > 0 else 1.0
-    return result
+    border = mask & (np.maximum(offset[:, None], offset) >= 0.375 * images.shape[-1])
+    used = np.where(border.any(axis=(1, 2), keepdims=True), border, mask)
+    pixels = np.ma.masked_array(images, ~used).reshape(len(images), images.shape[-1] ** 2)
+    sky = np.ma.filled(np.ma.median(pixels, axis=1), 0)
+    noise = 1.4826 * np.ma.filled(np.ma.median(np.abs(pixels - sky[:, None]), axis=1), 0)
+    return np.stack([sky, np.where(noise > 0, noise, 1.0)], axis=1, dtype=np.float64)
 
 
-def _show(axis: Axes, picture: np.ndarray, frame: str | None = None, **options):
+def _show(axis: Axes, picture: np.ndarray, **options):
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     axis.set_facecolor(_MASKED)
     for spine in axis.spines.values():
-        spine.set(visible=True, color=frame or "0.75", linewidth=2.2 if frame else 0.6)
+        spine.set(visible=True, color="0.75", linewidth=0.6)
     return axis.imshow(np.ma.masked_invalid(picture), **({"vmin": 0, "vmax": 1} | options))
+
+
+def _square_root(pictures: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Square root of brightness on the scale of some pictures, from their darkest 0.5% to their brightest."""
+    low, high = np.nanquantile(of, [0.005, 1])
+    return np.sqrt(np.clip((pictures - low) / max(high - low, 1e-12), 0, 1))
 
 
 def _scale_bar(axis: Axes, size: int, pixel_scale: float | None) -> None:
@@ -84,7 +83,6 @@ def gallery(
     captions: Sequence[str] | None = None,
     *,
     mask: np.ndarray | None = None,
-    frames: Sequence[str | None] | None = None,
     columns: int = 8,
     pixel_scale: float | None = None,
 ) -> Figure:
@@ -94,7 +92,6 @@ def gallery(
         images: (N, S, S) flux.
         captions: a line above each.
         mask: (N, S, S) bool; masked pixels are drawn in beige.
-        frames: colour of each frame; None for a thin grey one.
         columns: cutouts in a row.
         pixel_scale: arcsec a pixel of the images, `survey.pixel_scale`; without it there is no scale bar.
     """
@@ -106,7 +103,7 @@ def gallery(
     if len(images) < columns:
         figure.set_figwidth(width * len(images))
     for i, (axis, picture) in enumerate(zip(axes, stretch(images, mask), strict=True)):
-        _show(axis, picture, frames[i] if frames is not None else None)
+        _show(axis, picture)
         if captions is not None:
             axis.set_title(captions[i], fontsize=fontsize, pad=3, parse_math=False)
     _scale_bar(axes[0], images.shape[-1], pixel_scale)
@@ -178,9 +175,8 @@ def reconstruction_grid(
     figure, axes = panels(3 * n, n, (WIDTH - 0.3) / n + 0.22)
     rows = axes[:n], axes[n : 2 * n], axes[2 * n :]
     for i in range(n):
-        low, high = np.nanquantile(inputs[i], [0.005, 1])
-        for axis, picture in ((rows[0][i], inputs[i]), (rows[1][i], drawn[i])):
-            _show(axis, np.sqrt(np.clip((picture - low) / max(high - low, 1e-12), 0, 1)))
+        for row, picture in zip(rows, (inputs[i], drawn[i]), strict=False):
+            _show(row[i], _square_root(picture, inputs[i]))
         last = _show(rows[2][i], residual[i], cmap="RdBu_r", vmin=-limit, vmax=limit)
         if captions is not None:
             rows[0][i].set_title(captions[i], fontsize=8.5, pad=3, parse_math=False)
@@ -196,8 +192,7 @@ def picture_rows(
     pictures: np.ndarray,
     labels: Sequence[str] | None = None,
     *,
-    columns: Sequence[str] | None = None,
-    height: float | None = None,
+    columns: Sequence[str] = (),
 ) -> Figure:
     """Rows of drawn images, such as samples of a prior, or a latent dimension changed step by step.
 
@@ -207,50 +202,14 @@ def picture_rows(
         pictures: (R, C, S, S) images in one unit.
         labels: a word or two before each row.
         columns: a word above each column.
-        height: of a row in inches; by default such that the images touch.
     """
     rows, across = pictures.shape[:2]
-    figure, axes = panels(rows * across, across, height or (WIDTH - 0.8) / across + 0.03)
+    figure, axes = panels(rows * across, across, (WIDTH - 0.8) / across + 0.03)
     for i, row in enumerate(pictures):
-        low, high = np.nanquantile(row, [0.005, 1])
-        for axis, picture in zip(axes[i * across : (i + 1) * across], row, strict=True):
-            _show(axis, np.sqrt(np.clip((picture - low) / max(high - low, 1e-12), 0, 1)))
+        for axis, picture in zip(axes[i * across : (i + 1) * across], _square_root(row, row), strict=True):
+            _show(axis, picture)
         if labels is not None:
             axes[i * across].set_ylabel(labels[i], rotation=0, ha="right", va="center")
-    for axis, word in zip(axes, columns if columns is not None else (), strict=False):
+    for axis, word in zip(axes, columns, strict=False):
         axis.set_title(word, fontsize=8.5, pad=3)
     return figure
-
-
-@styled
-def ranked_gallery(
-    images: np.ndarray,
-    candidates: pd.DataFrame,
-    *,
-    mask: np.ndarray | None = None,
-    columns: int = 6,
-    pixel_scale: float | None = None,
-) -> Figure:
-    """Candidates in the order of the table, framed by what is known of them.
-
-    Frames: lens colour where `label` is 1, the ordinary colour where it is 0, grey where unknown.
-
-    Args:
-        images: (N, S, S) flux, in the order of the table.
-        candidates: table with `name`, and if there `rank` (else the place in the table), `score` and `q`,
-            written beneath the name, and `label`.
-        mask: (N, S, S) bool.
-        columns: cutouts in a row.
-        pixel_scale: arcsec a pixel of the images, `survey.pixel_scale`; without it there is no scale bar.
-    """
-    captions = []
-    for position, row in enumerate(candidates.itertuples(index=False), start=1):
-        second = [f"{getattr(row, 'rank', position)}."] + [
-            f"{key} {getattr(row, key):.3g}" for key in ("score", "q") if hasattr(row, key)
-        ]
-        captions.append(f"{row.name}\n{'  '.join(second)}")
-    labels = candidates["label"] if "label" in candidates else np.full(len(candidates), -1)
-    frames = [{1: LENS, 0: ORDINARY}.get(label) for label in labels]
-    return gallery.__wrapped__(
-        images, captions, mask=mask, frames=frames, columns=columns, pixel_scale=pixel_scale
-    )

@@ -1,7 +1,8 @@
 """One look for all figures: colours, sizes, grids of panels."""
 
 import re
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import ParamSpec
 
@@ -63,19 +64,14 @@ P = ParamSpec("P")
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the common style, and close the figure so that a notebook shows it once."""
+    """Draw in the common style."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        before = set(plt.get_fignums())
-        try:
-            with plt.rc_context(_STYLE):
-                figure = draw(*args, **kwargs)
-                figure.draw_without_rendering()  # ticks are made when drawn, in the style of that moment
-                return figure
-        finally:
-            for number in set(plt.get_fignums()) - before:
-                plt.close(number)
+        with plt.rc_context(_STYLE):
+            figure = draw(*args, **kwargs)
+            figure.draw_without_rendering()  # ticks are made when drawn, in the style of that moment
+            return figure
 
     return drawn
 
@@ -84,15 +80,9 @@ def panels(n: int, columns: int, height: float, *, sharex=False, sharey=False) -
     """A figure of book width with n panels in rows of `columns`, each row `height` inches high."""
     columns = min(n, columns)
     rows = -(-n // columns)
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(WIDTH, rows * height),
-        squeeze=False,
-        sharex=sharex,
-        sharey=sharey,
-        layout="constrained",
-    )
+    size = {"figsize": (WIDTH, rows * height), "layout": "constrained"}
+    figure, axes = plt.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey, **size)
+    plt.close(figure)  # so that a notebook shows it once, where it is returned
     flat = list(axes.flat)
     for spare in flat[n:]:
         spare.remove()
@@ -130,7 +120,7 @@ def two_histograms(axis: Axes, ordinary: np.ndarray, lens: np.ndarray, *, log: b
         axis.stairs(density, edges, linewidth=1.3, label=f"{name} ({len(values):,})", **look)
     both = np.concatenate([ordinary, lens])
     beyond = f"end bins: {(both < low).sum():,} below, {(both > high).sum():,} above"
-    axis.set_title(beyond, loc="right", fontsize=7, color="0.4", pad=2)
+    axis.set_title(beyond, loc="right", fontsize=8, color="0.3", pad=2)
     if log:
         axis.set_yscale("log")
         axis.yaxis.set_minor_formatter(NullFormatter())
@@ -186,6 +176,15 @@ def logarithmic(axis: Axes, which: str = "x", *, percent: bool = False, decades:
     scale.set_minor_formatter(NullFormatter())
 
 
+def rows_from_top(axis: Axes, names: Iterable[object]) -> np.ndarray:
+    """A row for each name, from the top, its words along the vertical axis: (N,) the places of the rows."""
+    words = [textwrap.fill(readable(name), 26) for name in names]
+    place = np.arange(len(words))[::-1]
+    axis.set_yticks(place, words)
+    axis.set_ylim(-0.6, len(words) - 0.4)
+    return place
+
+
 def readable(name: object) -> str:
     """A column or class name as words, acronyms as they are written."""
     return re.sub("[A-Za-z]+", lambda word: _WRITTEN.get(word[0], word[0]), str(name).replace("_", " "))
@@ -193,5 +192,5 @@ def readable(name: object) -> str:
 
 def shared_legend(figure: Figure, axis: Axes, columns: int = 6, markerscale: float = 1.0) -> None:
     """The legend of one panel, above all panels."""
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns, markerscale=markerscale)
+    named = axis.get_legend_handles_labels()
+    figure.legend(*named, loc="outside upper center", ncols=columns, markerscale=markerscale)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lensq.figures.style import (
+    COLOURS,
     LENS,
     ORDINARY,
     SPLIT_COLOURS,
@@ -16,6 +17,7 @@ from lensq.figures.style import (
     logarithmic,
     panels,
     readable,
+    rows_from_top,
     shared_legend,
     styled,
 )
@@ -71,23 +73,21 @@ def property_histograms(table: pd.DataFrame, columns: Mapping[str, str], *, agai
 
 
 @styled
-def class_counts(counts: pd.Series, *, highlight: tuple[str, ...] = ("lens",)) -> Figure:
+def class_counts(counts: pd.Series) -> Figure:
     """How many objects each class has, as points on a logarithmic axis, the largest on top.
 
     Args:
         counts: class to number of objects.
-        highlight: classes in the lens colour.
     """
-    counts = counts.sort_values()
+    counts = counts.sort_values(ascending=False)
     figure, (axis,) = panels(1, 1, 0.7 + 0.24 * len(counts))
     figure.set_figwidth(6.0)
-    place = np.arange(len(counts))
+    place = rows_from_top(axis, counts.index)
     axis.hlines(place, 1, counts, color="0.85", linewidth=1)
-    colours = [LENS if name in highlight else ORDINARY for name in counts.index]
+    colours = [COLOURS.get(name, ORDINARY) for name in counts.index]
     axis.scatter(counts, place, 30, colours, zorder=3)
     for y, n in zip(place, counts, strict=True):
         axis.annotate(f"{n:,}", (n, y), (7, 0), textcoords="offset points", va="center", fontsize=8.5)
-    axis.set_yticks(place, [readable(name) for name in counts.index])
     logarithmic(axis, decades=True)
     axis.set(xlabel="objects", xlim=(1, counts.max() * 4))
     axis.grid(False, axis="y")
@@ -106,14 +106,10 @@ def quantile_panels(comparison: pd.DataFrame) -> Figure:
     groups = list(comparison.dropna(subset="quantile").groupby("quantity", sort=False))
     figure, axes = panels(len(groups), 4, 2.1)
     for axis, (name, rows) in zip(axes, groups, strict=True):
-        known = rows["om10"]
-        axis.fill_between(
-            known, known - rows["tolerance"], known + rows["tolerance"], color="0.88", linewidth=0
-        )
+        known, tolerance, bars = rows["om10"], rows["tolerance"], {"markersize": 3.5, "linewidth": 1.2}
+        axis.fill_between(known, known - tolerance, known + tolerance, color="0.88", linewidth=0)
         axis.plot(known, known, color="0.5", linewidth=1, linestyle=":")
-        axis.errorbar(
-            known, rows["simulated"], rows["error"], fmt="o", color=LENS, markersize=3.5, linewidth=1.2
-        )
+        axis.errorbar(known, rows["simulated"], rows["error"], fmt="o", color=LENS, **bars)
         unit = rows["unit"].iloc[0]
         axis.set_title(f"{readable(name)} ({unit})" if unit else readable(name), fontsize=8.5)
         axis.locator_params(nbins=4)

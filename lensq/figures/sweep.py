@@ -7,28 +7,24 @@ from lensq.figures.style import CYCLE, panels, readable, shared_legend, styled
 
 
 @styled
-def sweep_lines(table: pd.DataFrame, over: str, metrics: tuple[str, ...] = ("AP", "AUROC")) -> Figure:
-    """Metrics against one setting: a point a run, a line through the means of each combination of the others.
+def sweep_lines(table: pd.DataFrame, over: str) -> Figure:
+    """AP and AUROC against one setting: a point a run, a line through the means for the others' values.
 
     Args:
         table: table of `lensq.study.sweep.compare_runs`.
         over: the setting along the axis.
-        metrics: which metrics, a panel each.
     """
-    others = [
-        name for name in table.columns[: table.columns.get_loc(metrics[0])] if name not in (over, "seed")
-    ]
+    others = list(table.columns[: table.columns.get_loc("AP")].drop([over, "seed"], errors="ignore"))
     groups = list(table.groupby(others)) if others else [((), table)]
-    figure, axes = panels(len(metrics), 2, 2.8)
-    for axis, metric in zip(axes, metrics, strict=True):
+    figure, axes = panels(2, 2, 2.8)
+    for axis, metric in zip(axes, ("AP", "AUROC"), strict=True):
         for number, (key, runs) in enumerate(groups):
             colour = CYCLE[number % len(CYCLE)]
             label = ", ".join(f"{readable(name)} {value}" for name, value in zip(others, key, strict=True))
             axis.plot(runs[over].astype(str), runs[metric], "o", markersize=4.5, color=colour, alpha=0.5)
             means = runs.groupby(over)[metric].mean()
             axis.plot(means.index.astype(str), means, color=colour, label=label or "mean")
-        axis.set_xlabel(readable(over))
-        axis.set_ylabel(metric)
+        axis.set(xlabel=readable(over), ylabel=metric)
     if others:
         shared_legend(figure, axes[0])
     return figure

@@ -112,10 +112,8 @@ class LabelStore:
         """
         if label not in (*LABELS, ""):
             raise ValueError(f"label {label!r} is none of {', '.join(LABELS)}")
-        self._say(
-            names,
-            lambda said: Said(label, said.grade if GRADES.get(said.grade) == label else "", said.note),
-        )
+        kept = [grade for grade, of in GRADES.items() if of == label]
+        self._say(names, lambda said: Said(label, said.grade if said.grade in kept else "", said.note))
 
     def grade(self, name: str, grade: str) -> None:
         """Grade an object, which labels it too; "" takes the grade away, not the label.
@@ -165,9 +163,8 @@ class LabelStore:
             self._widen()
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         except PermissionError:
-            raise PermissionError(
-                f"{self.path} cannot be written; name another file for the labels"
-            ) from None
+            remedy = "cannot be written; name another file for the labels"
+            raise PermissionError(f"{self.path} {remedy}") from None
         try:
             size = os.fstat(file).st_size
             torn = size and os.pread(file, 1, size - 1) != b"\n"
@@ -208,11 +205,9 @@ class LabelStore:
         Args:
             listed: table with `name`.
         """
-        said = [self.said(name) for name in listed["name"].astype(str)]
-        columns = {"said": "label", "grade": "grade", "note": "note"}
-        return listed.assign(
-            **{column: [getattr(each, field) for each in said] for column, field in columns.items()}
-        )
+        said = [self.said(name)[:3] for name in listed["name"].astype(str)]
+        columns = pd.DataFrame(said, listed.index, ["said", "grade", "note"], dtype=object)
+        return listed.assign(**columns)
 
 
 def _said_in(text: bytes) -> Iterator[tuple[str, Said]]:

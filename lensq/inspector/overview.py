@@ -2,6 +2,8 @@
 
 import numpy as np
 import pandas as pd
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
 
 _BINS = 48
 _POINTS = 1500  # drawn of a map
@@ -42,11 +44,8 @@ def latent_plane(table: pd.DataFrame) -> np.ndarray:
     names = [name for name in table if str(name).startswith("mu_") and str(name)[3:].isdigit()]
     if len(names) < 2:
         return np.empty((len(table), 0))
-    values = table[names].to_numpy(np.float64)
-    spread = values.std(axis=0)
-    values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    axes = np.linalg.eigh(values.T @ values)[1][:, :-3:-1]
-    return _unit(values @ (axes * np.sign(axes.sum(axis=0))), 0.002)
+    values = StandardScaler().fit_transform(table[names].to_numpy(np.float64))
+    return _unit(PCA(2).fit_transform(values), 0.002)
 
 
 def sky_plane(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, dict]:
@@ -66,10 +65,7 @@ def sky_plane(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, dict]:
     gaps = np.diff(around, append=around[0] + 360)
     start = around[(np.argmax(gaps) + 1) % len(around)]  # the first object east of the widest gap
     east = (ra - start) % 360
-    edges = {
-        "ra": [(start + np.nanmax(east)) % 360, start],
-        "dec": [np.nanmin(dec), np.nanmax(dec)],
-    }
+    edges = {"ra": [(start + np.nanmax(east)) % 360, start], "dec": [np.nanmin(dec), np.nanmax(dec)]}
     ends = {axis: [round(float(edge), 2) for edge in pair] for axis, pair in edges.items()}
     return _unit(np.stack([-east, dec], axis=1), 0.0), ends
 

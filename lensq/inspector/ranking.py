@@ -13,12 +13,8 @@ from lensq.inspector.labels import LABELS, LabelStore
 from lensq.statistics.guard import BY_EYE
 
 ORDERS = {"score": "model score", "learnt": "learnt from labels", "uncertain": "most uncertain first"}
-FILTERS = {
-    "all": "all",
-    "none": "without label",
-    **{label: label for label in LABELS},
-    "known": "known lenses",
-}
+FILTERS = {"all": "all", "none": "without label"} | {label: label for label in LABELS}
+FILTERS["known"] = "known lenses"
 
 _NEAR = 60.0  # arcsec, within which a position finds an object
 

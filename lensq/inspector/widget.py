@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 MOSAIC = 100  # objects on a page of the mosaic
 _POINTS = 400  # labelled objects that the map of latent space marks
+_ASKED = {"show", "label", "grade", "note", "rest", "mosaic", "undo", "filter", "jump", "order"}
 
 
 class Inspector(anywidget.AnyWidget):
@@ -350,21 +351,9 @@ class Inspector(anywidget.AnyWidget):
 
     def _heard(self, _, message: dict, buffers: list) -> None:
         """Do what the browser asks, and say when it is done."""
-        allowed = {
-            "show",
-            "label",
-            "grade",
-            "note",
-            "rest",
-            "mosaic",
-            "undo",
-            "filter",
-            "jump",
-            "order",
-        }
         do, arguments = message.get("do"), message.get("with", [])
         try:
-            if do in allowed:
+            if do in _ASKED:
                 getattr(self, do)(*arguments)
             elif do != "hello":
                 raise ValueError(f"the inspector cannot {do!r}")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -73,7 +74,7 @@ def read_benchmarks(folder: Path | str) -> dict[str, dict]:
 def ratio_table(benchmarks: Mapping[str, dict]) -> pd.DataFrame:
     """Every ratio against a baseline of the same run: `benchmark`, `ratio of`, `ratio`, and the machine."""
     rows = [
-        {"benchmark": name, "ratio of": what, "ratio": ratio, "machine": machine_of(document)}
+        (name, what, ratio, machine_of(document))
         for name, document in benchmarks.items()
         for what, ratio in document["ratios"].items()
     ]
@@ -144,12 +145,7 @@ def constants(benchmarks: Mapping[str, dict]) -> pd.DataFrame:
         document = benchmarks.get(benchmark, {"figures": []})
         values = [row["value"] for row in document["figures"] if row["what"] == what]
         if values:
-            rows[constant] = {
-                "value": max(values),
-                "unit": unit,
-                "benchmark": benchmark,
-                "machine": machine_of(document),
-            }
+            rows[constant] = max(values), unit, benchmark, machine_of(document)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "unit", "benchmark", "machine"])
 
 
@@ -166,21 +162,12 @@ def cost_model(measured: pd.DataFrame, cutouts: float, *, core_hour: float, tb_m
         Index: what is done or kept; columns: `a cutout` (bytes or seconds), `in all` (10^12 bytes, or hours),
         `unit`, `price` of that unit, `money`.
     """
-    rows = {}
-    for constant, row in measured.iterrows():
-        if row["unit"] == "bytes":
-            each, total, unit, price = row["value"], row["value"] * cutouts / 1e12, "TB, a month", tb_month
-        else:
-            each = 1 / row["value"]
-            total, unit, price = each * cutouts / 3600, "core hours", core_hour
-        rows[constant] = {
-            "a cutout": each,
-            "in all": total,
-            "unit": unit,
-            "price": price,
-            "money": total * price,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    kept = measured["unit"] == "bytes"
+    plan = pd.DataFrame({"a cutout": measured["value"].where(kept, 1 / measured["value"])})
+    plan["in all"] = plan["a cutout"] * cutouts / np.where(kept, 1e12, 3600)
+    plan["unit"] = np.where(kept, "TB, a month", "core hours")
+    plan["price"] = np.where(kept, tb_month, core_hour)
+    return plan.assign(money=plan["in all"] * plan["price"])
 
 
 def shown(plan: pd.DataFrame) -> Styler:
@@ -189,9 +176,7 @@ def shown(plan: pd.DataFrame) -> Styler:
     Args:
         plan: what `cost_model` returned.
     """
-    each = [
-        f"{value:,.0f} bytes" if unit.startswith("TB") else f"{1000 * value:.2f} ms"
-        for value, unit in zip(plan["a cutout"], plan["unit"], strict=True)
-    ]
-    page = plan.assign(**{"a cutout": each})
-    return page.style.format({"in all": "{:.3g}", "price": "{:g}", "money": "{:,.2f}"})
+    kept = plan.index[plan["unit"].str.startswith("TB")]
+    page = plan.style.format({"in all": "{:.3g}", "price": "{:g}", "money": "{:,.2f}"})
+    page.format(lambda seconds: f"{1000 * seconds:.2f} ms", subset="a cutout")
+    return page.format("{:,.0f} bytes", subset=(kept, "a cutout"))

@@ -31,6 +31,9 @@ NOTEBOOKS = ROOT / "notebooks"
 RUNNING = ".running"
 """In a build folder: locked while somebody works there, and holds the number of the process that began."""
 
+IDLE = 600.0
+"""Seconds without a second of processor time after which the kernel of a notebook counts as lost."""
+
 
 def build_folder(profile: str = "laptop", survey: Path | None = None) -> Path:
     """`_build` for the laptop's study; a folder in it for each other profile and each survey of one's own.
@@ -164,16 +167,33 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, object]) ->
         raise SystemExit(error_in(out) or f"{notebook.stem}: {type(error).__name__}: {error}") from None
 
 
-def end_with_snakemake() -> None:
-    """Let this job end when the Snakemake that started it was killed: the next run does its work again."""
-    shell = psutil.Process(os.getppid())
+def watch_over(job: str) -> None:
+    """End this job when the Snakemake that started it was killed, or when its kernel is lost.
+
+    Its work is done again by the next try or run. Papermill waits for ever where a kernel's answer goes
+    astray, as was seen once on a crowded machine; a kernel at work uses processor time.
+    """
+    shell, own = psutil.Process(os.getppid()), psutil.Process()
     owner = shell.ppid()
 
+    def used() -> float:
+        total = 0.0
+        for process in own.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                total += sum(process.cpu_times()[:2])
+        return total
+
     def watch() -> None:
+        seen, since = used(), time.monotonic()
         with suppress(psutil.NoSuchProcess):
             while shell.ppid() == owner:
                 time.sleep(0.5)
-        for child in psutil.Process().children(recursive=True):
+                if abs(used() - seen) > 1:
+                    seen, since = used(), time.monotonic()
+                elif time.monotonic() > since + IDLE:
+                    print(f"{job}: its kernel did nothing for {IDLE:g} s", file=sys.stderr, flush=True)
+                    break
+        for child in own.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 child.kill()
         os._exit(1)
@@ -208,7 +228,7 @@ def main(command: str, *rest: str) -> None:
         with Path(RUNNING).open("a") as lock:
             with suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_SH)
-            end_with_snakemake()
+            watch_over(Path(rest[0]).stem)
             run_notebook(Path(rest[0]), Path(rest[1]), yaml.safe_load(rest[2]))
         return
     build, given = read_given(command)

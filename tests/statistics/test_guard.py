@@ -43,7 +43,7 @@ def test_a_study_of_false_discoveries_refuses_rows_that_chose():
 
 def test_an_object_is_never_its_own_reference():
     rows = scores_table(split="conformal")
-    with pytest.raises(LeakageError, match=r"1200 of the objects .* calibration normals"):
+    with pytest.raises(LeakageError, match=r"1200 of the objects .* calibrate it"):
         candidate_list(Detector("d", "signal"), rows, rows)
 
 

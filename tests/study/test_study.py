@@ -281,6 +281,16 @@ def test_a_failed_notebook_ends_with_its_own_line_and_its_job_with_its_snakemake
     _until(lambda: not any(process.is_running() and process.status() != "zombie" for process in job))
 
 
+def test_a_kernel_that_is_lost_ends_its_job(tmp_path):
+    nbformat.write(_plain("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)"), tmp_path / "a.ipynb")
+    code = "import lensq.study.run as run; run.IDLE = 3; run.main('notebook', 'a.ipynb', 'out.ipynb', '{}')"
+    command = f"{shlex.join([sys.executable, '-c', code])} && true"
+    env = environment() | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert run.returncode
+    assert "a: its kernel did nothing for 3 s" in run.stderr
+
+
 def _plain(source: str) -> nbformat.NotebookNode:
     kernel = {"name": "python3", "display_name": "Python 3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
