@@ -25,7 +25,7 @@ def training_alone(vae: VAE, images: Tensor) -> dict[str, float]:
 
     def step() -> None:
         terms = vae(images, mask, generator=torch.Generator().manual_seed(0), labels=unlabelled)
-        vae.loss(terms, step=0, dataset_size=len(images))[0].backward()
+        vae.objective.loss(terms, step=0, dataset_size=len(images))[0].backward()
         vae.zero_grad()
 
     with keep_freed_memory():

@@ -151,20 +151,19 @@ def bench_scoring(given, folder: Path) -> tuple[list[dict], dict[str, float]]:
     plain = timed(lambda: score_plainly(plain_vae, few, given.device), len(few), 2)
     say(figures, "plain", plain, "cutouts/s", precision="fp32", batch=64)
 
-    tables = {}
+    tables, test = {}, blobs.rows("test")
     for precision in ("fp32", "bf16"):
         for batch in given.score_batches:
 
-            def run(symmetries=False, precision=precision, batch=batch, splits=None):
+            def run(symmetries=False, precision=precision, batch=batch, rows=None):
                 return lensq.score(
                     model,
                     blobs,
                     out=folder / f"{precision}-{symmetries}.parquet",
-                    splits=splits,
+                    rows=rows,
                     symmetries=symmetries,
                     precision=precision,
                     batch_size=batch,
-                    device=given.device,
                     progress=False,
                 )
 
@@ -172,8 +171,7 @@ def bench_scoring(given, folder: Path) -> tuple[list[dict], dict[str, float]]:
             say(figures, "lensq", rate, "cutouts/s", precision=precision, batch=batch)
             ratios[f"{precision}, batch {batch}"] = rate / plain
         tables[precision] = pd.read_parquet(folder / f"{precision}-False.parquet")
-        turned = blobs.rows("test")
-        rate = timed(lambda run=run: run(symmetries=True, splits="test"), len(turned), 1)
+        rate = timed(lambda run=run: run(symmetries=True, rows=test), len(test), 1)
         say(figures, "lensq, eight symmetries", rate, "cutouts/s", precision=precision, batch=batch)
     say(figures, "Parquet", (folder / "bf16-False.parquet").stat().st_size / len(blobs), "bytes/cutout")
     for column in ("reconstruction", "kl", "elbo", "total_correlation", "central_residual", "knn"):

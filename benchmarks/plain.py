@@ -118,7 +118,7 @@ def train_plainly(vae: VAE, items: Items, epochs: int, device: str = "cpu") -> l
         for x, _names in loader:
             x = x.to(device)
             terms = vae(x, torch.ones_like(x, dtype=torch.bool), generator=generator)
-            loss, _ = vae.loss(terms, step=step, dataset_size=len(items))
+            loss, _ = vae.objective.loss(terms, step=step, dataset_size=len(items))
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(vae.parameters(), 1000.0)

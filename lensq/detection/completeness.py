@@ -83,8 +83,8 @@ def completeness_curve(
     finite = values[np.isfinite(values)]
     medians = stats.binned_statistic(finite, finite, "median", edges).statistic
     centre = np.where(total > 0, medians, (edges[:-1] + edges[1:]) / 2)
-    bins = {"lower": edges[:-1], "upper": edges[1:], "centre": centre}
-    return pd.DataFrame(bins | _shares(n, total))
+    where = {"lower": edges[:-1], "upper": edges[1:], "centre": centre}
+    return pd.DataFrame(where | _shares(n, total))
 
 
 def by_property(groups: Mapping[str, tuple[pd.DataFrame, np.ndarray]], bins: int) -> dict[str, dict]:

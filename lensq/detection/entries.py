@@ -228,8 +228,8 @@ def refit(results: Path | str, variant: str, survey: Survey, *, seed: int, progr
     recipe = load_model(Path(results) / variant).recipe | {"seed": seed}
     out = Path(results) / "seeds" / f"{variant}-{seed}"
     model = fit(survey, out=out, progress=progress, **recipe)
-    as_before = scored_as(results, variant)
-    score(model, survey, out=out / "scores.parquet", splits="selection", progress=progress, **as_before)
+    how = {"rows": survey.rows("selection"), "progress": progress, **scored_as(results, variant)}
+    score(model, survey, out=out / "scores.parquet", **how)
     return model
 
 

@@ -183,11 +183,10 @@ def score_on_test(
 
 def _score(model: Model, held_out: Survey, path: Path, how: dict, progress: bool) -> float:
     """Write the Scores table with groups and truth; returns seconds of scoring alone."""
-    begun = time.monotonic()
-    score(model, held_out, out=path, splits="test", progress=progress, **how)
+    rows, begun = held_out.rows("test"), time.monotonic()
+    score(model, held_out, out=path, rows=rows, progress=progress, **how)
     seconds = time.monotonic() - begun
     table = pq.read_table(path)
-    rows = held_out.rows("test")
     own = {"group": held_out.group[rows]}
     if held_out.truth is not None:
         own |= {name: held_out.truth[name].to_numpy()[rows] for name in ("is_lens", "class")}

@@ -58,7 +58,7 @@ def read_pixels(
         rows: (B,) row indices.
         device: Where the tensors are wanted.
 
-    Reoperations:
+    Returns:
         Images (B, S, S) float32 and mask (B, S, S) bool.
 
     Raises:
@@ -83,7 +83,7 @@ def reveal_labels(labels: np.ndarray, fraction: float, generator: torch.Generato
         fraction: Share kept, 0 to 1, rounded up, so that a positive share shows every class.
         generator: Source of the choice.
 
-    Reoperations:
+    Returns:
         (n,), -1 where hidden.
 
     Raises:

@@ -131,9 +131,9 @@ class Task(pl.LightningModule):
     def _step(self, batch: Batch, stage: str, step: int, *keys: int) -> Tensor:
         generator = keyed_generator(self.options.seed, stage, *keys, device=self.device)
         terms = self.vae(batch.x, batch.mask, generator=generator, labels=batch.labels)
-        # A GPU would stand still at every step to be asked if its loss is finite: see `on_train_epoch_end`.
-        measure = self.vae.loss if self.device.type == "cpu" else self.vae.objective.loss
-        loss, means = measure(terms, step=step, dataset_size=len(self.train_batches.rows))
+        # Whether it is finite is seen in `on_train_epoch_end`: a GPU would stand still at every step to tell.
+        dataset_size = len(self.train_batches.rows)
+        loss, means = self.vae.objective.loss(terms, step=step, dataset_size=dataset_size)
         self._record(stage, means | {"loss": loss}, len(batch.x))
         return loss
 
@@ -180,7 +180,7 @@ class Task(pl.LightningModule):
         curves = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         if bad := [name for name, value in curves.items() if not math.isfinite(value)]:
             raise FloatingPointError(
-                f"{', '.join(bad)} are not finite in epoch {trainer.current_epoch}: look at the "
+                f"{' or '.join(bad)} is not finite in epoch {trainer.current_epoch}: look at the "
                 "preprocessing of these images, or train with a lower learning rate or in fp32"
             )
         row = {"epoch": trainer.current_epoch, "seconds": time.monotonic() - self.begun}

@@ -16,10 +16,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 SMALLEST = 16
 
 
-def check_size(size: int) -> None:
-    """Raise ValueError unless `size`, the side of the square image in pixels, is an integer from 16 on."""
-    if not isinstance(size, int) or size < SMALLEST:
-        raise ValueError(f"size={size!r}: images must have {SMALLEST} pixels a side or more")
+def _normalised(convolution: nn.Module, activation: nn.Module) -> list[nn.Module]:
+    """A convolution without a bias, its batch normalisation, an activation."""
+    return [convolution, nn.BatchNorm2d(convolution.out_channels), activation]
 
 
 def _halvings(size: int, stages: int, *, up: bool) -> list[int]:
@@ -44,15 +43,11 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, size: int, channels: Sequence[int], kernel: int = 3) -> None:
         super().__init__()
-        check_size(size)
         self.sides = _halvings(size, len(channels), up=kernel == 3)
         stages = []
         for before, after in pairwise((1, *channels)):
-            stages += [
-                nn.Conv2d(before, after, kernel, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(after),
-                nn.LeakyReLU(0.01, inplace=True),
-            ]
+            convolution = nn.Conv2d(before, after, kernel, stride=2, padding=1, bias=False)
+            stages += _normalised(convolution, nn.LeakyReLU(0.01, inplace=True))
         self.stages = nn.Sequential(*stages, nn.Flatten())
         self.features = channels[-1] * self.sides[-1] ** 2
 
@@ -73,7 +68,6 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, size: int, latent: int, channels: Sequence[int], kernel: int = 3) -> None:
         super().__init__()
-        check_size(size)
         sides = _halvings(size, len(channels), up=kernel == 3)[::-1]
         shape = (channels[-1], sides[0], sides[0])
         self.start = nn.Sequential(nn.Linear(latent, channels[-1] * sides[0] ** 2), nn.Unflatten(1, shape))
@@ -81,11 +75,8 @@ class ConvDecoder(nn.Module):
         stages: list[nn.Module] = []
         for i, (before, after) in enumerate(pairwise(mirrored)):
             extra = sides[i + 1] - (2 * sides[i] - 1 if kernel == 3 else 2 * sides[i])
-            stages += [
-                nn.ConvTranspose2d(before, after, kernel, 2, padding=1, output_padding=extra, bias=False),
-                nn.BatchNorm2d(after),
-                nn.LeakyReLU(0.01, inplace=True),
-            ]
+            larger = nn.ConvTranspose2d(before, after, kernel, 2, 1, output_padding=extra, bias=False)
+            stages += _normalised(larger, nn.LeakyReLU(0.01, inplace=True))
         self.stages = nn.Sequential(*stages, nn.Conv2d(channels[0], 1, 3, padding=1))
 
     def forward(self, z: Tensor) -> Tensor:
@@ -110,9 +101,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         middle = before if enlarge_to else after
         self.main = nn.Sequential(
-            nn.Conv2d(before, middle, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(middle),
-            nn.ReLU(inplace=True),
+            *_normalised(nn.Conv2d(before, middle, 3, stride, padding=1, bias=False), nn.ReLU(inplace=True)),
             nn.Conv2d(middle, after, 3, padding=1, bias=False),
             nn.BatchNorm2d(after),
         )
@@ -147,15 +136,10 @@ class ResNet18Encoder(nn.Module):
 
     def __init__(self, size: int, width: int = 64) -> None:
         super().__init__()
-        check_size(size)
         self.sides = _halvings(size, 4, up=True)
-        stages: list[nn.Module] = [
-            nn.Conv2d(1, width, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            ResidualBlock(width, width),
-            ResidualBlock(width, width),
-        ]
+        stem = nn.Conv2d(1, width, 3, stride=2, padding=1, bias=False)
+        stages = _normalised(stem, nn.ReLU(inplace=True))
+        stages += [ResidualBlock(width, width), ResidualBlock(width, width)]
         for channels in (2 * width, 4 * width, 8 * width):
             stages += [ResidualBlock(channels // 2, channels, stride=2), ResidualBlock(channels, channels)]
         self.stages = nn.Sequential(*stages, nn.Flatten())
@@ -180,7 +164,6 @@ class ResNet18Decoder(nn.Module):
 
     def __init__(self, size: int, latent: int, width: int = 64) -> None:
         super().__init__()
-        check_size(size)
         sides = _halvings(size, 4, up=True)[::-1]
         deepest = 8 * width
         self.start = nn.Sequential(
@@ -188,19 +171,15 @@ class ResNet18Decoder(nn.Module):
         )
         stages: list[nn.Module] = []
         for channels, side in zip((8 * width, 4 * width, 2 * width), sides[1:4], strict=True):
-            stages += [
-                ResidualBlock(channels, channels),
-                ResidualBlock(channels, channels // 2, enlarge_to=side),
-            ]
+            stages.append(ResidualBlock(channels, channels))
+            stages.append(ResidualBlock(channels, channels // 2, enlarge_to=side))
         narrow = max(width // 2, 4)
         self.stages = nn.Sequential(
             *stages,
             ResidualBlock(width, width),
             ResidualBlock(width, width),
             nn.Upsample(size=(size, size)),
-            nn.Conv2d(width, narrow, 3, padding=1, bias=False),
-            nn.BatchNorm2d(narrow),
-            nn.ReLU(inplace=True),
+            *_normalised(nn.Conv2d(width, narrow, 3, padding=1, bias=False), nn.ReLU(inplace=True)),
             nn.Conv2d(narrow, 1, 3, padding=1),
         )
 
@@ -259,7 +238,8 @@ def build_network(name: str, size: int, latent: int, width: int) -> tuple[nn.Mod
     """
     if name not in NETWORKS:
         raise ValueError(f"network={name!r} is unknown; choose one of {', '.join(NETWORKS)}")
-    check_size(size)
+    if not isinstance(size, int) or size < SMALLEST:
+        raise ValueError(f"size={size!r}: images must have {SMALLEST} pixels a side or more")
     if latent < 1 or width < 1:
         raise ValueError(f"latent={latent} and width={width} must be 1 or more")
     return NETWORKS[name](size, latent, width)

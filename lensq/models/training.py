@@ -61,7 +61,7 @@ class Model:
     @property
     def recipe(self) -> dict[str, Any]:
         """The keywords with which `fit` trains this model again: `fit(survey, out=..., **model.recipe)`."""
-        config = self.vae.config.to_dict()
+        config = asdict(self.vae.config)
         network = {name: config[name] for name in GENERAL - {"size"}} | config["options"]
         return {name: self.settings[name] for name in ("variant", *sorted(TRAINING))} | network
 
@@ -71,7 +71,7 @@ class Model:
         path.parent.mkdir(parents=True, exist_ok=True)
         document = {
             "format": 1,
-            "config": self.vae.config.to_dict(),
+            "config": asdict(self.vae.config),
             "preprocessing": asdict(self.preprocessing),
             "history": self.history.to_dict("list"),
             "settings": self.settings,
@@ -100,7 +100,7 @@ def load_model(path: str | Path) -> Model:
     try:
         held = torch.load(path, weights_only=True, map_location="cpu")
         document = json.loads(held["document"])
-        vae = VAE(ModelConfig.from_dict(document["config"]))
+        vae = VAE(ModelConfig(**document["config"]))
         vae.load_state_dict(held["state"])
         return Model(
             vae=vae.eval(),
@@ -211,7 +211,7 @@ def _settings(options: TrainingOptions, vae: VAE, train: Batches, validation: Ba
     objects = hashlib.sha256(b"|".join(b"" if a is None else a.tobytes() for a in arrays))
     settings = {
         "variant": vae.config.variant,
-        "config": vae.config.to_dict(),
+        "config": asdict(vae.config),
         **asdict(options),
         "uses_labels": uses_labels,
         "labels_seen": int((seen >= 0).sum()) if uses_labels else 0,

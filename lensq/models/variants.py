@@ -23,7 +23,7 @@ ACTIVATIONS = {"sigmoid": torch.sigmoid, "linear": nn.Identity()}
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that rebuilds a model besides its weights; `to_dict` is JSON-able.
+    """Everything that rebuilds a model besides its weights; plain values, for JSON.
 
     Attributes:
         variant: name in `MODELS`.
@@ -50,20 +50,6 @@ class ModelConfig:
     learn_noise: bool = False
     reference_size: int = 2048
     options: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """A dictionary of plain values, for JSON or a checkpoint."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
-        """The inverse of `to_dict`.
-
-        Raises:
-            ValueError: for a key that is no field.
-        """
-        check_names(values, {f.name for f in fields(cls)}, "a model configuration")
-        return cls(**values)
 
 
 GENERAL = frozenset(f.name for f in fields(ModelConfig)) - {"variant", "network", "objective", "options"}
@@ -139,7 +125,7 @@ class VAE(nn.Module):
     """A variational autoencoder: an encoder, a decoder, a likelihood and an objective.
 
     The weights depend on `config` and `seed` alone; the global random state is left as it was. A state dict
-    and `config.to_dict()` are all that is needed to rebuild a model.
+    and `config` are all that is needed to rebuild a model.
 
     Args:
         config: see `ModelConfig`; `MODELS[name].config(...)` makes one.
@@ -241,26 +227,6 @@ class VAE(nn.Module):
         if not self.training:
             _check_finite(terms)
         return terms
-
-    def loss(
-        self, terms: dict[str, Tensor], *, step: int = 0, dataset_size: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scalar to minimise, and the batch means of its terms, "loss" among them, for the curves.
-
-        Args:
-            terms: what `forward` returned.
-            step: optimiser steps taken so far, for annealing.
-            dataset_size: number of training objects.
-
-        Raises:
-            FloatingPointError: if the loss is not finite; it names the first term that is not.
-        """
-        loss, curves = self.objective.loss(terms, step=step, dataset_size=dataset_size)
-        if not torch.isfinite(loss):
-            _check_finite(terms)
-            _check_finite({**curves, "loss": loss})
-        curves = {name: value.detach() for name, value in curves.items()}
-        return loss, {"loss": loss.detach(), **curves}
 
     def prepare(
         self, batches: Iterable[tuple[Tensor, Tensor]], *, generator: torch.Generator | None = None

@@ -107,9 +107,7 @@ def _view_scores(
 class _Scorer:
     """A private copy of a model on a device, so that scoring leaves the model as it was."""
 
-    def __init__(
-        self, model: Model, survey: Survey, symmetries: bool, precision: str, device: str | None
-    ) -> None:
+    def __init__(self, model: Model, survey: Survey, symmetries: bool, precision: str) -> None:
         check_pixels(survey, {"size": model.vae.config.size, **model.settings})
         if precision not in ("fp32", "bf16"):
             raise ValueError(f'precision={precision!r}: take "fp32" or "bf16"')
@@ -117,7 +115,7 @@ class _Scorer:
             raise ValueError(
                 "the model has no reference sample of train objects: fit it to the end, or call vae.finish"
             )
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.vae = fold_normalisation(copy.deepcopy(model.vae).to(self.device).eval())
         self.preprocessing, self.survey, self.symmetries = model.preprocessing, survey, symmetries
         self.half = precision == "bf16"
@@ -232,15 +230,13 @@ def score(
     survey: Survey,
     *,
     out: str | Path | None = None,
-    splits: str | Sequence[str] | None = None,
     rows: np.ndarray | None = None,
     symmetries: bool = False,
     batch_size: int | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
-    device: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame | Path:
-    """Score objects of a survey with a trained model.
+    """Score objects of a survey with a trained model, on a GPU where there is one.
 
     Each score is a function of one image and the model: it depends on no other object, batch or order.
 
@@ -249,14 +245,12 @@ def score(
         survey: The survey, read with the size that the model takes.
         out: Parquet file to write, row group by row group, so that memory does not grow with the survey; it
             appears under its name when it is whole. None returns a DataFrame.
-        splits: Split or splits to score, as `Survey.rows` takes them; None scores all.
-        rows: (n,) rows of the survey to score, in place of splits.
+        rows: (n,) rows of the survey to score, such as `survey.rows("test")`; None scores all.
         symmetries: Average all but `cluster` over the eight symmetries of the square (eight times the cost);
             `cluster` is then the most probable component of the averaged probabilities.
         batch_size: Objects at a time; changes speed alone. None takes 64 on a CPU, whose caches larger ones
             overflow (256 ran at .5 to .9 of the speed), and 1,024 on a GPU.
         precision: "bf16" runs convolutions in bf16: faster where the hardware can, ranks nearly the same.
-        device: "cpu", "cuda"; None takes a GPU where there is one.
         progress: Show a progress bar.
 
     Returns:
@@ -265,18 +259,13 @@ def score(
         column's meaning.
 
     Raises:
-        ValueError: The survey was read at another size than the model takes, a cutout has no valid pixel, a
-            split is empty, or an argument is out of range.
+        ValueError: The survey was read at another size than the model takes, a cutout has no valid pixel,
+            there are no rows, or the precision is not known.
     """
-    scorer = _Scorer(model, survey, symmetries, precision, device)
-    if rows is not None and splits is not None:
-        raise ValueError("splits and rows: give one or the other")
-    if splits is not None:
-        rows = survey.rows(*([splits] if isinstance(splits, str) else splits))
-    elif rows is None:
-        rows = np.arange(len(survey))
+    scorer = _Scorer(model, survey, symmetries, precision)
+    rows = np.arange(len(survey)) if rows is None else rows
     if not len(rows):
-        raise ValueError(f"splits={splits!r}: the survey {survey.folder} has no object there")
+        raise ValueError(f"rows: no object of the survey {survey.folder} is in them")
     about = {
         "lensq_model": model.fingerprint,
         "lensq_variant": model.vae.config.variant,

@@ -1,8 +1,10 @@
 """Detector artefacts, laid over a finished image: saturation, bleeding, gaps, edges, hits and trails.
 
-Each function takes the image (size, size) in counts and a generator, and requarters the spoilt image;
+Each function takes the image (size, size) in counts and a generator, and returns the spoilt image;
 `spoil` chooses one of them and gives the light that it adds its photon noise.
 """
+
+from functools import partial
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -33,11 +35,6 @@ def saturated_star(image: np.ndarray, rng: np.random.Generator, bleeding: bool =
         trail[:, max(0, int(cx) - half) : int(cx) + half] = profile
         spoilt = spoilt + (trail if rng.random() < 0.5 else trail.T)
     return spoilt
-
-
-def bleed_trail(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A saturated star with its bleed trail."""
-    return saturated_star(image, rng, bleeding=True)
 
 
 def nan_gap(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -91,7 +88,7 @@ def halo(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 ARTEFACTS = {
     "saturated": saturated_star,
-    "bleed": bleed_trail,
+    "bleed": partial(saturated_star, bleeding=True),
     "gap": nan_gap,
     "edge": edge,
     "cosmic ray": cosmic_rays,
@@ -108,7 +105,7 @@ def spoil(image: np.ndarray, gain: float, rng: np.random.Generator) -> tuple[np.
         gain: Electrons a count, for the photon noise of the added light.
         rng: Draws the kind and everything about it.
 
-    Requarters:
+    Returns:
         The spoilt image and the kind, a key of `ARTEFACTS`.
     """
     kind = str(rng.choice(list(ARTEFACTS)))

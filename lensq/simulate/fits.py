@@ -1,6 +1,5 @@
 """Write a cutout as an HSC archive FITS file; its headers are made once, which saves most of the time."""
 
-import os
 from functools import cache
 from pathlib import Path
 
@@ -28,14 +27,9 @@ def _headers(height: int, width: int) -> tuple[bytes, fits.Header]:
 def write_fits(path: Path, image: np.ndarray, ra: float, dec: float) -> None:
     """Write `image` (size, size) with a tangential WCS centred on (`ra`, `dec`) degrees.
 
-    HDU 0 has only a header, with FLUXMAG0 and FILTER; HDU 1 holds the image as float32. The file appears
-    under its name when it is whole.
+    HDU 0 has only a header, with FLUXMAG0 and FILTER; HDU 1 holds the image as float32.
     """
     primary, header = _headers(*image.shape)
     header["CRVAL1"], header["CRVAL2"] = float(ra), float(dec)
     pixels = image.astype(">f4").tobytes()
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(
-        b"".join([primary, header.tostring().encode(), pixels, bytes(-len(pixels) % _RECORD)])
-    )
-    os.replace(partial, path)
+    path.write_bytes(primary + header.tostring().encode() + pixels + bytes(-len(pixels) % _RECORD))

@@ -32,6 +32,11 @@ class SIEWithShear:
     shear: np.ndarray | float
     shear_angle: np.ndarray | float
 
+    @property
+    def shear_components(self) -> tuple:
+        """Shear along x and along the diagonal."""
+        return self.shear * np.cos(2 * self.shear_angle), self.shear * np.sin(2 * self.shear_angle)
+
     def __getitem__(self, rows) -> "SIEWithShear":
         """The lenses of these rows."""
         return SIEWithShear(*(np.asarray(value)[rows] for value in vars(self).values()))
@@ -53,7 +58,7 @@ def ray_shooting(x, y, lens: SIEWithShear):
     """Where the rays seen at (x, y) come from in the source plane, arcsec."""
     radius = np.hypot(x, y)
     ax, ay = _isothermal_deflection(x / radius, y / radius, lens)
-    g1, g2 = lens.shear * np.cos(2 * lens.shear_angle), lens.shear * np.sin(2 * lens.shear_angle)
+    g1, g2 = lens.shear_components
     return x - ax - g1 * x - g2 * y, y - ay - g2 * x + g1 * y
 
 
@@ -63,8 +68,8 @@ def magnification(x, y, lens: SIEWithShear):
     c, s = np.cos(lens.angle), np.sin(lens.angle)
     u, v = c * x + s * y, c * y - s * x
     kappa = lens.einstein_radius * np.sqrt(q) / 2 / np.sqrt(q**2 * u**2 + v**2)
-    g1 = lens.shear * np.cos(2 * lens.shear_angle) - kappa * (x**2 - y**2) / r2
-    g2 = lens.shear * np.sin(2 * lens.shear_angle) - kappa * 2 * x * y / r2
+    g1, g2 = lens.shear_components
+    g1, g2 = g1 - kappa * (x**2 - y**2) / r2, g2 - kappa * 2 * x * y / r2
     return 1 / ((1 - kappa) ** 2 - g1**2 - g2**2)
 
 
@@ -88,8 +93,7 @@ def solve(source_x: np.ndarray, source_y: np.ndarray, lens: SIEWithShear, steps:
         bx, by = (b[rows, None] if wide else b[rows] for b in (source_x, source_y))
         cosine, sine = np.cos(phi), np.sin(phi)
         ax, ay = _isothermal_deflection(cosine, sine, chosen)
-        g1 = chosen.shear * np.cos(2 * chosen.shear_angle)
-        g2 = chosen.shear * np.sin(2 * chosen.shear_angle)
+        g1, g2 = chosen.shear_components
         px, py = (1 - g1) * cosine - g2 * sine, (1 + g1) * sine - g2 * cosine
         wx, wy = bx + ax, by + ay
         return px * wy - py * wx, (px * wx + py * wy) / (px**2 + py**2)

@@ -2,14 +2,9 @@
 
 import hashlib
 import json
-import os
 import shutil
-import threading
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 
 import joblib
@@ -24,6 +19,7 @@ from lensq.simulate.parameters import MIXES
 from lensq.simulate.sky import Plan, make_plan
 from lensq.simulate.truth import SCHEMA, truth_table
 from lensq.survey.files import atomic
+from lensq.survey.processes import process_pool
 from lensq.survey.provenance import code_hash
 
 _SHARD = 256
@@ -189,27 +185,8 @@ def _run(jobs: list[tuple], workers: int | None) -> Iterator[int]:
     if workers <= 1:
         yield from map(_make_shard, jobs)
         return
-    context = get_context("fork" if "fork" in get_all_start_methods() else None)
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_end_with_parent, initargs=(os.getpid(),)
-    ) as pool:
-        futures = [pool.submit(_make_shard, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent(parent: int) -> None:
-    """Let a worker end when its parent is killed; it would wait for work forever otherwise."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    with process_pool(workers) as pool:
+        yield from pool.map(_make_shard, jobs).result()
 
 
 def _make_shard(job: tuple[int, Plan, Path, dict]) -> int:

@@ -9,19 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import entropy
 
-from lensq.statistics.latent import latent_values
+from lensq.statistics.latent import bin_numbers, latent_values
 
 FACTORS = ("separation", "magnitude_i", "ellipticity", "seeing")
 """True properties of an object, columns of truth.parquet, that a latent dimension may stand for."""
 
 _PER_CELL = 5  # objects that a cell of the joint histogram holds on average, at least
 _MOST_BINS = 20
-
-
-def _bins(values: np.ndarray, count: int) -> np.ndarray:
-    """Bin numbers (N,) of values (N,), edges at their quantiles; equal values share a bin."""
-    edges = np.quantile(values, np.arange(1, count) / count)
-    return np.searchsorted(np.unique(edges), values, side="right")
 
 
 def _information(code: np.ndarray, factor: np.ndarray, bins: int) -> np.ndarray:
@@ -69,8 +63,9 @@ def mutual_information_gap(
         rng = np.random.default_rng(seed)
         mu, logvar = latent_values(known, "mu"), latent_values(known, "logvar")
         z = mu + np.exp(0.5 * logvar) * rng.normal(size=mu.shape)
-        code = np.stack([_bins(values, bins) for values in z.T], axis=1)
-        truth = _bins(known[factor].to_numpy(np.float64), bins)
+        code = bin_numbers(z, z, bins)
+        values = known[[factor]].to_numpy(np.float64)
+        truth = bin_numbers(values, values, bins)[:, 0]
         whole = entropy(np.bincount(truth))
         if whole == 0 or code.shape[1] < 2:
             continue

@@ -73,9 +73,9 @@ def _compared(scores: pd.DataFrame, statistic: str) -> np.ndarray:
     return np.log(np.maximum(values, _SMALLEST_KL)) if statistic == "kl" else values
 
 
-def _bin_numbers(values: np.ndarray, normal: np.ndarray, bins: int) -> np.ndarray:
-    """(N, D) values to (N, D) bin numbers, the edges of each dimension at quantiles of its normals."""
-    edges = np.quantile(values[normal], np.arange(1, bins) / bins, axis=0)
+def bin_numbers(values: np.ndarray, reference: np.ndarray, bins: int) -> np.ndarray:
+    """(N, D) values to (N, D) bin numbers, edges at the quantiles of each column of the (R, D) reference."""
+    edges = np.quantile(reference, np.arange(1, bins) / bins, axis=0)
     numbers = [np.searchsorted(np.unique(e), v, side="right") for e, v in zip(edges.T, values.T, strict=True)]
     return np.stack(numbers, axis=1)
 
@@ -120,7 +120,7 @@ def dimension_statistics(
         raise ValueError("dimension_statistics needs at least two objects of each class")
     values = _compared(rows, statistic)
     weights = np.stack([~positive, positive]).astype(np.float32)
-    counts = _counts(_bin_numbers(values, ~positive, bins), bins, weights)
+    counts = _counts(bin_numbers(values, values[~positive], bins), bins, weights)
     normal, anomaly = merge_bins(counts, sparse_bin_groups(counts[0], min(weights.sum(axis=1))))
     chi2, dof, p, cramers_v = two_sample_chi_squared(normal, anomaly)
     ks = [stats.ks_2samp(v[positive], v[~positive], method="asymp") for v in values.T]
@@ -261,7 +261,8 @@ def choice_stability(
     """
     require_split(scores, "selection", purpose="choice_stability")
     rows, positive = labelled(scores, against)
-    numbers = _bin_numbers(_compared(rows, statistic), ~positive, bins)
+    values = _compared(rows, statistic)
+    numbers = bin_numbers(values, values[~positive], bins)
     classes = [numbers[~positive], numbers[positive]]
     counts = [_counts(part, bins, np.ones((1, len(part)), np.float32)) for part in classes]
     whole = _chosen(*_evidence(*counts, counts[0][0], len(classes[1])), **rule)[0]

@@ -8,6 +8,7 @@ from . import ingest as ingest
 from . import inventory as inventory
 from . import lists as lists
 from . import planes as planes
+from . import processes as processes
 from . import provenance as provenance
 from . import split as split
 from . import store as store

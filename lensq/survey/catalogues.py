@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 SAME_OBJECT = 1.0
 """Arcseconds within which an entry of the user's catalogue is an object of the survey."""
 
+SAME_LENS = 2.0
+"""Arcseconds between two entries of a catalogue of lenses that makes them one."""
+
 _COLUMNS = {
     "ra": {"ra", "radeg", "raj", "raicrs", "rightascension"},
     "dec": {"dec", "decdeg", "dej", "decj", "deicrs", "decicrs", "declination", "de", "dedeg"},
@@ -141,14 +144,12 @@ def align(
     return aligned, coordinates, notes
 
 
-def known_lenses(merge_arcsec: float = 2.0) -> pd.DataFrame | None:
+def known_lenses() -> pd.DataFrame | None:
     """Known lenses and candidates: the table in the package `lenscat`, entries of one object merged.
 
     The package is not imported. None where it is not installed; `pip install --no-deps lenscat` installs it.
-
-    Args:
-        merge_arcsec: entries that are linked by steps of at most this are one; the first stays, and the names
-            of all are joined by " = ".
+    Entries that are linked by steps of at most `SAME_LENS` are one: the first stays, and the names of all are
+    joined by " = ".
 
     Returns:
         Columns name, RA [deg], DEC [deg], zlens, type, grading, ref.
@@ -162,7 +163,7 @@ def known_lenses(merge_arcsec: float = 2.0) -> pd.DataFrame | None:
         return None
     table = pd.read_csv(path)
     table["name"] = table["name"].astype(str)
-    group = friends_of_friends(_positions(table), merge_arcsec)
+    group = friends_of_friends(_positions(table), SAME_LENS)
     merged = table.groupby(group, sort=True)
     return merged.first().assign(name=merged["name"].agg(lambda names: " = ".join(dict.fromkeys(names))))
 

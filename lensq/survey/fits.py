@@ -12,21 +12,25 @@ import gzip
 import io
 import math
 import os
-import pickle
 import re
-import subprocess
 import sys
 import warnings
 import zlib
+from collections.abc import Callable
+from concurrent.futures import TimeoutError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from pebble import ProcessExpired, ProcessPool
 
 from lensq.survey.hdus import Hdu, UnusableError, check_hcompress, walk
 from lensq.survey.planes import bad_bits, choose, companions_of, linear, pixel_scale, to_variance
 from lensq.survey.planes import zero_point as declared_zero_point
+from lensq.survey.processes import process_pool
+
+Result = TypeVar("Result")
 
 ZERO_POINT = 27.0
 """AB magnitude of a flux of one in the images that come out of here."""
@@ -114,31 +118,30 @@ def read_image(path: Path | str, *, band: str = "i", zero_point: float = ZERO_PO
     try:
         return decode(path, **options)
     except RiskyError:
-        request = pickle.dumps((os.path.abspath(path), options))
-    command = [sys.executable, "-c", "from lensq.survey import fits; fits.answer()"]
-    paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    try:
-        limit = 3 * TIME_LIMIT  # Python itself takes long to start on a busy machine
-        done = subprocess.run(command, input=request, capture_output=True, timeout=limit, env=paths)
-    except subprocess.TimeoutExpired:
-        raise UnusableError("unreadable", f"reading it takes longer than {limit:g} s") from None
-    if done.returncode:
-        raise UnusableError("unreadable", f"reading it kills the process (exit code {done.returncode})")
-    result = pickle.loads(done.stdout)
-    if isinstance(result, UnusableError):
-        raise result
-    return result
+        with process_pool(1, limit_memory) as pool:
+            return supervised(pool, TIME_LIMIT, decode, path, **options, risky=True)
 
 
-def answer() -> None:
-    """Read, in a process of its own, the file that standard input names, and put the result out."""
-    path, options = pickle.load(sys.stdin.buffer)
-    limit_memory()
+def supervised(
+    pool: ProcessPool, limit: float, function: Callable[..., Result], *arguments, **options
+) -> Result:
+    """What a function that reads one file returns in a process that may die.
+
+    Args:
+        pool: where that process is.
+        limit: seconds after which it is stopped.
+        function, arguments, options: what it calls.
+
+    Raises:
+        UnusableError: it died or was stopped, or the function says so.
+    """
     try:
-        result: Any = decode(path, **options, risky=True)
-    except UnusableError as error:
-        result = error
-    sys.stdout.buffer.write(pickle.dumps(result))
+        return pool.schedule(function, arguments, options, timeout=limit).result()
+    except TimeoutError:
+        said = f"reading it takes longer than {limit:g} s"
+    except ProcessExpired as error:
+        said = f"reading it kills the process (exit code {error.exitcode})"
+    raise UnusableError("unreadable", said)
 
 
 def limit_memory() -> None:

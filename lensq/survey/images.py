@@ -96,13 +96,6 @@ def fit_to_size(
     return pixels, mask
 
 
-def _single_precision(pixels: np.ndarray) -> np.ndarray:
-    if pixels.dtype == np.float32:
-        return pixels
-    with np.errstate(over="ignore"):
-        return pixels.astype(np.float32)
-
-
 @lru_cache(maxsize=1024)
 def _overlap(shape: tuple[int, int], size: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Where in the frame which part of the image goes, so that pixel n // 2 falls on pixel size // 2."""
@@ -117,7 +110,8 @@ def _overlap(shape: tuple[int, int], size: int) -> tuple[tuple[slice, slice], tu
 
 def _taken(image: np.ndarray, part: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
     """A part of an image in single precision, and where it holds data."""
-    cut = _single_precision(image[part])
+    with np.errstate(over="ignore"):
+        cut = image[part].astype(np.float32, copy=False)
     real = np.abs(cut) < NO_FLUX
     pairs = ((0, 0), (0, 1)), ((-1, 0), (-1, 1)), ((0, 0), (1, 0)), ((0, -1), (1, -1))
     if min(image.shape) > 1 and any(image[one] == image[other] for one, other in pairs):  # hardly ever
@@ -281,7 +275,7 @@ AUGMENTATIONS = (1, 3, 2, 4, 6)
 
 
 def draw_symmetries(n: int, probability: float, generator: torch.Generator) -> torch.Tensor:
-    """Draw how images are turned or mirrored at random.
+    """Draw how images are rotated or mirrored at random.
 
     With the given probability an image undergoes one of five operations, all equally likely: a quarter
     turn either way, a half turn, a left-right or an up-down mirroring (the published study's choice).

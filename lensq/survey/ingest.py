@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import math
-import os
 import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError
 from dataclasses import dataclass
-from multiprocessing import current_process, get_all_start_methods, get_context
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from joblib import cpu_count
 from pebble import ProcessExpired, ProcessPool
 from tqdm import tqdm
 
 from lensq.survey.bundle import ENDINGS, read_row
-from lensq.survey.fits import TIME_LIMIT, ZERO_POINT, decode, limit_memory, read_image
+from lensq.survey.fits import TIME_LIMIT, ZERO_POINT, decode, limit_memory, supervised
 from lensq.survey.hdus import UnusableError
 from lensq.survey.images import PIXEL_SCALE, fit_to_size
+from lensq.survey.processes import process_pool
 
 FILES_IN_A_PART = 256
 BYTES_IN_A_PART = 2**26
@@ -136,83 +137,55 @@ def read_files(
         files: path in the folder of each, and whether its position is wanted.
         how: how they become images.
         workers: number of processes; None takes as many as there are processors to use and files to keep
-            them busy. A process that may have none of its own, such as a Dask worker, reads them itself.
+            them busy.
         progress: whether to show a progress bar.
 
     Yields:
         What became of the next of them.
     """
     if workers is None:
-        workers = min(_processors(), len(files) // FILES_WORTH_A_PROCESS)
-    length = min(FILES_IN_A_PART, BYTES_IN_A_PART // how.bytes + 1, len(files) // (8 * max(workers, 1)) + 1)
-    parts = [files[start : start + length] for start in range(0, len(files), length)]
-    if current_process().daemon:
-        done = (read_part(folder, part, how) for part in parts)
-    else:
-        done = _read_in_processes(folder, parts, how, max(workers, 1))
-    with tqdm(total=len(files), desc="reading cutouts", unit="file", disable=not progress) as bar:
-        for part in done:
-            bar.update(len(part[0]))
-            yield part
+        workers = min(cpu_count(), len(files) // FILES_WORTH_A_PROCESS)
+    workers = max(workers, 1)
+    length = min(FILES_IN_A_PART, BYTES_IN_A_PART // how.bytes + 1, len(files) // (8 * workers) + 1)
+    parts = (files[start : start + length] for start in range(0, len(files), length))
+    bar = tqdm(total=len(files), desc="reading cutouts", unit="file", disable=not progress)
+    with bar, process_pool(workers, limit_memory) as pool:
 
+        def begun(part: list) -> tuple:
+            return part, pool.schedule(read_part, (folder, part, how), timeout=PART_TIME_LIMIT)
 
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _read_in_processes(folder: Path, parts: list, how: Reading, workers: int) -> Iterator[Part]:
-    """Read parts by a pool; one that ends its process or the time is read file by file."""
-    context = get_context("fork" if "fork" in get_all_start_methods() else None)  # no script is run again
-    pool = ProcessPool(workers, initializer=limit_memory, context=context)
-    try:
-        waiting = deque()
-        for part in [*parts, *[None] * 4 * workers]:
-            if part:
-                waiting.append(
-                    (part, pool.schedule(read_part, (folder, part, how, True), timeout=PART_TIME_LIMIT))
-                )
-            if waiting and (part is None or len(waiting) > 4 * workers):  # so few wait to be taken
-                part, future = waiting.popleft()
-                try:
-                    yield future.result()
-                except (TimeoutError, ProcessExpired):
-                    for file in part:
-                        yield _read_alone(pool, folder, file, how)
-        pool.close()
-    finally:
-        pool.stop()
-        pool.join()
+        waiting = deque(map(begun, islice(parts, 4 * workers)))  # so few wait to be taken
+        while waiting:
+            part, future = waiting.popleft()
+            try:
+                done = [future.result()]
+            except (TimeoutError, ProcessExpired):
+                done = (_read_alone(pool, folder, file, how) for file in part)
+            for some in done:
+                bar.update(len(some[0]))
+                yield some
+            waiting.extend(map(begun, islice(parts, 1)))
 
 
 def _read_alone(pool: ProcessPool, folder: Path, file: tuple[str, bool], how: Reading) -> Part:
     try:
-        return pool.schedule(read_part, (folder, [file], how, True), timeout=TIME_LIMIT).result()
-    except TimeoutError:
-        detail = f"reading it takes longer than {TIME_LIMIT:g} s"
-    except ProcessExpired as error:
-        detail = f"reading it kills the process (exit code {error.exitcode})"
-    return [Record(file[0], "unreadable", detail)], *_stacked([], how.size)
+        return supervised(pool, TIME_LIMIT, read_part, folder, [file], how)
+    except UnusableError as error:
+        return _part([Record(file[0], error.reason, error.detail)], [], how.size)
 
 
-def _stacked(stamps: list[tuple[np.ndarray, np.ndarray]], size: int) -> tuple[np.ndarray, np.ndarray]:
-    images = np.empty((len(stamps), size, size), np.float32)
-    masks = np.empty((len(stamps), size, size), bool)
-    for i, (pixels, mask) in enumerate(stamps):
-        images[i], masks[i] = pixels, mask
-    return images, masks
+def _part(records: list[Record], stamps: list[tuple[np.ndarray, np.ndarray]], size: int) -> Part:
+    images = np.array([pixels for pixels, _ in stamps], np.float32)
+    masks = np.array([mask for _, mask in stamps], bool)
+    return records, images.reshape(-1, size, size), masks.reshape(-1, size, size)
 
 
-def read_part(folder: Path, files: list[tuple[str, bool]], how: Reading, may_die: bool = False) -> Part:
-    """Read some files in this process.
-
-    Args:
-        folder, files, how: as in `read_files`.
-        may_die: whether files may be tried that can abort the process.
-    """
+def read_part(folder: Path, files: list[tuple[str, bool]], how: Reading) -> Part:
+    """Read some files in this process, which they may abort; arguments as in `read_files`."""
     records, stamps = [], []
     for file, wanted in files:
         try:
-            record, pixels, mask = _read(folder, file, wanted, how, may_die)
+            record, pixels, mask = _read(folder, file, wanted, how)
         except UnusableError as error:
             record = Record(file, error.reason, error.detail)
         except Exception as error:  # what a library has not foreseen is no reason to stop the survey
@@ -221,46 +194,32 @@ def read_part(folder: Path, files: list[tuple[str, bool]], how: Reading, may_die
         else:
             stamps.append((pixels, mask))
         records.append(record)
-    return records, *_stacked(stamps, how.size)
+    return _part(records, stamps, how.size)
 
 
-def _read(
-    folder: Path, file: str, wanted: bool, how: Reading, may_die: bool
-) -> tuple[Record, np.ndarray, np.ndarray]:
+def _read(folder: Path, file: str, wanted: bool, how: Reading) -> tuple[Record, np.ndarray, np.ndarray]:
     ra = dec = math.nan
     name, _, row = file.rpartition("#")
     if row.isdecimal() and name.endswith(ENDINGS):
         image, ra, dec = read_row(folder / name, int(row), band=how.band, zero_point=how.zero_point)
     else:
-        path = os.path.join(folder, file)
         options: dict[str, Any] = {"band": how.band, "zero_point": how.zero_point}
-        image = decode(path, **options, risky=True) if may_die else read_image(path, **options)
+        image = decode(folder / file, **options, risky=True)
         if wanted:
             ra, dec = image.position()
     native = how.pixel_scale if math.isnan(image.pixel_scale) else image.pixel_scale
     zoom = native / how.scale if how.scale else 1.0
     pixels, mask = fit_to_size(image.pixels, how.size, how.resize, zoom)
     _check_content(pixels, mask)
-    record = Record(
-        file,
-        ra=ra,
-        dec=dec,
-        side=min(image.pixels.shape),
-        digest=zlib.crc32(mask, zlib.crc32(pixels)),
-        band=image.band,
-        zero_point=image.zero_point,
-        zero_point_from=image.zero_point_from,
-        pixel_scale=image.pixel_scale,
-    )
-    return record, pixels, mask
+    digest = zlib.crc32(mask, zlib.crc32(pixels))
+    names = ("side", "band", "zero_point", "zero_point_from", "pixel_scale")
+    said = {name: getattr(image, name) for name in names}
+    return Record(file, ra=ra, dec=dec, digest=digest, **said), pixels, mask
 
 
 def _check_content(pixels: np.ndarray, mask: np.ndarray) -> None:
     """Refuse a stamp in which nothing can be seen."""
-    middle = len(mask) // 2
-    if mask[middle, middle - 1 : middle + 1].all() and pixels[middle, middle - 1] != pixels[middle, middle]:
-        return  # two pixels that differ are quickly found in nearly every stamp
-    real = pixels if mask.all() else pixels[mask]
+    real = pixels[mask]
     if not real.size:
         raise UnusableError("no finite pixel", f"in the stamp of {len(mask)} x {len(mask)} px")
     if real.min() == real.max():

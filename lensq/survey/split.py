@@ -141,7 +141,6 @@ def assign_splits(
     group: np.ndarray,
     *,
     seed: int = 0,
-    fractions: dict[str, float] = FRACTIONS,
     side: float | None = None,
 ) -> np.ndarray:
     """Give each object its split.
@@ -151,19 +150,12 @@ def assign_splits(
         coordinates: (N,) positions, NaN where unknown.
         group: (N,) group numbers; a group follows its member whose name sorts first.
         seed: another seed gives another, equally valid, split.
-        fractions: share of the tiles of each split, adding up to one.
         side: side of a tile in degrees; by default the coarsest of `TILE_SIDES` at which the survey
             occupies `ENOUGH_TILES` tiles, or the finest when it occupies fewer at all of them.
 
     Returns:
-        (N,) str, keys of `fractions`.
-
-    Raises:
-        ValueError: the fractions are negative or do not add up to one.
+        (N,) str, keys of `FRACTIONS`.
     """
-    shares = np.array(list(fractions.values()))
-    if (shares < 0).any() or not np.isclose(shares.sum(), 1):
-        raise ValueError(f"fractions: expected shares that add up to 1, got {fractions}")
     names = np.asarray(names, str)
     known = np.isfinite(coordinates.ra.deg)
     key = np.empty(len(names), np.uint64)
@@ -175,8 +167,8 @@ def assign_splits(
     first = np.flatnonzero(np.diff(group[order], prepend=-1)) if len(order) else order
     leader[order] = np.repeat(order[first], np.diff(first, append=len(order)))
     lot = _scrambled(key ^ _scrambled(np.array([seed % 2**64], np.uint64))) / 2.0**64
-    place = np.searchsorted(np.cumsum(shares)[:-1], lot[leader], side="right")
-    return np.array(list(fractions))[place]
+    place = np.searchsorted(np.cumsum(list(FRACTIONS.values()))[:-1], lot[leader], side="right")
+    return np.array(list(FRACTIONS))[place]
 
 
 def _tile_keys(coordinates: SkyCoord, side: float | None) -> np.ndarray:

@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import BinaryIO
 
 import astropy.units as u
 import numpy as np
@@ -38,8 +37,8 @@ FORMAT = 5
 CHECKED_ALWAYS = 2**28
 """Bytes up to which an array is read through when it is opened; a larger one if its time has changed."""
 
-_ARRAYS = ("images.npy", "masks.npy")
-_PIECE = 2**24  # bytes that are read or copied at a time
+_ARRAYS = {"images": np.float32, "masks": np.bool_}
+_PIECE = 2**24  # bytes that are copied at a time
 _REMEDY = "give read_survey another folder for the packed images, store=..."
 
 
@@ -113,21 +112,12 @@ def _opened(store: Path, files: pd.DataFrame, how: Reading) -> Store | None:
         index = table.to_pandas()
         if description["how"] != {"format": FORMAT, **asdict(how)} or not _same(index, files):
             return None
-        if not all(_whole(store / name, description["arrays"][name]) for name in _ARRAYS):
+        if not all(_whole(store / f"{name}.npy", description["arrays"][name]) for name in _ARRAYS):
             return None
-        shape = (int((index["reason"] == "").sum()), how.size, how.size)
-        types = (np.float32, np.bool_)
-        images, mask = (
-            np.load(store / name, mmap_mode="r") if shape[0] else np.empty(shape, kind)
-            for name, kind in zip(_ARRAYS, types, strict=True)
-        )
+        images, mask = (np.load(store / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
     except (OSError, ValueError, KeyError, pa.ArrowException):  # none, or not as it was written
         return None
-    return (
-        Store(index, images, mask, description["fingerprint"])
-        if images.shape == mask.shape == shape
-        else None
-    )
+    return Store(index, images, mask, description["fingerprint"])
 
 
 def _same(index: pd.DataFrame, files: pd.DataFrame) -> bool:
@@ -140,15 +130,7 @@ def _same(index: pd.DataFrame, files: pd.DataFrame) -> bool:
 def _permitted(index: pd.DataFrame, folder: Path) -> bool:
     """Whether files can be read now whose permissions were in the way, which no time stamp tells."""
     closed = index[(index["reason"] == "unreadable") & index["detail"].str.startswith("Permission")]
-    return any(_can_be_read(folder / file) for file in closed["file"])
-
-
-def _can_be_read(path: Path) -> bool:
-    try:
-        path.open("rb").close()
-        return True
-    except OSError:
-        return False
+    return any(os.access(folder / file, os.R_OK) for file in closed["file"])
 
 
 def _whole(path: Path, recorded: dict) -> bool:
@@ -161,14 +143,9 @@ def _whole(path: Path, recorded: dict) -> bool:
     return _sum(path) == recorded["sum"]
 
 
-def _sum(path: Path) -> int:
-    """Sum of a file's bytes, eight at a time, modulo 2^64: no single damage leaves it as it was."""
-    total = 0
+def _sum(path: Path) -> str:
     with open(path, "rb") as file:
-        while piece := file.read(_PIECE):
-            piece += bytes(-len(piece) % 8)
-            total += int(np.frombuffer(piece, "<u8").sum(dtype=np.uint64))
-    return total % 2**64
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -209,11 +186,8 @@ def _pack(
     named = coordinates_from_names(files["name"].to_list())
     wanted = (np.isnan(named.ra.deg) | files["by_position"]).tolist()
     todo = list(zip(files["file"].to_list(), wanted, strict=True))
-    paths = [partial / name for name in _ARRAYS]
     records: list[Record] = []
-    with open(paths[0], "wb") as images, open(paths[1], "wb") as masks:
-        _write_header(images, np.float32, (0, how.size, how.size))
-        _write_header(masks, np.bool_, (0, how.size, how.size))
+    with open(partial / "images", "wb") as images, open(partial / "masks", "wb") as masks:
         for some, pixels, mask in read_files(folder, todo, how, workers, progress):
             records += some
             images.write(pixels)
@@ -225,8 +199,8 @@ def _pack(
     index["row"] = np.cumsum(index["reason"] == "") - 1
     index = _finished(index, how.band)
     rows = index.loc[index["reason"] == "", "row"].to_numpy()
-    for path, kind in zip(paths, (np.float32, np.bool_), strict=True):
-        _order(path, rows, kind, how.size)
+    for name, kind in _ARRAYS.items():
+        _order(partial / name, rows, np.dtype(kind), how.size)
     _write_index(partial, index.drop(columns=["row", "by_position"]), how)
 
 
@@ -253,30 +227,16 @@ def _finished(index: pd.DataFrame, band: str) -> pd.DataFrame:
     return index
 
 
-def _write_header(file: BinaryIO, kind: type, shape: tuple[int, ...]) -> None:
-    """The header of numpy's format, as long for any number of rows."""
-    header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
-def _order(path: Path, rows: np.ndarray, kind: type, size: int) -> None:
-    """Bring the rows of an array, whose header is still that of an empty one, into this order."""
-    with open(path, "r+b") as file:
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        start = file.tell()
-        n = (path.stat().st_size - start) // (np.dtype(kind).itemsize * size**2)
-        file.seek(0)
-        _write_header(file, kind, (n, size, size))
-    if np.array_equal(rows, np.arange(n)):
-        return
-    stamps = np.load(path, mmap_mode="r") if n else np.empty((0, size, size), kind)
-    path.unlink()
-    with open(path, "wb") as target:
-        _write_header(target, kind, (len(rows), size, size))
-        step = max(1, _PIECE // (stamps.itemsize * size**2))
+def _order(raw: Path, rows: np.ndarray, kind: np.dtype, size: int) -> None:
+    """Bring these rows of raw numbers, in this order, into an array of numpy's format."""
+    stamps = np.memmap(raw, kind, "r").reshape(-1, size, size) if len(rows) else None
+    with open(raw.with_suffix(".npy"), "wb") as target:
+        header = {"descr": kind.str, "fortran_order": False, "shape": (len(rows), size, size)}
+        np.lib.format.write_array_header_1_0(target, header)
+        step = max(1, _PIECE // (kind.itemsize * size**2))
         for first in range(0, len(rows), step):
             target.write(stamps[rows[first : first + step]])
+    raw.unlink()
 
 
 def _write_index(partial: Path, index: pd.DataFrame, how: Reading) -> None:
@@ -287,8 +247,9 @@ def _write_index(partial: Path, index: pd.DataFrame, how: Reading) -> None:
     content.update(index.loc[usable, "digest"].to_numpy("<i8"))
     arrays = {}
     for name in _ARRAYS:
-        status = (partial / name).stat()
-        arrays[name] = {"bytes": status.st_size, "time": status.st_mtime_ns, "sum": _sum(partial / name)}
+        path = partial / f"{name}.npy"
+        status = path.stat()
+        arrays[name] = {"bytes": status.st_size, "time": status.st_mtime_ns, "sum": _sum(path)}
     description = {"how": settings, "arrays": arrays, "fingerprint": content.hexdigest()}
     table = pa.Table.from_pandas(index, preserve_index=False)
     table = table.replace_schema_metadata({**table.schema.metadata, "lensq": json.dumps(description)})

@@ -236,7 +236,7 @@ def read_survey(
     how = Reading.of(folder, size=size, resize=resize, **reading)
     inventory = take_inventory(folder, how.band)
     how = replace(how, band=inventory.band)
-    packed = _packed(folder, inventory, how, store, workers, progress)
+    packed = _packed(folder, inventory, how, store, workers=workers, progress=progress)
     survey = _survey(folder, inventory, packed, how)
     if catalogue is not None:
         table, places, notes = align(catalogue, survey.names, survey.files, survey.coordinates)
@@ -264,7 +264,9 @@ def _survey(folder: Path, inventory: Inventory, packed: Store, how: Reading) -> 
             f"{worst['file']}: {worst['reason']} ({worst['detail']})"
         )
     names = usable["name"].to_numpy().astype(str)
-    selected, graded = (_among(names, inventory.lists[which]) for which in ("selected", "graded"))
+    selected, graded = (
+        usable["name"].isin(inventory.lists[which] or ()).to_numpy() for which in ("selected", "graded")
+    )
     return Survey(
         folder=folder,
         names=names,
@@ -290,18 +292,10 @@ def _survey(folder: Path, inventory: Inventory, packed: Store, how: Reading) -> 
     )
 
 
-def _packed(
-    folder: Path,
-    inventory: Inventory,
-    how: Reading,
-    store: Path | str | None,
-    workers: int | None,
-    progress: bool,
-) -> Store:
+def _packed(folder: Path, inventory: Inventory, how: Reading, store: Path | str | None, **options) -> Store:
     """The packed images, in the folder that is given, in the survey's, or in the user's cache."""
     files = inventory.files[inventory.files["chosen"]].reset_index(drop=True)
     kind = how.kind if folder.is_dir() else f"{folder.stem}-{how.kind}"
-    options: dict[str, Any] = {"workers": workers, "progress": progress}
     place = Path(store or _home(folder) / "packed")
     try:
         return open_store(place / kind, inventory.folder, files, how, **options)
@@ -372,11 +366,6 @@ def _cache(folder: Path) -> Path:
     """A folder for one survey where the user's programs keep what they can make again."""
     place = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     return place / "lensq" / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-
-
-def _among(names: np.ndarray, listed: list[str] | None) -> np.ndarray:
-    members = frozenset(listed or ())
-    return np.fromiter((name in members for name in names.tolist()), bool, len(names))
 
 
 def _read_truth(path: Path, names: np.ndarray) -> pd.DataFrame | None:

@@ -288,18 +288,14 @@ def test_an_interrupted_score_leaves_no_file(model, survey, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_splits_are_chosen(model, survey):
-    calibration = score(model, survey, splits="calibration", progress=False)
+def test_rows_are_chosen(model, survey):
+    calibration = score(model, survey, rows=survey.rows("calibration"), progress=False)
     assert set(calibration["split"]) == {"selection", "conformal"}
-    both = score(model, survey, splits=["train", "test"], progress=False)
-    assert len(both) == len(survey.rows("train", "test"))
     rows = np.array([7, 3, 90])
     some = score(model, survey, rows=rows, progress=False)
     assert list(some["name"]) == list(survey.names[rows])
-    with pytest.raises(ValueError, match="one or the other"):
-        score(model, survey, rows=rows, splits="test", progress=False)
-    with pytest.raises(ValueError, match="has no object there"):
-        score(model, rearranged(survey, survey.rows("train")), splits="test", progress=False)
+    with pytest.raises(ValueError, match="no object of the survey"):
+        score(model, survey, rows=rows[:0], progress=False)
 
 
 def test_a_survey_of_another_size_is_refused(model, survey, tmp_path):
