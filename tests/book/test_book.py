@@ -450,6 +450,16 @@ def test_a_figure_is_found_by_its_name(extension, tmp_path):
         extension.find_figure(file, "fig-c")
 
 
+def test_a_page_says_when_it_was_run(extension, tmp_path):
+    file = tmp_path / "n.ipynb"
+    file.write_text(notebook(PROSE_CELL))
+    assert extension.run_of(file) == ""
+    run = json.loads(notebook(PROSE_CELL)) | {"metadata": {"papermill": {"duration": 61.4}}}
+    run["metadata"]["papermill"]["end_time"] = "2026-11-28T02:21:15.123"
+    file.write_text(json.dumps(run))
+    assert extension.run_of(file) == "This page was run on 2026-11-28, in 61 seconds."
+
+
 def test_markdown_is_found_by_what_it_was_glued_as(extension, tmp_path):
     prefix = "application/papermill.record/"
     output = {"output_type": "display_data", "data": {f"{prefix}text/markdown": ["| a |\n", "|---|\n"]}}
