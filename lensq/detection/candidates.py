@@ -12,6 +12,7 @@ from lensq.classifiers.finetuning import finetune
 from lensq.detection.artefacts import find_artefacts
 from lensq.detection.conformal import candidate_list
 from lensq.detection.detectors import Detector
+from lensq.models.conditions import beyond
 from lensq.models.training import Model
 from lensq.statistics.guard import has_both_classes, labelled
 from lensq.statistics.metrics import measure
@@ -152,6 +153,7 @@ def about(ranked: pd.DataFrame, survey: Survey, model: Model, said: str) -> list
             "noise and pixels, and objects that differ in these look stranger than they are. "
             f"A folder of {TO_TRAIN:,} objects or more can have models of its own: TRAIN=yes."
         )
+        lines += beyond(model.settings, survey)
     if len(ranked) < len(survey):
         lines.append(f"{len(survey) - len(ranked)} objects of tiles that are kept for tests are not listed.")
     if apart:

@@ -2,6 +2,9 @@ from . import (
     batches as batches,
 )
 from . import (
+    conditions as conditions,
+)
+from . import (
     layers as layers,
 )
 from . import (

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lensq.models.batches import Batches, keyed_generator, read_pixels, reveal_labels
+from lensq.models.conditions import conditions
 from lensq.models.options import TRAINING, TrainingOptions, bf16_pays
 from lensq.models.variants import GENERAL, MODELS, VAE, ModelConfig, check_names
 from lensq.survey.files import atomic
@@ -218,6 +219,7 @@ def _settings(options: TrainingOptions, vae: VAE, train: Batches, validation: Ba
         "size": survey.size,
         "resized": survey.resized,
         "pixel_scale": survey.pixel_scale,
+        "conditions": conditions(survey, train.rows),
         "survey": survey.fingerprint,
         "objects": objects.hexdigest()[:16],
         "code": code_hash("models.training"),
