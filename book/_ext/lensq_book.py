@@ -14,7 +14,7 @@ The directive `notebook-text` shows Markdown that a notebook has glued: `path/to
 
 The roles {binder}`notebooks/a.ipynb` and {repository}`text` link to a file on Binder and to the repository,
 whose address stands in `_config.yml` alone. While it is empty they say so, and no page has a button that
-would lead there.
+would lead there. The page of a notebook ends with date and duration of its run.
 """
 
 import hashlib
@@ -52,6 +52,21 @@ def stop_unless_run(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> 
     waiting = [file.name for file in notebooks if file.suffix == ".ipynb" and not has_been_run(file)]
     if waiting:
         raise SystemExit(f"\nthe notebooks have not been run; run `make book`\n({', '.join(waiting)})")
+
+
+def run_of(notebook: Path) -> str:
+    """When a notebook was run and how long it took, in words; nothing if papermill did not run it."""
+    run = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("papermill", {})
+    if not run.get("duration"):
+        return ""
+    return f"This page was run on {run['end_time'][:10]}, in {run['duration']:,.0f} seconds."
+
+
+def say_the_run(app: Sphinx, doctree: nodes.document) -> None:
+    """Close the page of a notebook with date and duration of its run."""
+    file = Path(app.env.doc2path(app.env.docname))
+    if file.suffix == ".ipynb" and (words := run_of(file)):
+        doctree.children[-1] += nodes.paragraph("", "", nodes.emphasis("", words), classes=["run"])
 
 
 def find_figure(notebook: Path, name: str) -> tuple[bytes, str, str]:
@@ -197,6 +212,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     """Register all of it with Sphinx."""
     app.connect("config-inited", show_buttons)
     app.connect("env-before-read-docs", stop_unless_run)
+    app.connect("doctree-read", say_the_run)
     app.add_directive("notebook-figure", NotebookFigure)
     app.add_directive("notebook-text", NotebookText)
     app.add_role("binder", BinderRole())

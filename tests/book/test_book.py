@@ -81,6 +81,21 @@ def test_numbers_in_the_prose_are_glued_by_their_notebooks():
             assert re.search(rf'"{stem}"', source, re.IGNORECASE), f"{path} glues no {key}"
 
 
+GLUES = r"glue\(.*display=False\)|from myst_nb import glue|for .*:"
+
+
+def test_numbers_are_glued_out_of_sight_and_each_is_used():
+    prose = "".join(page.read_text() for page in PROSE)
+    for notebook in NOTEBOOKS:
+        text = text_of(notebook) + prose
+        for cell in code_cells(notebook):
+            lines = [line.strip() for line in "".join(cell["source"]).splitlines() if line.strip()]
+            if any("glue(" in line for line in lines) and all(re.fullmatch(GLUES, line) for line in lines):
+                assert "remove-cell" in cell["metadata"].get("tags", []), (notebook.name, lines)
+            for key in re.findall(r'glue\("(\w+)"', "".join(cell["source"])):
+                assert key in text, f"{notebook.name} glues {key}, and no page says it"
+
+
 def test_figures_on_other_pages_exist_in_their_notebooks():
     found = 0
     for page in PROSE:
@@ -433,6 +448,16 @@ def test_a_figure_is_found_by_its_name(extension, tmp_path):
         extension.find_figure(file, "fig-b")
     with pytest.raises(ValueError, match="no figure 'fig-c'; it has fig-a, fig-b"):
         extension.find_figure(file, "fig-c")
+
+
+def test_a_page_says_when_it_was_run(extension, tmp_path):
+    file = tmp_path / "n.ipynb"
+    file.write_text(notebook(PROSE_CELL))
+    assert extension.run_of(file) == ""
+    run = json.loads(notebook(PROSE_CELL)) | {"metadata": {"papermill": {"duration": 61.4}}}
+    run["metadata"]["papermill"]["end_time"] = "2026-11-28T02:21:15.123"
+    file.write_text(json.dumps(run))
+    assert extension.run_of(file) == "This page was run on 2026-11-28, in 61 seconds."
 
 
 def test_markdown_is_found_by_what_it_was_glued_as(extension, tmp_path):
