@@ -26,6 +26,7 @@ from .finetuning import finetune as finetune
 from .finetuning import label_the_top as label_the_top
 from .finetuning import with_residual as with_residual
 from .injection import InjectionOptions as InjectionOptions
+from .injection import draw_lenses as draw_lenses
 from .injection import extended as extended
 from .injection import inject as inject
 from .injection import point_sources as point_sources

@@ -41,8 +41,8 @@ def build_classifier(size: int, width: int, network: str = "resnet18") -> nn.Mod
     return nn.Sequential(encoder, nn.Linear(encoder.features, 1)).to(memory_format=torch.channels_last)
 
 
-def turned(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Images (B, 1, S, S), each turned and mirrored at random."""
+def rotated(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (B, 1, S, S), each rotated and mirrored at random."""
     turn = torch.randint(8, (len(x),), generator=generator).to(x.device)
     return symmetries_of(x)[turn, torch.arange(len(x), device=x.device)]
 

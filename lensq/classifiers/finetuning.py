@@ -17,17 +17,18 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lensq.classifiers.classifier import Classifier, train, turned
+from lensq.classifiers.classifier import Classifier, rotated, train
 from lensq.classifiers.injection import InjectionOptions, extended, inject, point_sources
 from lensq.models.batches import keyed_generator, read_pixels
 from lensq.models.training import Model
+from lensq.simulate.parameters import INSTRUMENT
 from lensq.statistics.guard import LABELLED_ON, LeakageError, require_split
-from lensq.survey.images import PIXEL_SCALE
 from lensq.survey.provenance import code_hash
 from lensq.survey.survey import Survey
 
-INJECTED_SINGLE = 0.5
-"""Share of the ordinary objects in a batch that get one injected point source."""
+INJECTED_ORDINARY = (0.16, 0.22, 0.12)
+"""Shares of the ordinary objects in a batch: a single source in a galaxy, one in any object, an unrelated
+pair in a galaxy; the rest are left as they are."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class _Draw:
         self.survey, self.how = survey, how
         self.train = survey.rows("train")
         self.galaxies = extended(survey, self.train)
-        self.templates = point_sources(model, survey, seed=how.seed)
-        self.pixel_scale = PIXEL_SCALE * survey.native_pixels
+        self.templates = point_sources(survey, seed=how.seed)
+        self.options = injection_options(survey)
         self.preprocessing = model.preprocessing
         self.known = None if labels is None else [np.flatnonzero(labels == k) for k in (0, 1)]
 
@@ -66,21 +67,24 @@ class _Draw:
         return pool[torch.randint(len(pool), (n,), generator=generator).numpy()]
 
     def injected(self, n: int, generator: torch.Generator) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-        """n // 2 injected lenses; as many ordinary objects, half of them with one injected source."""
+        """n // 2 injected lenses; as many ordinary objects, half of them injected with unrelated sources."""
         half = n // 2
-        single = round(half * INJECTED_SINGLE)
-        on_any = round(0.6 * single)
+        numbers = [half, *(round(half * share) for share in INJECTED_ORDINARY)]
+        numbers.append(2 * half - sum(numbers))
         kinds = [
-            ("lens", self._rows(self.galaxies, half, generator)),
-            ("single", self._rows(self.galaxies, single - on_any, generator)),
-            ("single", self._rows(self.train, on_any, generator)),
-            (None, self._rows(self.train, half - single, generator)),
+            (what, self._rows(pool, number, generator))
+            for what, pool, number in zip(
+                ("lens", "single", "single", "pair", None),
+                (self.galaxies, self.galaxies, self.train, self.galaxies, self.train),
+                numbers,
+                strict=True,
+            )
         ]
-        pixels = []
+        pixels, scale = [], self.survey.pixel_scale
         for what, rows in kinds:
             part = read_pixels(self.survey, rows)
             if what and len(rows):
-                part = inject(*part, self.templates, what, generator, pixel_scale=self.pixel_scale)
+                part = inject(*part, self.templates, what, generator, self.options, pixel_scale=scale)
             pixels.append(part)
         return pixels, (torch.arange(2 * half) < half).float()
 
@@ -91,7 +95,7 @@ class _Draw:
         return [read_pixels(self.survey, np.concatenate(rows))], (torch.arange(n) < n // 2).float()
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Network input (B, 1, S, S), each image turned at random, and answers (B,)."""
+        """Network input (B, 1, S, S), each image rotated at random, and answers (B,)."""
         generator = keyed_generator(self.how.seed, "inject", step)
         known = round(self.how.share_labelled * self.how.batch_size)
         injected = self.how.batch_size - known
@@ -99,7 +103,14 @@ class _Draw:
         parts += [self.labelled(known, generator)] if known else []
         images, masks = zip(*(pair for pixels, _ in parts for pair in pixels), strict=True)
         x = self.preprocessing(torch.cat(images), torch.cat(masks))
-        return turned(x, generator), torch.cat([answers for _, answers in parts])
+        return rotated(x, generator), torch.cat([answers for _, answers in parts])
+
+
+def injection_options(survey: Survey) -> InjectionOptions:
+    """What is known of a survey's flux: the zero point if files declare one, the gain if it is simulated."""
+    declared = survey.zero_point_from is None or (survey.zero_point_from != "").any()
+    gain = INSTRUMENT.gain if survey.truth is not None else None
+    return InjectionOptions(gain=gain, relative=not declared)
 
 
 def _checked(labels: np.ndarray | None, survey: Survey) -> np.ndarray | None:
@@ -133,7 +144,7 @@ def finetune(
     Called again with the same model, survey and settings, it reads back what it wrote.
 
     Args:
-        model: a fitted model with "minmax" preprocessing; it is left as it was.
+        model: a fitted model; it is left as it was.
         survey: the survey that it was fitted to.
         labels: (N,) 1 lens, 0 normal, -1 not known or not to be used; None for injected lenses alone.
         out: folder for `model.pt`.
@@ -146,8 +157,7 @@ def finetune(
 
     Raises:
         LeakageError: a conformal or test object has a label.
-        ValueError: there are labels, but not of both classes; or see
-            `lensq.classifiers.injection.point_sources`.
+        ValueError: there are labels, but not of both classes.
     """
     how, labels = FineTuningOptions(**options), _checked(labels, survey)
     if labels is None:
@@ -193,7 +203,7 @@ def _settings(
         "start": start.settings if start else None,
         "labels_used": used + (start.settings["labels_used"] if start else 0),
         "labels": None if labels is None else hashlib.sha256(labels.tobytes()).hexdigest()[:16],
-        "inject": asdict(InjectionOptions()),
+        "inject": asdict(injection_options(survey)),
         "code": code_hash("classifiers.finetuning"),
     }
 

@@ -1,7 +1,7 @@
 """The supervised reference: a ResNet-18 that is trained with every label of the train and selection tiles.
 
 What a network reaches that sees labels says how much there is to find in these pixels at least. The images
-are normalised by asinh with one noise scale for the survey, turned and mirrored at random, and lenses and
+are normalised by asinh with one noise scale for the survey, rotated and mirrored at random, and lenses and
 normals are equally likely in a batch.
 """
 
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lensq.classifiers.classifier import Classifier, build_classifier, train, turned
+from lensq.classifiers.classifier import Classifier, build_classifier, rotated, train
 from lensq.models.batches import Batches, keyed_generator, read_pixels
 from lensq.survey.images import Preprocessing, noise_level
 from lensq.survey.provenance import code_hash
@@ -136,6 +136,6 @@ def _batches(
         for epoch in range(how.epochs):
             generator = keyed_generator(how.seed, "turns", epoch)
             for x, _, wanted in batches:
-                yield turned(x, generator), wanted
+                yield rotated(x, generator), wanted
 
     return passes(), len(batches)
