@@ -52,10 +52,10 @@ readme: $(INSTALLED) ## write the results of the last make book into README.md
 
 # One thread a process: threads of two processes on two cores wait for one another.
 test: $(INSTALLED) lint ## run all tests: units, the study at smoke size, its book in a browser
-	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile
 
 test-fast: $(INSTALLED) ## run the unit tests alone: no study, no browser, nothing that takes long
-	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadgroup -m "not study and not browser and not slow"
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile -m "not study and not browser and not slow"
 
 # JupyterLab saves outputs as one works: the filter keeps them out of git, and `git status` clean.
 STRIP := .venv/bin/nbstripout --keep-id --extra-keys "metadata.language_info.codemirror_mode \

@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -10,13 +11,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers: a file's tests go to one, and all that need the built study go to one."""
-    for item in items:
-        built = "study" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("study" if built else str(item.path)))
 
 
 def environment() -> dict[str, str]:
@@ -45,10 +39,13 @@ def study(tmp_path_factory) -> Path:
 
     `LENSQ_STUDY` names a folder that is kept and brought up to date instead, for work on the tests.
     """
-    kept = os.environ.get("LENSQ_STUDY")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("study")
+    kept, own = os.environ.get("LENSQ_STUDY"), tmp_path_factory.getbasetemp()
+    # Workers of pytest-xdist, each with a folder in one, share it: who comes second waits, and finds it made.
+    folder = Path(kept) if kept else (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "study"
     folder.mkdir(exist_ok=True, parents=True)
-    run = snakemake(folder)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run = snakemake(folder)
     if run.returncode:
         pytest.fail(f"the study failed in {folder}:\n{run.stdout[-4000:]}\n{run.stderr[-8000:]}")
     return folder
