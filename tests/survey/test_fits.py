@@ -2,6 +2,7 @@ import bz2
 import gzip
 import io
 import os
+import time
 import warnings
 
 import cutouts
@@ -169,18 +170,17 @@ def test_compressed_tiles_are_read_in_a_process_that_may_die(tmp_path, monkeypat
         reason_of(save(tmp_path / "b.fits.fz", fits.PrimaryHDU(), tiles(IMAGE[:31], "GZIP_1")))
         == "under 32 px"
     )
-    monkeypatch.setattr(reader, "TIME_LIMIT", 0.001)
-    with pytest.raises(UnusableError, match=r"takes longer than 0\.001 s"):
-        read_image(path)
-    monkeypatch.setattr(reader, "TIME_LIMIT", 60)
     original = reader._decode
 
-    def deadly(*arguments):
-        if arguments[-1]:
-            os._exit(7)
-        return original(*arguments)
+    def become(fate):
+        monkeypatch.setattr(reader, "_decode", lambda *given: fate() if given[-1] else original(*given))
 
-    monkeypatch.setattr(reader, "_decode", deadly)
+    become(lambda: time.sleep(60))
+    monkeypatch.setattr(reader, "TIME_LIMIT", 0.2)
+    with pytest.raises(UnusableError, match=r"takes longer than 0\.2 s"):
+        read_image(path)
+    become(lambda: os._exit(7))
+    monkeypatch.setattr(reader, "TIME_LIMIT", 60)
     with pytest.raises(UnusableError, match=r"kills the process \(exit code 7\)"):
         read_image(path)
 
