@@ -162,7 +162,8 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, object]) ->
     from papermill import execute_notebook
 
     try:
-        execute_notebook(notebook, out, parameters, cwd=notebook.parent)
+        # The last outputs of a cell take longer than papermill's 4 s to arrive on a crowded machine.
+        execute_notebook(notebook, out, parameters, cwd=notebook.parent, iopub_timeout=300)
     except Exception as error:  # that of a cell, or a kernel that died
         raise SystemExit(error_in(out) or f"{notebook.stem}: {type(error).__name__}: {error}") from None
 
