@@ -222,14 +222,14 @@ def test_gradient_reaches_every_parameter(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_agrees_with_single_precision(models, name):
-    vae, (images, mask) = models[name], sky(100, seed=5)
+    vae, (images, mask) = models[name], sky(400, seed=5)
     exact = scores(vae, images, mask)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = scores(vae, images, mask)
     assert {value.dtype for value in rough.values()} == {torch.float32}
     for term in ("reconstruction", *vae.extras):
         ranks = torch.stack([values[term].argsort().argsort().double() for values in (exact, rough)])
-        assert torch.corrcoef(ranks)[0, 1] > 0.95, term  # cluster_kl: .97 on some processors
+        assert torch.corrcoef(ranks)[0, 1] > 0.97, term
     assert (rough["mu"] - exact["mu"]).abs().max() < 0.1 * exact["mu"].abs().max()
 
 
