@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lensq.classifiers.classifier import Classifier, build_classifier, rotated, train
-from lensq.models.batches import Batches, keyed_generator, read_pixels
-from lensq.survey.images import Preprocessing, noise_level
+from lensq.models.batches import Batches, keyed_generator, sky_noise
+from lensq.survey.images import Preprocessing
 from lensq.survey.provenance import code_hash
 from lensq.survey.survey import Survey
 
@@ -91,7 +91,7 @@ def fit_supervised(
     if held := Classifier.load_made_with(path, settings):
         return held
     some = rows[:: max(1, len(rows) // 1024)]
-    preprocessing = Preprocessing("asinh", noise=float(noise_level(*read_pixels(survey, some)).nanmedian()))
+    preprocessing = Preprocessing("asinh", noise=float(sky_noise(survey, some).nanmedian()))
     with torch.random.fork_rng():
         torch.manual_seed(how.seed)
         network = build_classifier(survey.size, how.width)

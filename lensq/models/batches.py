@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensq.survey.images import Preprocessing, draw_symmetries, symmetries
+from lensq.survey.images import Preprocessing, draw_symmetries, noise_level, symmetries
 
 if TYPE_CHECKING:
     from lensq.survey.survey import Survey
@@ -73,6 +73,21 @@ def read_pixels(
             "so the packed store is damaged: delete it and read the survey again"
         )
     return images.to(device), mask.to(device)
+
+
+def sky_noise(survey: Survey, rows: np.ndarray) -> Tensor:
+    """Standard deviation (B,) of the sky a pixel: by the files' variance, else as `noise_level` estimates it.
+
+    Args:
+        survey: the survey.
+        rows: (B,) row indices.
+    """
+    parts = np.array_split(rows, max(1, -(-len(rows) // 512)))
+    noise = torch.cat([noise_level(*read_pixels(survey, part)) for part in parts])
+    if survey.noise is None:
+        return noise
+    declared = torch.from_numpy(survey.noise[rows]).float()
+    return torch.where(declared.isnan(), noise, declared)
 
 
 def reveal_labels(labels: np.ndarray, fraction: float, generator: torch.Generator) -> np.ndarray:

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lensq.models.batches import read_pixels
-from lensq.survey.images import noise_level
+from lensq.models.batches import read_pixels, sky_noise
 from lensq.survey.survey import Survey
 
 SAMPLE = 512
@@ -19,9 +18,9 @@ _CORE, _APERTURE = 0.42, 2.0  # arcsec
 def conditions(survey: Survey, rows: np.ndarray) -> dict[str, list[float]]:
     """Percentiles 1, 10, 50 and 99 over some objects of two measures.
 
-    `noise` is the sky noise a pixel, flux at zero point 27; `width` the full width at half maximum, arcsec,
-    of the Gaussian that has within 0.42 arcsec the object's share of the light within 2 arcsec of the centre.
-    The width of the narrowest objects is the seeing.
+    `noise` is that of `lensq.models.batches.sky_noise`, flux at zero point 27; `width` the full width at half
+    maximum, arcsec, of the Gaussian that has within 0.42 arcsec the object's share of the light within 2
+    arcsec of the centre. The width of the narrowest objects is the seeing.
 
     Args:
         survey: the survey.
@@ -36,7 +35,7 @@ def conditions(survey: Survey, rows: np.ndarray) -> dict[str, list[float]]:
     share = (core / total.clamp(min=1e-12)).clamp(0.01, 0.99)
     area = (radius <= _CORE).sum() * survey.pixel_scale**2  # of whole pixels
     width = 2 * (area / np.pi * np.log(2) / -torch.log1p(-share)).sqrt()
-    noise = noise_level(images, mask)
+    noise = sky_noise(survey, some)
     bright = total > 20 * noise * (radius <= _APERTURE).sum().sqrt()
     measured = {"noise": noise, "width": width[bright]}
     return {

@@ -15,12 +15,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lensq.models.batches import Batches, keyed_generator, read_pixels, reveal_labels
+from lensq.models.batches import Batches, keyed_generator, reveal_labels, sky_noise
 from lensq.models.conditions import conditions
 from lensq.models.options import TRAINING, TrainingOptions, bf16_pays
 from lensq.models.variants import GENERAL, MODELS, VAE, ModelConfig, check_names
 from lensq.survey.files import atomic
-from lensq.survey.images import Preprocessing, noise_level
+from lensq.survey.images import Preprocessing
 from lensq.survey.provenance import code_hash
 
 if TYPE_CHECKING:
@@ -191,8 +191,7 @@ def _preprocessing(survey: Survey, rows: np.ndarray, normalisation: str) -> Prep
     if normalisation != "asinh":
         return Preprocessing(normalisation)
     some = rows[:: max(1, len(rows) // 1024)]
-    levels = [noise_level(*read_pixels(survey, part)) for part in np.array_split(some, -(-len(some) // 512))]
-    return Preprocessing(normalisation, noise=float(torch.cat(levels).nanmedian()))
+    return Preprocessing(normalisation, noise=float(sky_noise(survey, some).nanmedian()))
 
 
 def _pairs(batches: Batches, vae: VAE) -> Iterator[tuple[Tensor, Tensor]]:

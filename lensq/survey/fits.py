@@ -78,6 +78,12 @@ class FitsImage:
         """The shorter side, in pixels."""
         return min(self.pixels.shape)
 
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the sky a pixel, by the median of the variance; NaN without one."""
+        known = () if self.variance is None else self.variance[np.isfinite(self.variance)]
+        return float(np.sqrt(np.median(known))) if len(known) else math.nan
+
     def position(self) -> tuple[float, float]:
         """Right ascension and declination (ICRS, degrees) of the image's middle; NaN without a WCS."""
         from astropy.io.fits import Header

@@ -108,6 +108,7 @@ class Record:
         side: shorter side of its image, in pixels.
         digest: CRC of the packed image and mask.
         band, zero_point, zero_point_from, pixel_scale: as in `lensq.survey.fits.FitsImage`.
+        noise: as in `lensq.survey.survey.Survey`.
     """
 
     file: str
@@ -121,6 +122,7 @@ class Record:
     zero_point: float = math.nan
     zero_point_from: str = ""
     pixel_scale: float = math.nan
+    noise: float = math.nan
 
 
 Part = tuple[list[Record], np.ndarray, np.ndarray]
@@ -214,7 +216,8 @@ def _read(folder: Path, file: str, wanted: bool, how: Reading) -> tuple[Record, 
     digest = zlib.crc32(mask, zlib.crc32(pixels))
     names = ("side", "band", "zero_point", "zero_point_from", "pixel_scale")
     said = {name: getattr(image, name) for name in names}
-    return Record(file, ra=ra, dec=dec, digest=digest, **said), pixels, mask
+    noise = math.nan if how.resize or zoom != 1 else image.noise  # which interpolation changes
+    return Record(file, ra=ra, dec=dec, digest=digest, noise=noise, **said), pixels, mask
 
 
 def _check_content(pixels: np.ndarray, mask: np.ndarray) -> None:

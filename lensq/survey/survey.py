@@ -76,6 +76,8 @@ class Survey:
         pixel_scales: (N,) arcseconds a pixel of the file, as declared or by default.
         scale_declared: (N,) bool, whether the file declares it.
         scale: arcseconds a pixel that the images were interpolated to; None if they were not.
+        noise: (N,) sky noise a pixel by the file's variance or inverse variance, its median over the image;
+            NaN where there is none or the image was interpolated.
         catalogue: the user's catalogue, one row an object; None without one.
         notes: sentences that the user should read before anything that is made of the survey.
     """
@@ -103,6 +105,7 @@ class Survey:
     pixel_scales: np.ndarray | None = None
     scale_declared: np.ndarray | None = None
     scale: float | None = None
+    noise: np.ndarray | None = None
     catalogue: pd.DataFrame | None = None
     notes: tuple[str, ...] = ()
 
@@ -348,6 +351,7 @@ def _calibration(folder: Path, usable: pd.DataFrame, how: Reading) -> dict[str, 
         "pixel_scales": scales,
         "scale_declared": declared,
         "scale": how.scale,
+        "noise": usable["noise"].to_numpy(),
     }
 
 

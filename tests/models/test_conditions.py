@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from toy import toy_survey
 
+from lensq.models.batches import sky_noise
 from lensq.models.conditions import beyond, conditions
 
 
@@ -31,6 +32,16 @@ def test_gaussians_of_known_width_and_noise(toy, fwhm, noise):
     measured = conditions(survey_of(toy, fwhm, noise), np.arange(200))
     assert measured["width"][2] == pytest.approx(fwhm, rel=0.06)  # the core's pixels are counted whole
     assert measured["noise"][2] == pytest.approx(noise, rel=0.03)
+
+
+def test_noise_is_what_the_variance_says_where_there_is_one(toy):
+    declared = np.where(np.arange(200) < 150, 0.3, np.nan)
+    survey = replace(survey_of(toy, 0.6, 0.02), noise=declared)
+    rows = np.arange(100, 200)
+    noise = sky_noise(survey, rows).numpy()
+    np.testing.assert_allclose(noise[:50], 0.3)
+    np.testing.assert_allclose(noise[50:], 0.02, rtol=0.2)
+    assert conditions(survey, np.arange(150))["noise"] == pytest.approx([0.3] * 4)
 
 
 def test_what_lies_beyond_is_said_with_numbers(toy):

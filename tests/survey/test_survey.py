@@ -319,6 +319,19 @@ def layouts(folder, n=4):
     return first, [each for each in sorted(folder.iterdir()) if each != first]
 
 
+def test_the_noise_is_by_the_variance_and_not_after_interpolation(tmp_path):
+    layouts(tmp_path)
+    companions = tmp_path / "companions"
+    np.testing.assert_array_equal(read_survey(companions, progress=False).noise, 1)
+    assert np.isnan(read_survey(tmp_path / "bands", progress=False).noise).all()
+    for how in ({"scale": 0.2}, {"size": 32, "resize": True}):
+        assert np.isnan(read_survey(companions, progress=False, **how).noise).all()
+    for path in companions.glob("J*[0-9].fits"):
+        with fits.open(path, mode="update") as hdus:
+            hdus["VARIANCE"].data[:] = 0  # which is none
+    assert np.isnan(read_survey(companions, progress=False).noise).all()
+
+
 def test_a_survey_is_the_same_in_every_layout(tmp_path):
     first, others = layouts(tmp_path)
     expected = read_survey(first, progress=False)
