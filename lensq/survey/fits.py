@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
-from lensq.survey.hdus import Hdu, UnusableError, check_hcompress, walk
+from lensq.survey.hdus import Hdu, UnusableError, check_tiles, walk
 from lensq.survey.planes import bad_bits, choose, companions_of, linear, pixel_scale, to_variance
 from lensq.survey.planes import zero_point as declared_zero_point
 from lensq.survey.processes import process_pool
@@ -211,8 +211,10 @@ def _decode(path: Path | str, band: str, default: float, risky: bool) -> FitsIma
     with np.errstate(over="ignore", invalid="ignore"):
         pixels = linear(file.plane(hdu, choice.plane), hdu)
         pixels = np.ascontiguousarray(pixels if scale == 1 else pixels * scale, np.float32)
-    if mask and (bits := bad_bits(mask, choice.band)):
-        pixels[np.nan_to_num(file.plane(mask, choice.plane), nan=-1).astype(np.int64) & bits != 0] = np.nan
+        bits = bad_bits(mask, choice.band) if mask else 0
+        if mask and bits:
+            flags = np.nan_to_num(file.plane(mask, choice.plane), nan=-1).astype(np.int64)
+            pixels[flags & bits != 0] = np.nan
     if variance:
         variance = to_variance(file.plane(variance, choice.plane), variance) * scale**2
     brightness = declared, card, pixel_scale(hdu)
@@ -281,8 +283,7 @@ class _File(NamedTuple):
         if hdu.compressed:
             if not self.risky:
                 raise RiskyError
-            if hdu.text("ZCMPTYPE") == "HCOMPRESS_1":
-                check_hcompress(hdu, self.content)
+            check_tiles(hdu, self.content)
             pixels = self._by_astropy(hdu)
             other = self._by_fitsio(hdu) if by_fitsio else pixels
             if other.shape != pixels.shape or not np.allclose(other, pixels, 1e-5, 0, equal_nan=True):

@@ -14,6 +14,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 REASONS: tuple[str, ...] = ("not FITS", "truncated", "no image", "ambiguous", "no such band")
 REASONS += ("wrong dimensions", "no finite pixel", "constant", "under 32 px", "unreadable")
 """Why a file cannot be used."""
@@ -196,23 +198,46 @@ def _compressed_axes(hdu: Hdu) -> list[int]:
     return axes
 
 
-def check_hcompress(hdu: Hdu, content: bytes) -> None:
-    """Refuse tiles that say in their own first bytes that they are larger than the header says.
+def check_tiles(hdu: Hdu, content: bytes) -> None:
+    """Refuse tiles of HCOMPRESS_1 and PLIO_1 that have another number of pixels than the header says.
 
-    The libraries believe them, and write past the end of their memory.
+    The libraries write past the end of their memory, or leave in an image what the memory held before.
     """
+    method = hdu.text("ZCMPTYPE")
+    if method not in ("HCOMPRESS_1", "PLIO_1"):
+        return
     axes = [hdu.integer(f"ZNAXIS{i + 1}", 1) for i in range(len(hdu.shape))]
     tiles = [hdu.integer(f"ZTILE{i + 1}", 1) for i in range(len(axes))]
     starts = itertools.product(*(range(0, n, tile) for n, tile in zip(axes[::-1], tiles[::-1], strict=True)))
     width, rows = hdu.integer("NAXIS1", 8), hdu.integer("NAXIS2", 1)
     heap = hdu.start + (hdu.integer("THEAP", 0) if "THEAP" in hdu.cards else width * rows)
-    if hdu.text("TTYPE1") != "COMPRESSED_DATA" or not re.match("1?P", hdu.text("TFORM1")):
+    column = "1?PB" if method == "HCOMPRESS_1" else "1?PI"
+    if hdu.text("TTYPE1") != "COMPRESSED_DATA" or not re.match(column, hdu.text("TFORM1")):
         raise hdu.damaged("no COMPRESSED_DATA in its first column")
     for row, start in enumerate(starts):
         pixels = math.prod(map(min, tiles[::-1], (n - at for n, at in zip(axes[::-1], start, strict=True))))
         length, offset = struct.unpack_from(">2i", content, hdu.start + row * width)
-        if length and math.prod(struct.unpack_from(">2i", content, heap + offset + 2)) != pixels:
+        if method == "HCOMPRESS_1":
+            found = math.prod(struct.unpack_from(">2i", content, heap + offset + 2)) if length else pixels
+        else:
+            found = _plio_pixels(np.frombuffer(content, ">i2", length, heap + offset).tolist())
+        if found != pixels:
             raise UnusableError("unreadable", f"tile {row + 1} of HDU {hdu.index} has not {pixels} pixels")
+
+
+def _plio_pixels(words: list[int]) -> int:
+    """Pixels of a line of IRAF's pixel lists, by its instructions (Pence et al. 2010, section 10), or -1."""
+    if len(words) < 7:
+        return -1
+    at, end = (3, words[2]) if words[2] > 0 else (words[1], words[3] + (words[4] << 15))
+    if not 0 <= at <= end <= len(words):
+        return -1
+    pixels = 0
+    while at < end:
+        code, number = int(words[at] / 4096), words[at] & 4095
+        pixels += number if code in (0, 4, 5) else code in (6, 7)
+        at += 2 if code == 1 else 1  # a new value takes a second word
+    return pixels if at == end else -1
 
 
 def _blocks(length: int) -> int:

@@ -1,6 +1,7 @@
 """Damaged files are read as astropy and fitsio read them, or refused, and stop nothing."""
 
 import gzip
+import struct
 import warnings
 from contextlib import suppress
 
@@ -10,7 +11,7 @@ import pytest
 from astropy.io import fits
 
 from lensq.survey.fits import RiskyError, decode, read_image
-from lensq.survey.hdus import UnusableError
+from lensq.survey.hdus import UnusableError, check_tiles, walk
 
 IMAGE = np.random.default_rng(0).normal(size=(64, 64)).astype("f4")
 EMPTY = fits.PrimaryHDU()
@@ -57,6 +58,25 @@ HCOMPRESS = damaged.as_bytes(
     EMPTY, fits.CompImageHDU((IMAGE * 1000).astype("i2"), compression_type="HCOMPRESS_1", tile_shape=(64, 64))
 )
 PLAIN = damaged.as_bytes(EMPTY, fits.ImageHDU(IMAGE))
+PLIO = damaged.as_bytes(
+    EMPTY, fits.CompImageHDU((abs(IMAGE) * 1000).astype("i2"), compression_type="PLIO_1", tile_shape=(1, 64))
+)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [(3, 232), (4, 1), (1, 60), (2, 3), (7, 0x2001), (7, 0x4FFF), (20, 0x1001), (8, -1)]
+)
+def test_lines_of_pixels_that_are_too_long_or_short_are_refused(tmp_path, word, value):
+    hdu = list(walk(PLIO))[1]
+    check_tiles(hdu, PLIO)
+    row = 15
+    _, offset = struct.unpack_from(">2i", PLIO, hdu.start + 8 * row)
+    content = bytearray(PLIO)
+    struct.pack_into(">h", content, hdu.start + 8 * 64 + offset + 2 * word, value)
+    path = tmp_path / "a.fits"
+    path.write_bytes(content)
+    with pytest.raises(UnusableError, match="tile 16 of HDU 1 has not 64 pixels"):
+        decode(path, risky=True)
 
 
 @pytest.mark.parametrize(
