@@ -17,6 +17,9 @@ from . import (
     injection as injection,
 )
 from . import (
+    recovery as recovery,
+)
+from . import (
     supervised as supervised,
 )
 from .baselines import fit_baselines as fit_baselines
@@ -30,4 +33,5 @@ from .injection import draw_lenses as draw_lenses
 from .injection import extended as extended
 from .injection import inject as inject
 from .injection import point_sources as point_sources
+from .recovery import injected_survey as injected_survey
 from .supervised import fit_supervised as fit_supervised

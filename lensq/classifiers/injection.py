@@ -10,6 +10,7 @@ Anomalies made from ordinary images are how CutPaste (Li et al. 2021, arXiv 2104
 No label is used; the population is what is put in by hand.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NamedTuple
@@ -39,6 +40,8 @@ class InjectionOptions:
     Attributes:
         lenses: image configurations that are drawn once and then rotated at random.
         pool_seed: of these.
+        spread: for another population than the simulator's, the sigma of a log-normal factor on the
+            separations of each lens, and of another one on the fluxes of its fainter images.
         widest: arcseconds from the galaxy within which unrelated sources lie.
         gain: electrons a unit of flux, for the photon noise of what is injected; None adds none.
         relative: keep the contrast of images and deflector rather than magnitudes, for fluxes without a
@@ -47,6 +50,7 @@ class InjectionOptions:
 
     lenses: int = 600
     pool_seed: int = 0
+    spread: float = 0.0
     widest: float = 3.0
     gain: float | None = None
     relative: bool = False
@@ -68,12 +72,13 @@ class Lenses(NamedTuple):
 
 
 @cache
-def draw_lenses(n: int, seed: int = 0) -> Lenses:
+def draw_lenses(n: int, seed: int = 0, spread: float = 0.0) -> Lenses:
     """Lenses of the simulator's population, some 10 ms each the first time that a process asks.
 
     Args:
         n: how many.
         seed: of their draw.
+        spread: see `InjectionOptions`.
     """
     rng = np.random.default_rng([seed, n])
     x, y = np.zeros((2, n, _IMAGES))
@@ -85,8 +90,24 @@ def draw_lenses(n: int, seed: int = 0) -> Lenses:
             part[:_IMAGES] for part in (lens.x, lens.y, lens.magnitudes)
         )
         deflector[i] = lens.deflector_magnitude
-    flux = (10 ** (-0.4 * (part - INSTRUMENT.zero_point)) for part in (magnitude, deflector))
-    return Lenses(*(torch.from_numpy(part).float() for part in (x, y, *flux)))
+    flux, deflector = (10 ** (-0.4 * (part - INSTRUMENT.zero_point)) for part in (magnitude, deflector))
+    wider, brighter = np.exp(spread * rng.normal(size=(2, n, 1)))
+    flux[:, 1:] = np.minimum(flux[:, 1:] * brighter, flux[:, :1])  # the brightest stays first
+    return Lenses(*(torch.from_numpy(part).float() for part in (wider * x, wider * y, flux, deflector)))
+
+
+def draw_to_match(deflector: Tensor, light: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw a lens (B,) for each of B cutouts: the brightest deflector for the brightest, and so on.
+
+    Args:
+        deflector: flux of the deflectors of all lenses.
+        light: (B,) flux of the cutouts.
+        generator: source of all random numbers.
+    """
+    drawn = torch.randint(len(deflector), (len(light),), generator=generator)
+    lens = torch.empty_like(drawn)
+    lens[light.argsort()] = drawn[deflector[drawn].argsort()]
+    return lens
 
 
 def _radius(size: int, pixel_scale: float) -> Tensor:
@@ -152,10 +173,12 @@ def _symmetric(images: Tensor, mask: Tensor, pixel_scale: float) -> tuple[Tensor
     return torch.minimum(light, other_side), torch.ones_like(mask)
 
 
-def point_sources(survey: Survey, *, n: int = 32, seed: int = 0) -> Tensor:
-    """Point sources as the survey's own stars show them: stacks of compact train objects of like size.
+def point_sources(
+    survey: Survey, *, n: int = 32, seed: int = 0, splits: Sequence[str] = ("train",)
+) -> Tensor:
+    """Point sources as the survey's own stars show them: stacks of compact objects of like size.
 
-    Compact: of the brighter 70% of train objects the 40% with the most light in their cores, without the
+    Compact: of the brighter 70% of the objects the 40% with the most light in their cores, without the
     broadest quarter of these. A median over stars of like size leaves neighbours and noise out and keeps
     the seeing apart.
 
@@ -163,12 +186,13 @@ def point_sources(survey: Survey, *, n: int = 32, seed: int = 0) -> Tensor:
         survey: the survey.
         n: number of templates, fewer where there are fewer than 12 stars for each.
         seed: which of the compact objects.
+        splits: whose objects.
 
     Returns:
         (n, S, S) templates of unit flux, centred, from the sharpest to the broadest; they fade to nothing
         at 1.85".
     """
-    rows = survey.rows("train")
+    rows = survey.rows(*splits)
     core, flux = _measured(survey, rows)
     bright = flux >= flux.quantile(0.3)
     compact = rows[(bright & (core >= core[bright].quantile(0.6))).numpy()]
@@ -235,6 +259,7 @@ def inject(
     options: InjectionOptions = InjectionOptions(),
     *,
     pixel_scale: float = PIXEL_SCALE,
+    lens: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Inject a lensed quasar, or unrelated point sources, into each cutout.
 
@@ -252,16 +277,16 @@ def inject(
         generator: source of all random numbers.
         options: see `InjectionOptions`.
         pixel_scale: arcseconds a pixel of these images.
+        lens: (B,) which of the lenses that `options` draws; by default as `draw_to_match` says.
 
     Returns:
         Images and masks, injected and perhaps moved alike.
     """
-    n, pool = len(images), draw_lenses(options.lenses, options.pool_seed)
+    n, pool = len(images), draw_lenses(options.lenses, options.pool_seed, options.spread)
     template = templates[torch.randint(len(templates), (n,), generator=generator)]
     light = concentration(images, mask, pixel_scale)[1]
-    drawn = torch.randint(len(pool.deflector), (n,), generator=generator)
-    lens = torch.empty_like(drawn)
-    lens[light.argsort()] = drawn[pool.deflector[drawn].argsort()]
+    if lens is None:
+        lens = draw_to_match(pool.deflector, light, generator)
     scale = light / pool.deflector[lens] if options.relative else torch.ones(n)
     x, y, flux = _sources(pool, lens, what, generator, options.widest)
     x, y, flux = x / pixel_scale, y / pixel_scale, flux * scale[:, None]

@@ -44,7 +44,7 @@ def one_lens(monkeypatch):
     flux = torch.tensor([[300.0, 100.0, 0.0, 0.0]])
     x = torch.tensor([[1.5, -0.5, 0.0, 0.0]])
     pool = Lenses(x, torch.zeros(1, 4), flux, torch.tensor([1e6]))
-    monkeypatch.setattr(injection, "draw_lenses", lambda n, seed: pool)
+    monkeypatch.setattr(injection, "draw_lenses", lambda n, seed, spread: pool)
     return pool
 
 
@@ -96,13 +96,13 @@ def test_a_cutout_is_dimmed_to_its_deflector_and_its_sky_keeps_its_noise(monkeyp
     noisy = images + 0.05 * torch.randn(images.shape, generator=generator)
     light = float(concentration(images, mask)[1].mean())
     pool = Lenses(nothing, nothing, nothing, torch.tensor([light / 2]))
-    monkeypatch.setattr(injection, "draw_lenses", lambda n, seed: pool)
+    monkeypatch.setattr(injection, "draw_lenses", lambda n, seed, spread: pool)
     injected, _ = inject(noisy, mask, gaussian(), "lens", generator)
     assert float(injected.sum((1, 2)).mean()) == pytest.approx(100, rel=0.02)
     corner = injected[:, :6, :6]
     assert float(corner.std()) == pytest.approx(0.05, rel=0.06)
     bright = Lenses(nothing, nothing, nothing, torch.tensor([1e9]))
-    monkeypatch.setattr(injection, "draw_lenses", lambda n, seed: bright)
+    monkeypatch.setattr(injection, "draw_lenses", lambda n, seed, spread: bright)
     same, _ = inject(noisy, mask, gaussian(), "lens", generator)
     assert torch.allclose(same.flatten(1).sort(1).values, noisy.flatten(1).sort(1).values)  # moved alone
 

@@ -1,0 +1,109 @@
+"""Injection and recovery: lenses injected into sky that a detector has not learnt from stand in for labels.
+
+What trains a detector on injected lenses must not measure it as well. So these are injected into other
+galaxies, as the stars of other tiles show point sources, and drawn from another population: of other
+separations and flux ratios.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+
+from lensq.classifiers.finetuning import injection_options
+from lensq.classifiers.injection import (
+    Lenses,
+    concentration,
+    draw_lenses,
+    draw_to_match,
+    extended,
+    inject,
+    point_sources,
+)
+from lensq.models.batches import keyed_generator, read_pixels
+from lensq.simulate.parameters import INSTRUMENT
+from lensq.survey.survey import Survey
+
+FEWEST = 200
+"""Fewest objects whose galaxies and stars can be injected into."""
+
+SPREAD = 0.2
+"""Sigma of the factors by which separations and flux ratios differ from those of the training."""
+
+
+def injected_survey(survey: Survey, *splits: str, n: int = 500, seed: int = 1) -> Survey:
+    """The objects of some splits as they are, and lenses that are injected into copies of their galaxies.
+
+    Args:
+        survey: the survey.
+        splits: names of its splits; all of its objects by default.
+        n: how many lenses.
+        seed: of all that is drawn; another than that of the training.
+
+    Returns:
+        A survey in memory. Its `truth` calls the injected ones lenses (`is_lens`) and the others none, which
+        is not known of them; it has `class`, and of the injected ones `separation` (arcsec), `flux_ratio`,
+        `magnitude_i`, `deflector_magnitude` (mag) as a simulation has them. Copies of one galaxy share the
+        group of the galaxy. There are no labels.
+
+    Raises:
+        ValueError: there are fewer than 200 objects.
+    """
+    rows = survey.rows(*splits) if splits else np.arange(len(survey))
+    if len(rows) < FEWEST:
+        raise ValueError(f"{survey.folder}: {len(rows)} objects are too few to inject lenses, of {FEWEST}")
+    generator = keyed_generator(seed, "recovery")
+    galaxies = extended(survey, rows)
+    galaxies = galaxies[torch.randint(len(galaxies), (n,), generator=generator).numpy()]
+    options = replace(injection_options(survey), lenses=n, pool_seed=seed, spread=SPREAD)
+    pool = draw_lenses(n, seed, SPREAD)
+    pixels, scale = read_pixels(survey, galaxies), survey.pixel_scale
+    lens = draw_to_match(pool.deflector, concentration(*pixels, scale)[1], generator)
+    templates = point_sources(survey, seed=seed, splits=tuple(np.unique(survey.split[rows])))
+    images, mask = inject(*pixels, templates, "lens", generator, options, pixel_scale=scale, lens=lens)
+    truth = pd.concat([pd.DataFrame({"class": "not known"}, range(len(rows))), _truth(pool, lens)])
+    names = np.concatenate([survey.names[rows], [f"injected {i:05}" for i in range(n)]])
+    truth.insert(0, "name", names)
+    truth.insert(1, "is_lens", (np.arange(len(names)) >= len(rows)).astype(int))
+    both = np.concatenate([rows, galaxies])
+    kept = ("group", "split", "zero_points", "zero_point_from", "pixel_scales", "scale_declared", "noise")
+    columns = {name: getattr(survey, name) for name in kept}
+    arrays = {name: values if values is None else values[both] for name, values in columns.items()}
+    nowhere = np.full(len(names), np.nan) * u.deg
+    return replace(
+        survey,
+        names=names,
+        coordinates=SkyCoord(nowhere, nowhere),
+        labels=np.full(len(names), -1, np.int8),
+        graded=np.zeros(len(names), bool),
+        images=np.concatenate([survey.images[rows], images.numpy()]),
+        mask=np.concatenate([survey.mask[rows], mask.numpy()]),
+        truth=truth.reset_index(drop=True),
+        files=None,
+        catalogue=None,
+        fingerprint=f"{survey.fingerprint}, {n} lenses injected into {' '.join(splits)} by seed {seed}",
+        **arrays,
+    )
+
+
+def _truth(pool: Lenses, lens: torch.Tensor) -> pd.DataFrame:
+    """Properties of the lenses (B,) of a pool."""
+    x, y, flux = (part[lens].double().numpy() for part in pool[:3])
+    apart = np.hypot(x[:, :, None] - x[:, None], y[:, :, None] - y[:, None])
+    seen = (flux > 0)[:, :, None] & (flux > 0)[:, None]
+    ordered = -np.sort(-flux, axis=1)
+    deciding = np.where((flux > 0).sum(1) == 2, ordered[:, 1], ordered[:, 2])
+    brightness = flux.sum(1), pool.deflector[lens].double().numpy()
+    magnitude, deflector = (INSTRUMENT.zero_point - 2.5 * np.log10(part) for part in brightness)
+    return pd.DataFrame(
+        {
+            "class": "injected lens",
+            "separation": np.where(seen, apart, 0).max((1, 2)),
+            "flux_ratio": deciding / ordered[:, 0],
+            "magnitude_i": magnitude,
+            "deflector_magnitude": deflector,
+        }
+    )

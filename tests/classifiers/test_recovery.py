@@ -1,0 +1,81 @@
+"""Lenses that are injected to measure with: whose pixels, which properties, and what is left as it was."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from toy import toy_survey
+
+from lensq.classifiers.injection import draw_lenses
+from lensq.classifiers.recovery import FEWEST, SPREAD, injected_survey
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    survey = toy_survey(tmp_path_factory.mktemp("toy"), n=700, size=32)
+    half = np.where(np.arange(700) % 2, "selection", "train").astype("<U10")
+    return replace(survey, split=half)
+
+
+@pytest.fixture(scope="module")
+def injected(survey):
+    return injected_survey(survey, "selection", n=60)
+
+
+def test_ordinary_objects_are_left_as_they_are(survey, injected):
+    rows = survey.rows("selection")
+    assert len(injected) == len(rows) + 60
+    np.testing.assert_array_equal(injected.images[: len(rows)], survey.images[rows])
+    np.testing.assert_array_equal(injected.mask[: len(rows)], survey.mask[rows])
+    np.testing.assert_array_equal(injected.names[: len(rows)], survey.names[rows])
+    assert (injected.labels == -1).all()
+    assert injected.truth["is_lens"].to_numpy().tolist() == [0] * len(rows) + [1] * 60
+    assert injected.truth["name"].tolist() == injected.names.tolist()
+    assert len(set(injected.names)) == len(injected)
+
+
+def test_lenses_are_injected_into_galaxies_of_these_tiles(survey, injected):
+    lenses, rows = np.flatnonzero(injected.truth["is_lens"] == 1), survey.rows("selection")
+    assert (injected.split == "selection").all()
+    assert set(injected.group[lenses]) <= set(survey.group[rows])
+    assert injected.images[lenses].sum((1, 2)).mean() > survey.images[rows].sum((1, 2)).mean()
+    assert not np.isin(injected.images[lenses, 16, 16], survey.images[:, 16, 16]).any()
+
+
+def test_properties_are_those_of_the_lenses_drawn(injected):
+    lenses = injected.truth[injected.truth["is_lens"] == 1]
+    pool = draw_lenses(60, 1, SPREAD)
+    doubles = (pool.flux > 0).sum(1) == 2
+    x, y = pool.x[doubles], pool.y[doubles]
+    apart = torch.hypot(x[:, 0] - x[:, 1], y[:, 0] - y[:, 1]).numpy()
+    ratio = (pool.flux[doubles, 1] / pool.flux[doubles, 0]).numpy()
+    for column, known in (("separation", apart), ("flux_ratio", ratio)):
+        nearest = np.abs(lenses[column].to_numpy()[:, None] - known).min(1)
+        assert (nearest < 1e-4).sum() >= 30, column
+    assert lenses["flux_ratio"].between(0, 1).all()
+    total = 27 - 2.5 * np.log10(pool.flux.sum(1).double().numpy())
+    assert all(np.abs(total - value).min() < 1e-4 for value in lenses["magnitude_i"])
+
+
+def test_the_population_is_another_one():
+    plain, other = draw_lenses(400, 3), draw_lenses(400, 3, 0.2)
+    wider = torch.log(torch.hypot(other.x[:, 0], other.y[:, 0]) / torch.hypot(plain.x[:, 0], plain.y[:, 0]))
+    assert float(wider.std()) == pytest.approx(0.2, rel=0.15)
+    assert torch.equal(plain.flux[:, 0], other.flux[:, 0])
+    assert (other.flux[:, :1] >= other.flux[:, 1:]).all()
+    assert not torch.equal(plain.flux[:, 1], other.flux[:, 1])
+
+
+def test_the_seed_decides(survey, injected):
+    again, other = (injected_survey(survey, "selection", n=60, seed=seed) for seed in (1, 2))
+    np.testing.assert_array_equal(again.images, injected.images)
+    assert not np.array_equal(other.images, injected.images)
+    assert other.fingerprint != injected.fingerprint
+
+
+def test_too_few_objects_are_refused(survey):
+    split = survey.split.copy()
+    split[survey.rows("selection")[FEWEST - 1 :]] = "test"
+    with pytest.raises(ValueError, match=r"199 objects are too few"):
+        injected_survey(replace(survey, split=split), "selection")
