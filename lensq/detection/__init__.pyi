@@ -18,6 +18,7 @@ from .candidates import about as about
 from .candidates import injected_detector as injected_detector
 from .candidates import quality as quality
 from .candidates import rank as rank
+from .candidates import recovery as recovery
 from .candidates import rows_of as rows_of
 from .candidates import write_candidates as write_candidates
 from .completeness import PROPERTIES as PROPERTIES
@@ -64,4 +65,5 @@ from .leaderboard import objects as objects
 from .leaderboard import rank_entries as rank_entries
 from .leaderboard import shown as shown
 from .leaderboard import side_by_side as side_by_side
+from .leaderboard import stand_in as stand_in
 from .leaderboard import with_interval as with_interval

@@ -1,6 +1,7 @@
 """The list of candidates: ranked without labels, artefacts set apart, written for TOPCAT and DS9."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -8,18 +9,23 @@ from astropy import units
 from astropy.table import Table
 
 from lensq.classifiers.classifier import Classifier
-from lensq.classifiers.finetuning import finetune
+from lensq.classifiers.finetuning import finetune, with_residual
+from lensq.classifiers.recovery import injected_survey
 from lensq.detection.artefacts import find_artefacts
 from lensq.detection.conformal import candidate_list
 from lensq.detection.detectors import Detector
 from lensq.models.conditions import beyond
 from lensq.models.training import Model
+from lensq.scores.scoring import score
 from lensq.statistics.guard import has_both_classes, labelled
-from lensq.statistics.metrics import measure
+from lensq.statistics.metrics import expected_in_list, measure
 from lensq.survey.survey import Survey
 
 TO_TRAIN = 2000
 """Fewest objects that a folder needs for models of its own."""
+
+TO_RECOVER = 1000
+"""Fewest objects, of which 1% then are ten, that say how injected lenses rank."""
 
 EXAMINED = 5000
 """Objects at the top of a ranking that are examined for artefacts, at 3 ms each."""
@@ -131,20 +137,94 @@ def quality(
     )
 
 
-def about(ranked: pd.DataFrame, survey: Survey, model: Model, said: str) -> list[str]:
+class Recovery(NamedTuple):
+    """How many injected lenses a list would hold.
+
+    Attributes:
+        lenses: one row an injected lens: its properties (see `lensq.classifiers.recovery.injected_survey`),
+            `score`, and whether it is `found`: above 99% of the survey's objects.
+        measured: table of `lensq.statistics.metrics.measure`; None where nothing was injected.
+        said: one sentence or two.
+    """
+
+    lenses: pd.DataFrame
+    measured: pd.DataFrame | None
+    said: str
+
+
+def recovery(
+    ranked: pd.DataFrame,
+    survey: Survey,
+    model: Model,
+    encoder: Classifier,
+    train: pd.DataFrame,
+    *,
+    out: Path | str,
+    n: int = 500,
+    seed: int = 1,
+) -> Recovery:
+    """Inject lenses into a survey and see how they rank: what the list is worth where nobody has labels.
+
+    In a survey that the model was trained on, only the selection tiles serve, elsewhere all objects.
+
+    Args:
+        ranked: table of `rank`, whose `score` is the sum of `with_residual`.
+        survey: that is ranked.
+        model: whose decoder leaves the residual.
+        encoder: the detector of injected lenses.
+        train: see `lensq.classifiers.finetuning.with_residual`.
+        out: where the scores of the injected lenses go, a Parquet file.
+        n: how many lenses.
+        seed: of the injection; another than that of the training.
+
+    Returns:
+        Objects of the survey count as ordinary, as nearly all are; artefacts that are set apart do not count.
+    """
+    splits = ("selection",) if survey.fingerprint == model.survey_fingerprint else ()
+    ordinary = ranked[ranked["split"].isin(splits or set(survey.split)) & (ranked["set_apart"] == "")]
+    if len(ordinary) < TO_RECOVER:
+        where = " of the selection tiles" if splits else ""
+        said = f"Lenses are not injected: it takes {TO_RECOVER:,} objects{where}, there are {len(ordinary)}."
+        return Recovery(pd.DataFrame(), None, said)
+    injected = injected_survey(survey, *splits, n=n, seed=seed)
+    rows = np.flatnonzero(injected.truth["is_lens"] == 1)
+    table = pd.read_parquet(score(model, injected, out=out, rows=rows, progress=False))
+    lenses = injected.truth.iloc[rows].reset_index(drop=True)
+    lenses["score"] = with_residual(encoder.score(injected, rows, progress=False), table, train)
+    lenses["found"] = lenses["score"] > ordinary["score"].quantile(0.99)
+    both = np.concatenate([lenses["score"], ordinary["score"]])
+    is_injected = np.arange(len(both)) < n
+    measured = measure(both, is_injected)
+    expected = expected_in_list(both, is_injected, n=(100,), prevalence=(1e-3,)).iloc[0]
+    said = f"Of {n} injected lenses " + " and ".join(
+        f"{value:.0%} [{low:.0%}, {high:.0%}] rank above all but {rate} of the objects"
+        for rate, (value, low, high) in zip(
+            ("1%", "0.1%"), measured.loc[["recall_fpr_1e-2", "recall_fpr_1e-3"]].to_numpy(), strict=True
+        )
+        if np.isfinite(value)
+    )
+    if np.isfinite(expected["lenses"]):
+        said += (
+            f"; where one object in 1,000 is a lens like these, {expected['lenses']:.0f} "
+            f"[{expected['low']:.0f}, {expected['high']:.0f}] of the first 100 of 100,000 are lenses"
+        )
+    return Recovery(lenses, measured, f"{said}.")
+
+
+def about(ranked: pd.DataFrame, survey: Survey, model: Model, *said: str) -> list[str]:
     """What a reader of the list should know first: what was used, what ranks, how good that is.
 
     Args:
         ranked: table of `rank`.
         survey: that is ranked.
         model: whose encoder and decoder rank.
-        said: sentence of `quality`.
+        said: sentences of `quality` and `recovery`.
     """
     apart = int((ranked["set_apart"] != "").sum())
     lines = [
         *survey.notes,
         survey.summary,
-        said,
+        *said,
         "Ranked by the encoder fine-tuned on injected lenses and the decoder's residual, without any label.",
     ]
     if model.survey_fingerprint != survey.fingerprint:

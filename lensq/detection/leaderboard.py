@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
+from scipy import stats
 
 from lensq.models.variants import MODELS
 from lensq.scores.scoring import label_free
@@ -289,6 +290,33 @@ def shown(table: pd.DataFrame) -> Styler:
     style.format_index(in_words, axis=1)
     style.set_table_styles([{"selector": "th, td", "props": "padding: 0.3em 0.35em; font-size: 0.75rem"}])
     return style.set_properties(subset=["AP"], **{"white-space": "nowrap"})
+
+
+def stand_in(by_lenses: pd.DataFrame, by_injected: pd.DataFrame, best: int = 8) -> pd.DataFrame:
+    """How true injected lenses stand in for lenses: the best detectors, measured by either.
+
+    Args:
+        by_lenses: table of `rank_entries`.
+        by_injected: the same for injected lenses, of any order.
+        best: how many of the detectors, those of the highest AP by lenses; one score of each.
+
+    Returns:
+        One row a detector: `model`, `score`, and `AP` and `recall_fpr_1e-2` by `lenses` and by `injected`.
+        In `attrs`: `tau`, Kendall's, of the two orders of these; `lost`, the AP by lenses that the first of
+        all by injected ones is behind the first of all; `apart`, the mean absolute difference of recall.
+    """
+    columns = ["AP", "recall_fpr_1e-2"]
+    both = by_lenses.merge(by_injected, on=["model", "score"], suffixes=(" by lenses", " by injected"))
+    pairs = [f"{column} by {what}" for column in columns for what in ("lenses", "injected")]
+    one = both.sort_values("AP by lenses", ascending=False).drop_duplicates("model")
+    table = one.head(best)[["model", "score", *pairs]].reset_index(drop=True)
+    first = one["AP by lenses"].max()
+    table.attrs = {
+        "tau": float(stats.kendalltau(table[pairs[0]], table[pairs[1]]).statistic),
+        "lost": float(first - one.loc[one["AP by injected"].idxmax(), "AP by lenses"]),
+        "apart": float((table[pairs[2]] - table[pairs[3]]).abs().mean()),
+    }
+    return table
 
 
 def side_by_side(tables: Mapping[str, pd.DataFrame]) -> Styler:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from toy import toy_survey
 
 import lensq
 from lensq.classifiers.finetuning import finetune
+from lensq.detection import candidates
 from lensq.detection.artefacts import find_artefacts
 from lensq.detection.candidates import _regions, injected_detector, quality, rank, write_candidates
 from lensq.figures.candidates import mosaic, said
@@ -140,6 +142,56 @@ def test_without_both_classes_the_list_says_why_it_is_not_measured(survey, label
     assert table is None
     assert why in sentence
     assert "p" not in ranked  # all are on conformal tiles, so there is nothing left to test
+
+
+def recovered(survey, monkeypatch, tmp_path, own, n_ordinary=10_000):
+    """The list of objects of scores 0 to n - 1, of which every second is on a selection tile, recovered by
+    500 injected lenses: 100 above all of them, 400 in their middle."""
+    where = []
+
+    def injected(survey, *splits, n, seed):
+        where.append(splits)
+        truth = pd.DataFrame({"is_lens": np.arange(n + 7) >= 7, "separation": 1.0})
+        return SimpleNamespace(truth=truth)
+
+    def scored(model, survey, *, out, rows, progress):
+        pd.DataFrame({"central_residual": rows}).to_parquet(out)
+        return out
+
+    monkeypatch.setattr(candidates, "injected_survey", injected)
+    monkeypatch.setattr(candidates, "score", scored)
+    monkeypatch.setattr(candidates, "with_residual", lambda odds, table, train: odds)
+    split = np.where(np.arange(n_ordinary) % 2, "selection", "train")
+    ranked = pd.DataFrame({"score": np.arange(float(n_ordinary)), "split": split, "set_apart": ""})
+    spoilt = pd.DataFrame({"score": [1e9] * 90, "split": "selection", "set_apart": "trail"})
+    encoder = SimpleNamespace(
+        score=lambda survey, rows, progress: np.where(rows < 107, 1e6, n_ordinary / 2 + 0.5)
+    )
+    model = SimpleNamespace(survey_fingerprint=survey.fingerprint if own else "")
+    survey = replace(survey, split=np.resize(["selection", "train"], len(survey)))
+    out = tmp_path / "recovery.parquet"
+    ranked = pd.concat([ranked, spoilt])
+    return candidates.recovery(ranked, survey, model, encoder, None, out=out), where
+
+
+def test_injected_lenses_are_recovered_as_their_scores_say(survey, monkeypatch, tmp_path):
+    found, where = recovered(survey, monkeypatch, tmp_path, own=False)
+    assert where == [()]
+    assert found.lenses["found"].sum() == 100
+    rates = found.measured.loc[["recall_fpr_1e-2", "recall_fpr_1e-3"], "value"]
+    assert rates.tolist() == pytest.approx([0.2, 0.2])
+    # 0.2 of 100 lenses in 100,000 objects, among the first 100, the rest of which are ordinary ones
+    assert "20 [" in found.said.split("a lens like these, ")[1]
+    assert found.said.startswith("Of 500 injected lenses 20% [")
+
+
+def test_in_the_models_own_survey_only_selection_tiles_count(survey, monkeypatch, tmp_path):
+    found, where = recovered(survey, monkeypatch, tmp_path, own=True)
+    assert where == [("selection",)]
+    assert found.lenses["found"].sum() == 100
+    few, where = recovered(survey, monkeypatch, tmp_path, own=True, n_ordinary=1998)
+    assert (few.measured, where) == (None, [])
+    assert "1,000 objects of the selection tiles, there are 999" in few.said
 
 
 def test_the_written_lists_agree(survey, tmp_path):

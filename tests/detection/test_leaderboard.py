@@ -17,6 +17,7 @@ from lensq.detection.leaderboard import (
     rank_entries,
     shown,
     side_by_side,
+    stand_in,
 )
 from lensq.statistics.guard import LeakageError
 from lensq.statistics.metrics import best_threshold, measure
@@ -185,6 +186,21 @@ def test_a_detector_leads_itself_by_nothing_and_noise_by_much(entries, tables):
     assert ahead["difference"] == pytest.approx(table["BetaTC_VAE"] - table["PCA(16)"])
     with pytest.raises(LeakageError):
         lead(entries, variant, noise, tables[0], **QUICK)
+
+
+def test_a_stand_in_is_as_true_as_its_order():
+    lenses = pd.DataFrame({"model": list("aabcd"), "score": list("12345"), "AP": [0.9, 0.1, 0.8, 0.7, 0.2]})
+    lenses["recall_fpr_1e-2"] = [0.5, 0.0, 0.4, 0.3, 0.1]
+    same = stand_in(lenses, lenses[::-1].reset_index(drop=True))
+    assert same["model"].tolist() == list("abcd")
+    assert same["score"].tolist() == list("1345")
+    assert same.attrs == {"tau": pytest.approx(1), "lost": 0, "apart": 0}
+    swapped = lenses.assign(AP=[0.6, 0.1, 0.8, 0.7, 0.2]).assign(**{"recall_fpr_1e-2": 0.4})
+    told = stand_in(lenses, swapped, best=3)
+    assert told.attrs["tau"] == pytest.approx(-1 / 3)  # of three pairs, b and c alone are in order
+    assert told.attrs["lost"] == pytest.approx(0.1)  # b is taken, of .8, where a has .9
+    assert told.attrs["apart"] == pytest.approx(0.2 / 3)
+    assert told["AP by injected"].tolist() == [0.6, 0.8, 0.7]
 
 
 def test_pages_show_every_row(entries, tables):
