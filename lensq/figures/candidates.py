@@ -38,7 +38,12 @@ def mosaic(images: np.ndarray, candidates: pd.DataFrame, *, mask: np.ndarray | N
         images: (N, S, S) flux.
         candidates: N rows: `name`, `ra`, `dec`, `score`; perhaps `rank`, `label`, `known_as`, `set_apart`.
         mask: (N, S, S) bool; masked pixels are left clear.
+
+    Returns:
+        The page's part; "None." without objects.
     """
+    if candidates.empty:
+        return HTML("<p>None.</p>")
     pictures = stretch(images, mask)
     tiles = [_tile(*pair) for pair in zip(pictures, candidates.to_dict("records"), strict=True)]
     return HTML(f'{_STYLE}<div class="lensq-sheet">{"".join(tiles)}</div>')

@@ -228,6 +228,11 @@ def test_links_lead_to_the_position_and_nowhere_without_one():
     assert sky_links(np.nan, np.nan) == {}
 
 
+def test_a_sheet_without_objects_says_so():
+    nothing = pd.DataFrame(columns=["name", "ra", "dec", "score"])
+    assert mosaic(np.empty((0, 8, 8)), nothing).data == "<p>None.</p>"
+
+
 def test_names_labels_and_sentences_are_escaped():
     row = {"name": HOSTILE, "ra": 1.0, "dec": 2.0, "score": 1.0, "known_as": HOSTILE, "set_apart": HOSTILE}
     page = mosaic(star()[None], pd.DataFrame([row])).data + said([HOSTILE]).data
