@@ -45,7 +45,10 @@ STUDY = {
         notebook: (["results/survey.json"], [f"results/{variant}/scores.parquet"])
         for variant, notebook in VARIANTS.items()
     },
-    "09_latent_chi_squared": ([f"results/{CHOSEN}/scores.parquet"], [f"results/{CHOSEN}/dimensions.parquet"]),
+    "09_latent_chi_squared": (
+        [f"results/{variant}/scores.parquet" for variant in VARIANTS],
+        [f"results/{CHOSEN}/dimensions.parquet"],
+    ),
     "10_thresholding": (
         [f"results/{CHOSEN}/scores.parquet", f"results/{CHOSEN}/dimensions.parquet"],
         [f"results/{CHOSEN}/detection.json"],

@@ -49,6 +49,7 @@ from .evaluation import make_test_survey as make_test_survey
 from .evaluation import read_test_survey as read_test_survey
 from .evaluation import record_of as record_of
 from .evaluation import score_on_test as score_on_test
+from .evaluation import variants_in as variants_in
 from .faults import class_pure_effects as class_pure_effects
 from .faults import effect as effect
 from .faults import misled_survey as misled_survey

@@ -217,19 +217,30 @@ def stability_rows(stability: pd.DataFrame) -> Figure:
 def latent_map(*maps: pd.DataFrame, titles: Sequence[str] = ()) -> Figure:
     """Joint t-SNE maps side by side, lenses drawn over ordinary objects. The axes have no unit.
 
+    Where the maps know classes, the five commonest of ordinary objects have colours of their own.
+
     Args:
         *maps: tables of `lensq.statistics.latent.joint_map`.
         titles: what each is a map of, for more than one.
     """
-    figure, axes = style.panels(len(maps), 2, 4.2 if len(maps) > 1 else 5.5)
+    several = len(maps) > 1
+    figure, axes = style.panels(len(maps), 3 if len(maps) > 2 else 2, 2.8 if several else 5.5)
+    commonest = []
+    if all("class" in table for table in maps):
+        classes = pd.concat([table.loc[~table["positive"], "class"] for table in maps])
+        commonest = classes.value_counts().index[:5].tolist()
+    colours = style.COLOURS | dict(zip(commonest, style.CYCLE[2:], strict=False))
     for i, (axis, table) in enumerate(zip(axes, maps, strict=True)):
-        for name, members, size in (("ordinary", ~table["positive"], 5), ("lens", table["positive"], 9)):
-            colour, label = style.COLOURS[name], f"{name} ({members.sum():,})"
-            x, y = table.loc[members, ["x", "y"]].to_numpy().T
-            axis.scatter(x, y, size, colour, alpha=0.6, linewidths=0, label=label)
+        kind = table["class"].where(table["class"].isin(commonest), "ordinary") if commonest else "ordinary"
+        kind = pd.Series(kind, table.index).mask(table["positive"], "lens")
+        for name in ("ordinary", *commonest, "lens"):
+            x, y = table.loc[kind == name, ["x", "y"]].to_numpy().T
+            label = f"{'other' if commonest and name == 'ordinary' else name} ({len(x):,})"
+            look = {"alpha": 0.6, "linewidths": 0, "label": label}
+            axis.scatter(x, y, 9 if name == "lens" else 5, colours[name], **look)
         axis.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
         axis.set_aspect("equal", adjustable="datalim")
         if titles:
             axis.set_title(titles[i])
-    style.shared_legend(figure, axes[0], markerscale=2.5)
+    style.shared_legend(figure, axes[0], columns=4, markerscale=2.5)
     return figure

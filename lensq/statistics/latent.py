@@ -313,7 +313,7 @@ def joint_map(
         seed: seed of the draw and of t-SNE.
 
     Returns:
-        One row an object: `name`, `positive`, `x`, `y` (no units).
+        One row an object: `name`, `positive`, `x`, `y` (no units), and `class` where the scores have it.
     """
     rows, positive = labelled(scores, against)
     rng = np.random.default_rng(seed)
@@ -331,5 +331,5 @@ def joint_map(
         learning_rate="auto",
         random_state=seed,
     ).fit_transform(values)
-    table = pd.DataFrame({"name": rows["name"].to_numpy()[kept], "positive": positive[kept]})
+    table = rows.iloc[kept].filter(["name", "class"]).reset_index(drop=True).assign(positive=positive[kept])
     return table.assign(x=embedding[:, 0], y=embedding[:, 1])

@@ -293,6 +293,25 @@ def test_a_map_draws_lenses_over_normals(scores):
         assert same_color(drawn.get_facecolor()[0][:3], colour)
 
 
+def test_a_map_has_the_commonest_classes_in_colours_of_their_own(scores):
+    table = joint_map(scores, n_normals=60, n_anomalies=20, perplexity=10)
+    kinds = np.where(np.arange(len(table)) % 3 == 0, "star", "galaxy")
+    kinds[:3] = list("abc")
+    kinds = pd.Series(kinds).where(~table["positive"], "lens")
+    several = [table.assign(**{"class": kinds}), table.assign(**{"class": kinds.str.replace("b", "d")})]
+    for axis, part in zip(axes_of(figures.latent_map(*several, titles="xy")), several, strict=True):
+        drawn = {group.get_label(): group for group in axis.collections}
+        assert sum(len(group.get_offsets()) for group in drawn.values()) == len(part)
+        for kind in ("star", "galaxy"):
+            members = (part["class"] == kind) & ~part["positive"]
+            assert np.allclose(
+                drawn[f"{kind} ({members.sum()})"].get_offsets(), part.loc[members, ["x", "y"]]
+            )
+        assert list(drawn)[-1].startswith("lens")
+        colours = {tuple(group.get_facecolor()[0]) for group in drawn.values() if len(group.get_offsets())}
+        assert len(colours) == sum(len(group.get_offsets()) > 0 for group in drawn.values())
+
+
 # Detection
 
 
