@@ -61,9 +61,9 @@ test-fast: $(INSTALLED) ## run the unit tests alone: no study, no browser, nothi
 STRIP := .venv/bin/nbstripout --keep-id --extra-keys "metadata.language_info.codemirror_mode \
 	metadata.language_info.file_extension metadata.language_info.mimetype metadata.language_info.version \
 	metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer"
-lab: $(INSTALLED) ## open JupyterLab on the notebooks
+lab: $(INSTALLED) ## open JupyterLab on the notebooks, or on the ranked list of SURVEY=<folder>
 	@git config filter.nbstripout.clean '$(STRIP)'; git config filter.nbstripout.smudge cat
-	$(RUN) jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir="$(CURDIR)" notebooks/00_start_here.ipynb
+	@$(STUDY) lab
 
 candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder>; TRAIN=yes trains on them if they are 2,000 or more
 	@$(STUDY) candidates

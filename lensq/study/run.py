@@ -1,4 +1,4 @@
-"""What `make book`, `make candidates` and `make sweep` do, and one notebook of the graph.
+"""What `make book`, `make candidates`, `make lab` and `make sweep` do, and one notebook of the graph.
 
     PROFILE=smoke SURVEY=/data/hsc python -m lensq.study.run book
 
@@ -223,6 +223,18 @@ def candidates(build: Path, given: dict[str, str]) -> None:
     print(f"The ranked list: {build}/results/candidates.csv; to look at: {to_page(ranked).as_uri()}")
 
 
+def lab(build: Path, given: dict[str, str]) -> None:
+    """Become JupyterLab, on the ranked list of a survey, which is made if need be, or on notebook 00."""
+    page = NOTEBOOKS / "00_start_here.ipynb"
+    if "survey" in given:
+        page = build / "candidates.ipynb"
+        if not page.is_file():
+            candidates(build, given)
+    root = ROOT if page.is_relative_to(ROOT) else page.parent
+    options = ["--allow-root"] * (os.geteuid() == 0)
+    os.execvp("jupyter", ["jupyter", "lab", *options, f"--ServerApp.root_dir={root}", str(page)])
+
+
 def main(command: str, *rest: str) -> None:
     """Run a command of the Makefile, or `notebook IN OUT YAML` within a job of Snakemake."""
     if command == "notebook":
@@ -235,6 +247,8 @@ def main(command: str, *rest: str) -> None:
     build, given = read_given(command)
     if command == "candidates":
         candidates(build, given)
+    elif command == "lab":
+        lab(build, given)
     elif command == "sweep":
         snakemake(build, given, "sweep")
         print(f"The runs, compared: {(build / 'sweep' / given['variant'] / 'index.html').as_uri()}")

@@ -18,6 +18,7 @@ import yaml
 from conftest import ROOT, environment, snakemake
 
 from lensq.simulate import simulate_survey
+from lensq.study import run
 from lensq.study.profiles import read_profile
 from lensq.study.run import build_folder, hold
 
@@ -192,6 +193,29 @@ def test_surveys_of_the_same_name_have_builds_of_their_own():
     assert build_folder() == ROOT / "_build"
     hostile = build_folder("smoke", Path("/a/x; y'$(z){w}"))
     assert re.fullmatch(r"[\w.-]+", hostile.name)
+
+
+def test_the_lab_opens_the_list_of_a_survey_and_makes_it_first(tmp_path, monkeypatch):
+    opened, made = [], []
+    monkeypatch.setattr(run.os, "execvp", lambda program, command: opened.append((program, command)))
+
+    def rank(build, given):
+        made.append(given["survey"])
+        build.mkdir(parents=True)
+        (build / "candidates.ipynb").touch()
+
+    monkeypatch.setattr(run, "candidates", rank)
+    run.lab(tmp_path, {"profile": "laptop"})
+    survey = {"profile": "laptop", "survey": "/data/mine"}
+    for _ in range(2):
+        run.lab(tmp_path / "mine", survey)
+    assert made == ["/data/mine"]
+    assert [program for program, _ in opened] == ["jupyter"] * 3
+    pages = [command[-1] for _, command in opened]
+    listed = str(tmp_path / "mine" / "candidates.ipynb")
+    assert pages == [str(ROOT / "notebooks/00_start_here.ipynb"), listed, listed]
+    roots = [next(o for o in command if "root_dir" in o).partition("=")[2] for _, command in opened]
+    assert all(Path(page).is_relative_to(root) for page, root in zip(pages, roots, strict=True))
 
 
 @pytest.mark.parametrize(
