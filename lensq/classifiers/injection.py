@@ -10,7 +10,6 @@ Anomalies made from ordinary images are how CutPaste (Li et al. 2021, arXiv 2104
 No label is used; the population is what is put in by hand.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NamedTuple
@@ -173,9 +172,7 @@ def _symmetric(images: Tensor, mask: Tensor, pixel_scale: float) -> tuple[Tensor
     return torch.minimum(light, other_side), torch.ones_like(mask)
 
 
-def point_sources(
-    survey: Survey, *, n: int = 32, seed: int = 0, splits: Sequence[str] = ("train",)
-) -> Tensor:
+def point_sources(survey: Survey, rows: np.ndarray | None = None, *, n: int = 32, seed: int = 0) -> Tensor:
     """Point sources as the survey's own stars show them: stacks of compact objects of like size.
 
     Compact: of the brighter 70% of the objects the 40% with the most light in their cores, without the
@@ -184,15 +181,15 @@ def point_sources(
 
     Args:
         survey: the survey.
+        rows: row numbers of the objects; those of the train split by default.
         n: number of templates, fewer where there are fewer than 12 stars for each.
         seed: which of the compact objects.
-        splits: whose objects.
 
     Returns:
         (n, S, S) templates of unit flux, centred, from the sharpest to the broadest; they fade to nothing
         at 1.85".
     """
-    rows = survey.rows(*splits)
+    rows = survey.rows("train") if rows is None else rows
     core, flux = _measured(survey, rows)
     bright = flux >= flux.quantile(0.3)
     compact = rows[(bright & (core >= core[bright].quantile(0.6))).numpy()]

@@ -5,6 +5,7 @@ galaxies, as the stars of other tiles show point sources, and drawn from another
 separations and flux ratios.
 """
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -34,12 +35,12 @@ SPREAD = 0.2
 """Sigma of the factors by which separations and flux ratios differ from those of the training."""
 
 
-def injected_survey(survey: Survey, *splits: str, n: int = 500, seed: int = 1) -> Survey:
-    """The objects of some splits as they are, and lenses that are injected into copies of their galaxies.
+def injected_survey(survey: Survey, rows: np.ndarray, *, n: int = 500, seed: int = 1) -> Survey:
+    """Some objects as they are, and lenses that are injected into copies of their galaxies.
 
     Args:
         survey: the survey.
-        splits: names of its splits; all of its objects by default.
+        rows: (m,) row numbers of the objects.
         n: how many lenses.
         seed: of all that is drawn; another than that of the training.
 
@@ -52,7 +53,6 @@ def injected_survey(survey: Survey, *splits: str, n: int = 500, seed: int = 1) -
     Raises:
         ValueError: there are fewer than 200 objects.
     """
-    rows = survey.rows(*splits) if splits else np.arange(len(survey))
     if len(rows) < FEWEST:
         raise ValueError(f"{survey.folder}: {len(rows)} objects are too few to inject lenses, of {FEWEST}")
     generator = keyed_generator(seed, "recovery")
@@ -62,7 +62,7 @@ def injected_survey(survey: Survey, *splits: str, n: int = 500, seed: int = 1) -
     pool = draw_lenses(n, seed, SPREAD)
     pixels, scale = read_pixels(survey, galaxies), survey.pixel_scale
     lens = draw_to_match(pool.deflector, concentration(*pixels, scale)[1], generator)
-    templates = point_sources(survey, seed=seed, splits=tuple(np.unique(survey.split[rows])))
+    templates = point_sources(survey, rows, seed=seed)
     images, mask = inject(*pixels, templates, "lens", generator, options, pixel_scale=scale, lens=lens)
     truth = pd.concat([pd.DataFrame({"class": "not known"}, range(len(rows))), _truth(pool, lens)])
     names = np.concatenate([survey.names[rows], [f"injected {i:05}" for i in range(n)]])
@@ -84,7 +84,7 @@ def injected_survey(survey: Survey, *splits: str, n: int = 500, seed: int = 1) -
         truth=truth.reset_index(drop=True),
         files=None,
         catalogue=None,
-        fingerprint=f"{survey.fingerprint}, {n} lenses injected into {' '.join(splits)} by seed {seed}",
+        fingerprint=hashlib.sha256("\n".join(names).encode() + images.numpy().tobytes()).hexdigest(),
         **arrays,
     )
 
