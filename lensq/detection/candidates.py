@@ -186,8 +186,8 @@ def recovery(
         where = " of the selection tiles" if splits else ""
         said = f"Lenses are not injected: it takes {TO_RECOVER:,} objects{where}, there are {len(ordinary)}."
         return Recovery(pd.DataFrame(), None, said)
-    where = survey.rows(*splits) if splits else np.arange(len(survey))
-    injected = injected_survey(survey, where, n=n, seed=seed)
+    own = survey.rows(*splits) if splits else np.arange(len(survey))
+    injected = injected_survey(survey, own, n=n, seed=seed)
     rows = np.flatnonzero(injected.truth["is_lens"] == 1)
     table = pd.read_parquet(score(model, injected, out=out, rows=rows, progress=False))
     lenses = injected.truth.iloc[rows].reset_index(drop=True)
