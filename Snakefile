@@ -101,6 +101,8 @@ def parameters(notebook):
     }
     declared = read_parameters(NOTEBOOKS / f"{notebook}.ipynb")
     places = {name: place for name, place in places.items() if name in declared}
+    if notebook == "14_candidates" and OWN_SURVEY:  # whole, as `make lab` opens the executed copy elsewhere
+        places["results"] = str(Path.cwd() / "results")
     if notebook == "14_candidates":
         places["trained"] = places["results"]
         places |= {"splits": []} if OWN_SURVEY else {}

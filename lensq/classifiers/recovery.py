@@ -46,25 +46,31 @@ def injected_survey(survey: Survey, rows: np.ndarray, *, n: int = 500, seed: int
 
     Returns:
         A survey in memory. Its `truth` calls the injected ones lenses (`is_lens`) and the others none, which
-        is not known of them; it has `class`, and of the injected ones `separation` (arcsec), `flux_ratio`,
-        `magnitude_i`, `deflector_magnitude` (mag) as a simulation has them. Copies of one galaxy share the
-        group of the galaxy. There are no labels.
+        is not known of them; it has `class`, and of the injected ones `separation` (arcsec), `flux_ratio`
+        and, where the zero point is known, `magnitude_i` and `deflector_magnitude` (mag) as a simulation has
+        them. Copies of one galaxy share the group of the galaxy. There are no labels.
 
     Raises:
-        ValueError: there are fewer than 200 objects.
+        ValueError: there are fewer than `FEWEST` objects.
     """
     if len(rows) < FEWEST:
-        raise ValueError(f"{survey.folder}: {len(rows)} objects are too few to inject lenses, of {FEWEST}")
+        raise ValueError(
+            f"{survey.folder}: {len(rows)} objects are too few to inject lenses into; give {FEWEST} or more"
+        )
     generator = keyed_generator(seed, "recovery")
     galaxies = extended(survey, rows)
     galaxies = galaxies[torch.randint(len(galaxies), (n,), generator=generator).numpy()]
     options = replace(injection_options(survey), lenses=n, pool_seed=seed, spread=SPREAD)
     pool = draw_lenses(n, seed, SPREAD)
     pixels, scale = read_pixels(survey, galaxies), survey.pixel_scale
-    lens = draw_to_match(pool.deflector, concentration(*pixels, scale)[1], generator)
+    light = concentration(*pixels, scale)[1]
+    lens = draw_to_match(pool.deflector, light, generator)
     templates = point_sources(survey, rows, seed=seed)
     images, mask = inject(*pixels, templates, "lens", generator, options, pixel_scale=scale, lens=lens)
-    truth = pd.concat([pd.DataFrame({"class": "not known"}, range(len(rows))), _truth(pool, lens)])
+    injected = _truth(pool, lens, light)
+    if options.relative:
+        injected = injected.drop(columns=["magnitude_i", "deflector_magnitude"])
+    truth = pd.concat([pd.DataFrame({"class": "not known"}, range(len(rows))), injected])
     names = np.concatenate([survey.names[rows], [f"injected {i:05}" for i in range(n)]])
     truth.insert(0, "name", names)
     truth.insert(1, "is_lens", (np.arange(len(names)) >= len(rows)).astype(int))
@@ -89,14 +95,14 @@ def injected_survey(survey: Survey, rows: np.ndarray, *, n: int = 500, seed: int
     )
 
 
-def _truth(pool: Lenses, lens: torch.Tensor) -> pd.DataFrame:
-    """Properties of the lenses (B,) of a pool."""
+def _truth(pool: Lenses, lens: torch.Tensor, light: torch.Tensor) -> pd.DataFrame:
+    """Properties of the lenses (B,) of a pool, injected into galaxies of this light (B,)."""
     x, y, flux = (part[lens].double().numpy() for part in pool[:3])
     apart = np.hypot(x[:, :, None] - x[:, None], y[:, :, None] - y[:, None])
     seen = (flux > 0)[:, :, None] & (flux > 0)[:, None]
     ordered = -np.sort(-flux, axis=1)
     deciding = np.where((flux > 0).sum(1) == 2, ordered[:, 1], ordered[:, 2])
-    brightness = flux.sum(1), pool.deflector[lens].double().numpy()
+    brightness = flux.sum(1), torch.minimum(pool.deflector[lens], light).double().numpy()
     magnitude, deflector = (INSTRUMENT.zero_point - 2.5 * np.log10(part) for part in brightness)
     return pd.DataFrame(
         {

@@ -160,12 +160,14 @@ def recovery(
     train: pd.DataFrame,
     *,
     out: Path | str,
-    n: int = 500,
-    seed: int = 1,
+    symmetries: bool = True,
+    **injection: int,
 ) -> Recovery:
     """Inject lenses into a survey and see how they rank: what the list is worth where nobody has labels.
 
-    In a survey that the model was trained on, only the selection tiles serve, elsewhere all objects.
+    In a survey that the model was trained on, only the selection tiles serve, elsewhere all objects. Lenses
+    that are known or flagged, and artefacts, are left out; lenses that nobody knows count as ordinary. An
+    injected lens that would be set apart as an artefact is not found.
 
     Args:
         ranked: table of `rank`, whose `score` is the sum of `with_residual`.
@@ -174,42 +176,47 @@ def recovery(
         encoder: the detector of injected lenses.
         train: see `lensq.classifiers.finetuning.with_residual`.
         out: where the scores of the injected lenses go, a Parquet file.
-        n: how many lenses.
-        seed: of the injection; another than that of the training.
-
-    Returns:
-        Objects of the survey count as ordinary, as nearly all are; artefacts that are set apart do not count.
+        symmetries: as the survey was scored; see `lensq.classifiers.classifier.Classifier.score`.
+        injection: `n` and `seed` of `lensq.classifiers.recovery.injected_survey`.
     """
-    splits = ("selection",) if survey.fingerprint == model.survey_fingerprint else ()
-    ordinary = ranked[ranked["split"].isin(splits or set(survey.split)) & (ranked["set_apart"] == "")]
+    splits = {"selection"} if survey.fingerprint == model.survey_fingerprint else set(survey.split)
+    known = ranked["is_lens" if "is_lens" in ranked else "label"] == 1
+    ordinary = ranked[ranked["split"].isin(splits) & (ranked["set_apart"] == "") & ~known]
     if len(ordinary) < TO_RECOVER:
-        where = " of the selection tiles" if splits else ""
+        where = " of the selection tiles" if splits == {"selection"} else ""
         said = f"Lenses are not injected: it takes {TO_RECOVER:,} objects{where}, there are {len(ordinary)}."
         return Recovery(pd.DataFrame(), None, said)
-    own = survey.rows(*splits) if splits else np.arange(len(survey))
-    injected = injected_survey(survey, own, n=n, seed=seed)
+    own = np.random.default_rng(injection.get("seed", 1)).permutation(rows_of(survey, ordinary["name"]))
+    injected = injected_survey(survey, np.sort(own[:EXAMINED]), **injection)
     rows = np.flatnonzero(injected.truth["is_lens"] == 1)
     table = pd.read_parquet(score(model, injected, out=out, rows=rows, progress=False))
     lenses = injected.truth.iloc[rows].reset_index(drop=True)
-    lenses["score"] = with_residual(encoder.score(injected, rows, progress=False), table, train)
+    odds = encoder.score(injected, rows, symmetries=symmetries, progress=False)
+    spoilt = np.array(find_artefacts(injected.images[rows], injected.mask[rows])) != ""
+    last = ordinary["score"].min() - 1
+    lenses["score"] = np.where(spoilt, last, with_residual(odds, table, train))
     lenses["found"] = lenses["score"] > ordinary["score"].quantile(0.99)
+    groups = np.concatenate([injected.group[rows], survey.group[rows_of(survey, ordinary["name"])]])
     both = np.concatenate([lenses["score"], ordinary["score"]])
-    is_injected = np.arange(len(both)) < n
-    measured = measure(both, is_injected)
-    expected = expected_in_list(both, is_injected, n=(100,), prevalence=(1e-3,)).iloc[0]
-    said = f"Of {n} injected lenses " + " and ".join(
-        f"{value:.0%} [{low:.0%}, {high:.0%}] rank above all but {rate} of the objects"
-        for rate, (value, low, high) in zip(
-            ("1%", "0.1%"), measured.loc[["recall_fpr_1e-2", "recall_fpr_1e-3"]].to_numpy(), strict=True
-        )
-        if np.isfinite(value)
+    is_injected = np.arange(len(both)) < len(lenses)
+    measured = measure(both, is_injected, groups=groups)
+    expected = expected_in_list(both, is_injected, n=(100,), prevalence=(1e-3,), groups=groups).iloc[0]
+    return Recovery(lenses, measured, _recovered(len(lenses), measured, expected))
+
+
+def _recovered(n: int, measured: pd.DataFrame, expected: pd.Series) -> str:
+    """What the measures of n injected lenses say."""
+    rates = measured.loc[["recall_fpr_1e-2", "recall_fpr_1e-3"]].assign(above=["1%", "0.1%"]).dropna()
+    said = " and ".join(
+        f"{row.value:.0%} [{row.low:.0%}, {row.high:.0%}] rank above all but {row.above} of the objects"
+        for row in rates.itertuples()
     )
     if np.isfinite(expected["lenses"]):
         said += (
             f"; where one object in 1,000 is a lens like these, {expected['lenses']:.0f} "
             f"[{expected['low']:.0f}, {expected['high']:.0f}] of the first 100 of 100,000 are lenses"
         )
-    return Recovery(lenses, measured, f"{said}.")
+    return f"Of {n} injected lenses {said}."
 
 
 def about(ranked: pd.DataFrame, survey: Survey, model: Model, *said: str) -> list[str]:

@@ -302,18 +302,19 @@ def stand_in(by_lenses: pd.DataFrame, by_injected: pd.DataFrame, best: int = 8) 
 
     Returns:
         One row a detector: `model`, `score`, and `AP` and `recall_fpr_1e-2` by `lenses` and by `injected`.
-        In `attrs`: `tau`, Kendall's, of the two orders of these; `lost`, the AP by lenses that the first of
-        all by injected ones is behind the first of all; `apart`, the mean absolute difference of recall.
+        In `attrs`: `tau`, Kendall's, of the two orders of these; `lost`, how far the AP by lenses of the
+        entry that is the first of all by injected ones is behind the best; `apart`, the mean absolute
+        difference of recall.
     """
     columns = ["AP", "recall_fpr_1e-2"]
     both = by_lenses.merge(by_injected, on=["model", "score"], suffixes=(" by lenses", " by injected"))
     pairs = [f"{column} by {what}" for column in columns for what in ("lenses", "injected")]
+    chosen = both.loc[both["AP by injected"].idxmax(), "AP by lenses"]
     one = both.sort_values("AP by lenses", ascending=False).drop_duplicates("model")
     table = one.head(best)[["model", "score", *pairs]].reset_index(drop=True)
-    first = one["AP by lenses"].max()
     table.attrs = {
         "tau": float(stats.kendalltau(table[pairs[0]], table[pairs[1]]).statistic),
-        "lost": float(first - one.loc[one["AP by injected"].idxmax(), "AP by lenses"]),
+        "lost": float(both["AP by lenses"].max() - chosen),
         "apart": float((table[pairs[2]] - table[pairs[3]]).abs().mean()),
     }
     return table

@@ -219,7 +219,10 @@ def candidates(build: Path, given: dict[str, str]) -> None:
             snakemake(simulated, {"profile": given["profile"]}, "src/notebooks/11_injected_lenses.ipynb")
         (build / "results").mkdir(parents=True, exist_ok=True)
         places = {"survey": given["survey"], "trained": str(trained), "results": str(build / "results")}
-        run_notebook(NOTEBOOKS / "14_candidates.ipynb", ranked, places)
+        log = build / "logs" / ranked.name
+        log.parent.mkdir(exist_ok=True)
+        run_notebook(NOTEBOOKS / "14_candidates.ipynb", log, places)
+        shutil.copy(log, ranked)
     print(f"The ranked list: {build}/results/candidates.csv; to look at: {to_page(ranked).as_uri()}")
 
 

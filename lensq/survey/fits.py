@@ -215,6 +215,8 @@ def _decode(path: Path | str, band: str, default: float, risky: bool) -> FitsIma
         if mask and bits:
             flags = np.nan_to_num(file.plane(mask, choice.plane), nan=-1).astype(np.int64)
             pixels[flags & bits != 0] = np.nan
+    if "BSOFTEN" in hdu.cards:  # the scale of its variance is not known
+        variance = None
     if variance:
         variance = to_variance(file.plane(variance, choice.plane), variance) * scale**2
     brightness = declared, card, pixel_scale(hdu)

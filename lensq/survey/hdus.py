@@ -185,8 +185,7 @@ def _structure(hdu: Hdu) -> tuple[tuple[int, ...], bool, int]:
 def _compressed_axes(hdu: Hdu) -> list[int]:
     """Axes of an image in compressed tiles, whose table has to be what the tiles need."""
     axes = [hdu.integer(f"ZNAXIS{i + 1}", 0) for i in range(hdu.integer("ZNAXIS", 0, 9))]
-    tiles = [1 if i else n for i, n in enumerate(axes)]  # unless they are given
-    tiles = [hdu.integer(f"ZTILE{i}", 1) if f"ZTILE{i}" in hdu.cards else n for i, n in enumerate(tiles, 1)]
+    tiles = _tiles(hdu, axes)
     rows = math.prod(-(-n // tile) for n, tile in zip(axes, tiles, strict=True))
     bits = hdu.integer("ZBITPIX", -64, 64)
     quantised = any(hdu.text(f"TTYPE{i}") == "ZSCALE" for i in range(1, 9))
@@ -198,6 +197,12 @@ def _compressed_axes(hdu: Hdu) -> list[int]:
     return axes
 
 
+def _tiles(hdu: Hdu, axes: list[int]) -> list[int]:
+    """Axes of the tiles: rows of the image, unless they are given."""
+    sizes = [1 if i else n for i, n in enumerate(axes)]
+    return [hdu.integer(f"ZTILE{i}", 1) if f"ZTILE{i}" in hdu.cards else n for i, n in enumerate(sizes, 1)]
+
+
 def check_tiles(hdu: Hdu, content: bytes) -> None:
     """Refuse tiles of HCOMPRESS_1 and PLIO_1 that have another number of pixels than the header says.
 
@@ -207,7 +212,7 @@ def check_tiles(hdu: Hdu, content: bytes) -> None:
     if method not in ("HCOMPRESS_1", "PLIO_1"):
         return
     axes = [hdu.integer(f"ZNAXIS{i + 1}", 1) for i in range(len(hdu.shape))]
-    tiles = [hdu.integer(f"ZTILE{i + 1}", 1) for i in range(len(axes))]
+    tiles = _tiles(hdu, axes)
     starts = itertools.product(*(range(0, n, tile) for n, tile in zip(axes[::-1], tiles[::-1], strict=True)))
     width, rows = hdu.integer("NAXIS1", 8), hdu.integer("NAXIS2", 1)
     heap = hdu.start + (hdu.integer("THEAP", 0) if "THEAP" in hdu.cards else width * rows)

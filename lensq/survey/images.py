@@ -217,8 +217,8 @@ class Preprocessing:
             published study did, and so forgets the flux; "asinh" keeps it:
             asinh(I / 3 noise) / asinh(1000 / 3) with one noise for the whole survey (the stretch of
             Lupton, Gunn and Szalay 1999, AJ 118, 1406, eq. 3, scaled so that 1000 noise becomes 1).
-        noise: sky noise of the survey, in the units of the images: the median of `noise_level` over the
-            training images. Only "asinh" uses it.
+        noise: sky noise of the survey, in the units of the images: the median of
+            `lensq.models.batches.sky_noise` over the training images. Only "asinh" uses it.
     """
 
     normalisation: str = "minmax"

@@ -43,7 +43,7 @@ def test_lenses_are_injected_into_galaxies_of_these_tiles(survey, injected):
     assert not np.isin(injected.images[lenses, 16, 16], survey.images[:, 16, 16]).any()
 
 
-def test_properties_are_those_of_the_lenses_drawn(injected):
+def test_properties_are_those_of_the_lenses_drawn(survey, injected):
     lenses = injected.truth[injected.truth["is_lens"] == 1]
     pool = draw_lenses(60, 1, SPREAD)
     doubles = (pool.flux > 0).sum(1) == 2
@@ -54,6 +54,10 @@ def test_properties_are_those_of_the_lenses_drawn(injected):
         nearest = np.abs(lenses[column].to_numpy()[:, None] - known).min(1)
         assert (nearest < 1e-4).sum() >= 30, column
     assert lenses["flux_ratio"].between(0, 1).all()
+    blind = replace(survey, zero_point_from=np.full(len(survey), ""))
+    columns = injected_survey(blind, survey.rows("selection"), n=10).truth.columns
+    assert "separation" in columns
+    assert "magnitude_i" not in columns
     total = 27 - 2.5 * np.log10(pool.flux.sum(1).double().numpy())
     assert all(np.abs(total - value).min() < 1e-4 for value in lenses["magnitude_i"])
 

@@ -146,13 +146,14 @@ def test_without_both_classes_the_list_says_why_it_is_not_measured(survey, label
 
 def recovered(survey, monkeypatch, tmp_path, own, n_ordinary=10_000):
     """The list of objects of scores 0 to n - 1, of which every second is on a selection tile, recovered by
-    500 injected lenses: 100 above all of them, 400 in their middle."""
+    500 injected lenses: 100 above all of them, of which one would be set apart, and 400 in their middle."""
     where = []
 
-    def injected(survey, rows, *, n, seed):
-        where.append(len(rows))
+    def injected(survey, rows, n=500):
+        where.append(rows)
         truth = pd.DataFrame({"is_lens": np.arange(n + 7) >= 7, "separation": 1.0})
-        return SimpleNamespace(truth=truth)
+        images = np.zeros((n + 7, 32, 32), np.float32)
+        return SimpleNamespace(truth=truth, images=images, mask=images == 0, group=np.arange(n + 7) + 10**6)
 
     def scored(model, survey, *, out, rows, progress):
         pd.DataFrame({"central_residual": rows}).to_parquet(out)
@@ -161,34 +162,44 @@ def recovered(survey, monkeypatch, tmp_path, own, n_ordinary=10_000):
     monkeypatch.setattr(candidates, "injected_survey", injected)
     monkeypatch.setattr(candidates, "score", scored)
     monkeypatch.setattr(candidates, "with_residual", lambda odds, table, train: odds)
-    split = np.where(np.arange(n_ordinary) % 2, "selection", "train")
-    ranked = pd.DataFrame({"score": np.arange(float(n_ordinary)), "split": split, "set_apart": ""})
-    spoilt = pd.DataFrame({"score": [1e9] * 90, "split": "selection", "set_apart": "trail"})
-    encoder = SimpleNamespace(
-        score=lambda survey, rows, progress: np.where(rows < 107, 1e6, n_ordinary / 2 + 0.5)
-    )
+    apart = [""] * 500
+    apart[99] = "trail"
+    monkeypatch.setattr(candidates, "find_artefacts", lambda images, mask: apart)
+    number = np.arange(n_ordinary)
+    split = np.where(number % 2, "selection", "train")
+    ranked = pd.DataFrame({"score": number.astype(float), "split": split, "set_apart": "", "label": 0})
+    ranked["name"] = survey.names[number % len(survey)]
+    aside = pd.DataFrame({"score": [1e9] * 90, "split": "selection", "set_apart": "trail", "label": 0})
+    known = pd.DataFrame({"score": [1e9] * 90, "split": "selection", "set_apart": "", "label": 1})
+
+    def odds(survey, rows, symmetries, progress):
+        assert symmetries is False
+        return np.where(rows < 107, 1e6, n_ordinary / 2 + 0.5)
+
+    encoder = SimpleNamespace(score=odds)
     model = SimpleNamespace(survey_fingerprint=survey.fingerprint if own else "")
     survey = replace(survey, split=np.resize(["selection", "train"], len(survey)))
     out = tmp_path / "recovery.parquet"
-    ranked = pd.concat([ranked, spoilt])
-    return candidates.recovery(ranked, survey, model, encoder, None, out=out), where
+    ranked = pd.concat([ranked, aside, known])
+    return candidates.recovery(ranked, survey, model, encoder, None, out=out, symmetries=False), where
 
 
 def test_injected_lenses_are_recovered_as_their_scores_say(survey, monkeypatch, tmp_path):
     found, where = recovered(survey, monkeypatch, tmp_path, own=False)
-    assert where == [len(survey)]
-    assert found.lenses["found"].sum() == 100
+    assert len(where[0]) == candidates.EXAMINED
+    assert found.lenses["found"].sum() == 99
     rates = found.measured.loc[["recall_fpr_1e-2", "recall_fpr_1e-3"], "value"]
-    assert rates.tolist() == pytest.approx([0.2, 0.2])
-    # 0.2 of 100 lenses in 100,000 objects, among the first 100, the rest of which are ordinary ones
+    assert rates.tolist() == pytest.approx([99 / 500] * 2)
+    # a fifth of 100 lenses in 100,000 objects, among the first 100, the rest of which are ordinary ones
     assert "20 [" in found.said.split("a lens like these, ")[1]
     assert found.said.startswith("Of 500 injected lenses 20% [")
 
 
 def test_in_the_models_own_survey_only_selection_tiles_count(survey, monkeypatch, tmp_path):
     found, where = recovered(survey, monkeypatch, tmp_path, own=True)
-    assert where == [len(survey) / 2]
-    assert found.lenses["found"].sum() == 100
+    odd = np.flatnonzero(np.arange(len(survey)) % 2)
+    assert set(where[0]) == set(odd)
+    assert found.lenses["found"].sum() == 99
     few, where = recovered(survey, monkeypatch, tmp_path, own=True, n_ordinary=1998)
     assert (few.measured, where) == (None, [])
     assert "1,000 objects of the selection tiles, there are 999" in few.said

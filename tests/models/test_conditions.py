@@ -35,13 +35,14 @@ def test_gaussians_of_known_width_and_noise(toy, fwhm, noise):
 
 
 def test_noise_is_what_the_variance_says_where_there_is_one(toy):
-    declared = np.where(np.arange(200) < 150, 0.3, np.nan)
+    declared = np.where(np.arange(200) < 150, 0.03, np.nan)
+    declared[100:110] = 1  # a placeholder
     survey = replace(survey_of(toy, 0.6, 0.02), noise=declared)
     rows = np.arange(100, 200)
     noise = sky_noise(survey, rows).numpy()
-    np.testing.assert_allclose(noise[:50], 0.3)
-    np.testing.assert_allclose(noise[50:], 0.02, rtol=0.2)
-    assert conditions(survey, np.arange(150))["noise"] == pytest.approx([0.3] * 4)
+    np.testing.assert_allclose(noise[10:50], 0.03)
+    np.testing.assert_allclose(noise[np.r_[:10, 50:100]], 0.02, rtol=0.2)
+    assert conditions(survey, np.arange(100))["noise"] == pytest.approx([0.03] * 4)
 
 
 def test_what_lies_beyond_is_said_with_numbers(toy):
