@@ -23,8 +23,8 @@ SHARE_OF_MEMORY = 0.3
 
 
 OFF = 3.0
-"""Factor between two measures of noise beyond which one is wrong. Resampling, which correlates neighbouring
-pixels, leaves less scatter than the variance says (Fruchter and Hook 2002, PASP 114, 144), not so much less."""
+"""Factor between two measures of noise beyond which one is wrong. Resampling leaves less scatter than the
+variance says (Fruchter and Hook 2002, PASP 114, 144), but not so much less."""
 
 
 class Batch(NamedTuple):
