@@ -9,14 +9,13 @@ from astropy import units
 from astropy.table import Table
 
 from lensq.classifiers.classifier import Classifier
-from lensq.classifiers.finetuning import finetune, with_residual
+from lensq.classifiers.finetuning import finetune
 from lensq.classifiers.recovery import injected_survey
 from lensq.detection.artefacts import find_artefacts
 from lensq.detection.conformal import candidate_list
 from lensq.detection.detectors import Detector
 from lensq.models.conditions import beyond
 from lensq.models.training import Model
-from lensq.scores.scoring import score
 from lensq.statistics.guard import has_both_classes, labelled
 from lensq.statistics.metrics import expected_in_list, measure
 from lensq.survey.survey import Survey
@@ -157,9 +156,7 @@ def recovery(
     survey: Survey,
     model: Model,
     encoder: Classifier,
-    train: pd.DataFrame,
     *,
-    out: Path | str,
     symmetries: bool = True,
     **injection: int,
 ) -> Recovery:
@@ -170,12 +167,10 @@ def recovery(
     injected lens that would be set apart as an artefact is not found.
 
     Args:
-        ranked: table of `rank`, whose `score` is the sum of `with_residual`.
+        ranked: table of `rank`, whose `score` is the encoder's.
         survey: that is ranked.
-        model: whose decoder leaves the residual.
+        model: whose encoder was fine-tuned.
         encoder: the detector of injected lenses.
-        train: see `lensq.classifiers.finetuning.with_residual`.
-        out: where the scores of the injected lenses go, a Parquet file.
         symmetries: as the survey was scored; see `lensq.classifiers.classifier.Classifier.score`.
         injection: `n` and `seed` of `lensq.classifiers.recovery.injected_survey`.
     """
@@ -189,12 +184,10 @@ def recovery(
     own = np.random.default_rng(injection.get("seed", 1)).permutation(rows_of(survey, ordinary["name"]))
     injected = injected_survey(survey, np.sort(own[:EXAMINED]), **injection)
     rows = np.flatnonzero(injected.truth["is_lens"] == 1)
-    table = pd.read_parquet(score(model, injected, out=out, rows=rows, progress=False))
     lenses = injected.truth.iloc[rows].reset_index(drop=True)
     odds = encoder.score(injected, rows, symmetries=symmetries, progress=False)
     spoilt = np.array(find_artefacts(injected.images[rows], injected.mask[rows])) != ""
-    last = ordinary["score"].min() - 1
-    lenses["score"] = np.where(spoilt, last, with_residual(odds, table, train))
+    lenses["score"] = np.where(spoilt, ordinary["score"].min() - 1, odds)
     lenses["found"] = lenses["score"] > ordinary["score"].quantile(0.99)
     groups = np.concatenate([injected.group[rows], survey.group[rows_of(survey, ordinary["name"])]])
     both = np.concatenate([lenses["score"], ordinary["score"]])
@@ -225,7 +218,7 @@ def about(ranked: pd.DataFrame, survey: Survey, model: Model, *said: str) -> lis
     Args:
         ranked: table of `rank`.
         survey: that is ranked.
-        model: whose encoder and decoder rank.
+        model: whose encoder ranks.
         said: sentences of `quality` and `recovery`.
     """
     apart = int((ranked["set_apart"] != "").sum())
@@ -233,7 +226,7 @@ def about(ranked: pd.DataFrame, survey: Survey, model: Model, *said: str) -> lis
         *survey.notes,
         survey.summary,
         *said,
-        "Ranked by the encoder fine-tuned on injected lenses and the decoder's residual, without any label.",
+        "Ranked by the encoder fine-tuned on injected lenses, without any label.",
     ]
     if model.survey_fingerprint != survey.fingerprint:
         lines.append(

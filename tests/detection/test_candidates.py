@@ -144,7 +144,7 @@ def test_without_both_classes_the_list_says_why_it_is_not_measured(survey, label
     assert "p" not in ranked  # all are on conformal tiles, so there is nothing left to test
 
 
-def recovered(survey, monkeypatch, tmp_path, own, n_ordinary=10_000):
+def recovered(survey, monkeypatch, own, n_ordinary=10_000):
     """The list of objects of scores 0 to n - 1, of which every second is on a selection tile, recovered by
     500 injected lenses: 100 above all of them, of which one would be set apart, and 400 in their middle."""
     where = []
@@ -155,13 +155,7 @@ def recovered(survey, monkeypatch, tmp_path, own, n_ordinary=10_000):
         images = np.zeros((n + 7, 32, 32), np.float32)
         return SimpleNamespace(truth=truth, images=images, mask=images == 0, group=np.arange(n + 7) + 10**6)
 
-    def scored(model, survey, *, out, rows, progress):
-        pd.DataFrame({"central_residual": rows}).to_parquet(out)
-        return out
-
     monkeypatch.setattr(candidates, "injected_survey", injected)
-    monkeypatch.setattr(candidates, "score", scored)
-    monkeypatch.setattr(candidates, "with_residual", lambda odds, table, train: odds)
     apart = [""] * 500
     apart[99] = "trail"
     monkeypatch.setattr(candidates, "find_artefacts", lambda images, mask: apart)
@@ -179,13 +173,12 @@ def recovered(survey, monkeypatch, tmp_path, own, n_ordinary=10_000):
     encoder = SimpleNamespace(score=odds)
     model = SimpleNamespace(survey_fingerprint=survey.fingerprint if own else "")
     survey = replace(survey, split=np.resize(["selection", "train"], len(survey)))
-    out = tmp_path / "recovery.parquet"
     ranked = pd.concat([ranked, aside, known])
-    return candidates.recovery(ranked, survey, model, encoder, None, out=out, symmetries=False), where
+    return candidates.recovery(ranked, survey, model, encoder, symmetries=False), where
 
 
-def test_injected_lenses_are_recovered_as_their_scores_say(survey, monkeypatch, tmp_path):
-    found, where = recovered(survey, monkeypatch, tmp_path, own=False)
+def test_injected_lenses_are_recovered_as_their_scores_say(survey, monkeypatch):
+    found, where = recovered(survey, monkeypatch, own=False)
     assert len(where[0]) == candidates.EXAMINED
     assert found.lenses["found"].sum() == 99
     rates = found.measured.loc[["recall_fpr_1e-2", "recall_fpr_1e-3"], "value"]
@@ -195,12 +188,12 @@ def test_injected_lenses_are_recovered_as_their_scores_say(survey, monkeypatch, 
     assert found.said.startswith("Of 500 injected lenses 20% [")
 
 
-def test_in_the_models_own_survey_only_selection_tiles_count(survey, monkeypatch, tmp_path):
-    found, where = recovered(survey, monkeypatch, tmp_path, own=True)
+def test_in_the_models_own_survey_only_selection_tiles_count(survey, monkeypatch):
+    found, where = recovered(survey, monkeypatch, own=True)
     odd = np.flatnonzero(np.arange(len(survey)) % 2)
     assert set(where[0]) == set(odd)
     assert found.lenses["found"].sum() == 99
-    few, where = recovered(survey, monkeypatch, tmp_path, own=True, n_ordinary=1998)
+    few, where = recovered(survey, monkeypatch, own=True, n_ordinary=1998)
     assert (few.measured, where) == (None, [])
     assert "1,000 objects of the selection tiles, there are 999" in few.said
 
