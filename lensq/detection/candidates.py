@@ -209,7 +209,8 @@ def _recovered(n: int, measured: pd.DataFrame, expected: pd.Series) -> str:
             f"; where one object in 1,000 is a lens like these, {expected['lenses']:.0f} "
             f"[{expected['low']:.0f}, {expected['high']:.0f}] of the first 100 of 100,000 are lenses"
         )
-    return f"Of {n} injected lenses {said}."
+    easier = "It is an upper limit: the detector has learnt from injected lenses, and finds them more easily."
+    return f"Of {n} injected lenses {said}. {easier}"
 
 
 def about(ranked: pd.DataFrame, survey: Survey, model: Model, *said: str) -> list[str]:
