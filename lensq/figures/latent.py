@@ -217,7 +217,7 @@ def stability_rows(stability: pd.DataFrame) -> Figure:
 def latent_map(*maps: pd.DataFrame, titles: Sequence[str] = ()) -> Figure:
     """Joint t-SNE maps side by side, lenses drawn over ordinary objects. The axes have no unit.
 
-    Where the maps know classes, the five commonest of ordinary objects have colours of their own.
+    Where the maps know classes, the four commonest of ordinary objects have colours of their own.
 
     Args:
         *maps: tables of `lensq.statistics.latent.joint_map`.
@@ -228,14 +228,16 @@ def latent_map(*maps: pd.DataFrame, titles: Sequence[str] = ()) -> Figure:
     commonest = []
     if all("class" in table for table in maps):
         classes = pd.concat([table.loc[~table["positive"], "class"] for table in maps])
-        commonest = classes.value_counts().index[:5].tolist()
-    colours = style.COLOURS | dict(zip(commonest, style.CYCLE[2:], strict=False))
+        commonest = classes.value_counts().index[:4].tolist()
+    unlike_lenses = [style.CYCLE[i] for i in (2, 3, 5, 6)]
+    colours = style.COLOURS | dict(zip(commonest, unlike_lenses, strict=False))
     for i, (axis, table) in enumerate(zip(axes, maps, strict=True)):
         kind = table["class"].where(table["class"].isin(commonest), "ordinary") if commonest else "ordinary"
         kind = pd.Series(kind, table.index).mask(table["positive"], "lens")
         for name in ("ordinary", *commonest, "lens"):
             x, y = table.loc[kind == name, ["x", "y"]].to_numpy().T
-            label = f"{'other' if commonest and name == 'ordinary' else name} ({len(x):,})"
+            called = "other" if commonest and name == "ordinary" else name.replace("_", " and ")
+            label = f"{called} ({len(x):,})"
             look = {"alpha": 0.6, "linewidths": 0, "label": label}
             axis.scatter(x, y, 9 if name == "lens" else 5, colours[name], **look)
         axis.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
