@@ -226,8 +226,8 @@ def with_residual(
         LeakageError: a row of `train` is of another split.
     """
     require_split(train, "train", purpose="the scale of the residual")
-    floor = max(float(np.quantile(train[residual], 0.01)), 1e-12)
-    scale, logarithm = (np.log(np.clip(table[residual], floor, None)) for table in (train, scores))
+    least = max(float(np.quantile(train[residual], 0.01)), 1e-12)
+    scale, logarithm = (np.log(np.clip(table[residual], least, None)) for table in (train, scores))
     return np.asarray(log_odds) + ((logarithm - scale.mean()) / scale.std()).to_numpy()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic(path: Path | str, remedy: str = "make room") -> Iterator[Path]:
+def atomic(path: Path | str, remedy: str = "make space") -> Iterator[Path]:
     """A file or folder that is written beside `path` and renamed into its place when it is complete.
 
     After an error nothing is left; after a kill, a hidden neighbour `.partial-<process>-<name>` may be.
@@ -31,7 +31,7 @@ def atomic(path: Path | str, remedy: str = "make room") -> Iterator[Path]:
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     _remove(partial)
     try:
-        with room_for(path, remedy):
+        with space_for(path, remedy):
             yield partial
         if partial.is_dir():
             _remove(path)
@@ -44,14 +44,14 @@ def atomic(path: Path | str, remedy: str = "make room") -> Iterator[Path]:
 
 
 @contextmanager
-def room_for(path: Path, remedy: str = "make room") -> Iterator[None]:
+def space_for(path: Path, remedy: str = "make space") -> Iterator[None]:
     """Let an error that tells of a full disk name the path that did not fit, and the remedy."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise OSError(error.errno, f"no room for {path} ({error.strerror}): {remedy}") from error
+        raise OSError(error.errno, f"no space for {path} ({error.strerror}): {remedy}") from error
 
 
 def _remove(path: Path) -> None:

@@ -92,10 +92,10 @@ def open_store(
                 shutil.rmtree(left)
             needed = 2 * len(files) * how.bytes
             free = shutil.disk_usage(store.parent).free
-            room = f"{needed / 1e9:.2g} GB are needed, {free / 1e9:.2g} GB are free"
+            sizes = f"{needed / 1e9:.2g} GB are needed, {free / 1e9:.2g} GB are free"
             if needed > free:
-                raise OSError(errno.ENOSPC, f"no room for the packed images in {store} ({room}): {_REMEDY}")
-            with atomic(store, f"{room}; make room, or {_REMEDY}") as partial:
+                raise OSError(errno.ENOSPC, f"no space for the packed images in {store} ({sizes}): {_REMEDY}")
+            with atomic(store, f"{sizes}; make space, or {_REMEDY}") as partial:
                 partial.mkdir()
                 _pack(partial, folder, files, how, workers, progress)
             opened = _opened(store, files, how)

@@ -232,7 +232,7 @@ def test_pages_use_the_words_of_the_field(page):
 
 
 def test_parameter_lines_do_not_wrap():
-    """A line of a parameters cell has room for 100 characters on the page."""
+    """A line of a parameters cell holds 100 characters on the page."""
     for notebook in NOTEBOOKS:
         (cell,) = [c for c in code_cells(notebook) if "parameters" in c["metadata"].get("tags", [])]
         long = [line for line in "".join(cell["source"]).splitlines() if len(line) > 100]

@@ -190,9 +190,9 @@ def seen(lab, study) -> Seen:
         "r",
     ):  # faster than any answer: the label has to wait for the object that undo shows
         page.keyboard.press(key)
-    told = inspector.locator(".said")
-    expect(told).to_contain_text("Learnt from", timeout=60_000)
-    seen.said["learnt"] = told.inner_text()
+    said = inspector.locator(".said")
+    expect(said).to_contain_text("Learnt from", timeout=60_000)
+    seen.said["learnt"] = said.inner_text()
 
     slider.focus()
     for presses in (0, 25):

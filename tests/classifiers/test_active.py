@@ -212,9 +212,9 @@ class TestBudget:
         pool, held_out = sides
         lots = np.random.default_rng(0).permutation(pool["label"])
         study = {"start": "noise", "columns": COLUMNS, "budgets": (0, 300), "batch": 100, "seeds": 2}
-        told = label_budget(pool.assign(told=lots), held_out, answers="told", **study)
+        misled = label_budget(pool.assign(by_lot=lots), held_out, answers="by_lot", **study)
         right = label_budget(pool, held_out, **study)
-        assert right[right["labels"] == 300]["AP"].min() > told[told["labels"] == 300]["AP"].max() + 0.2
+        assert right[right["labels"] == 300]["AP"].min() > misled[misled["labels"] == 300]["AP"].max() + 0.2
 
     def test_the_figure_shows_the_summary(self, budget):
         summary = budget_summary(budget)

@@ -16,7 +16,7 @@ def test_a_file_is_replaced_when_it_is_whole(tmp_path):
     assert os.listdir(tmp_path) == ["table.csv"]
 
 
-def failing(path, error, remedy="make room"):
+def failing(path, error, remedy="make space"):
     with atomic(path, remedy) as partial:
         partial.write_text("new")
         raise error
@@ -44,6 +44,6 @@ def test_a_folder_is_replaced_too(tmp_path):
 def test_a_full_disk_names_the_path_and_the_remedy(tmp_path):
     full = OSError(28, "No space left on device")
     with pytest.raises(
-        OSError, match=r"no room for .*table\.csv \(No space left on device\): 3 GB are needed"
+        OSError, match=r"no space for .*table\.csv \(No space left on device\): 3 GB are needed"
     ):
         failing(tmp_path / "table.csv", full, "3 GB are needed")

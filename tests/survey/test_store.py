@@ -386,7 +386,7 @@ def test_a_read_only_survey_with_such_a_home_asks_for_a_store(folder, tmp_path, 
 def test_a_full_disk_is_noticed_before_reading(folder, monkeypatch, reads):
     usage = shutil.disk_usage(folder)
     monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(OSError, match=r"no room .*48-crop \(.* GB are needed.*store="):
+    with pytest.raises(OSError, match=r"no space .*48-crop \(.* GB are needed.*store="):
         read(folder)
     assert not reads()
 
@@ -396,7 +396,7 @@ def test_a_disk_that_fills_while_reading_names_path_and_need_and_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store, "_write_index", full)
-    with pytest.raises(OSError, match=r"no room for .*48-crop.* GB are needed.*store="):
+    with pytest.raises(OSError, match=r"no space for .*48-crop.* GB are needed.*store="):
         read(folder)
     assert os.listdir(folder / "packed") == ["48-crop.lock"]
 

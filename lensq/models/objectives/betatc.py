@@ -70,8 +70,8 @@ def minibatch_log_weights(
 
 def _logsumexp(values: Tensor) -> Tensor:
     """Over dimension 1; exponentials below e^-80 of the largest, slow as denormal numbers, count as that."""
-    floor = values.detach().amax(1, keepdim=True) - 80
-    return torch.logsumexp(torch.maximum(values, floor), 1)
+    lowest = values.detach().amax(1, keepdim=True) - 80
+    return torch.logsumexp(torch.maximum(values, lowest), 1)
 
 
 def aggregate_posterior(z: Tensor, mu: Tensor, logvar: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -73,9 +73,9 @@ def annealing(step: int, steps: int) -> float:
     return 1.0 if steps <= 0 else min(1.0, step / steps)
 
 
-def free_bits(kl: Tensor, floor: float) -> Tensor:
-    """Sum over dimensions of max(floor, batch mean of the KL divergence), kl (B, D) in nats, a scalar."""
-    return kl.mean(0).clamp(min=floor).sum() if floor > 0 else kl.sum(1).mean()
+def free_bits(kl: Tensor, least: float) -> Tensor:
+    """Sum over dimensions of max(least, batch mean of the KL divergence), kl (B, D) in nats, a scalar."""
+    return kl.mean(0).clamp(min=least).sum() if least > 0 else kl.sum(1).mean()
 
 
 class GaussianHead(nn.Module):

@@ -120,10 +120,10 @@ class SVDD(Elbo):
             RuntimeError: if the distances of the sample are all but the same, so that they say nothing.
         """
         distance = (terms["mu"] - self.centre).norm(dim=1)
-        floor = self.options.collapse_floor
-        if len(distance) > 1 and distance.std() < floor * distance.mean():
+        least = self.options.collapse_floor
+        if len(distance) > 1 and distance.std() < least * distance.mean():
             raise RuntimeError(
                 f"the hypersphere has collapsed: the distances of {len(distance)} training objects differ by "
-                f"less than {floor:g} of their mean; lower svdd_weight or beta, or train for longer"
+                f"less than {least:g} of their mean; lower svdd_weight or beta, or train for longer"
             )
         self.radius2.copy_(radius_squared(distance.square(), self.options.nu))
