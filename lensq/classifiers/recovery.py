@@ -2,7 +2,7 @@
 
 What trains a detector on injected lenses must not measure it as well. So these are injected into other
 galaxies, as the stars of other tiles show point sources, and drawn from another population: of other
-separations and flux ratios.
+separations and flux ratios. Even so they flatter what has learnt from injected lenses (notebook 12).
 """
 
 import hashlib

@@ -195,6 +195,23 @@ def test_surveys_of_the_same_name_have_builds_of_their_own():
     assert re.fullmatch(r"[\w.-]+", hostile.name)
 
 
+def test_a_list_that_failed_half_way_does_not_count_as_made(tmp_path, monkeypatch):
+    model = tmp_path / "simulated" / "results" / "injected" / "none" / "model.pt"
+    model.parent.mkdir(parents=True)
+    model.touch()
+    monkeypatch.delenv("TRAIN", raising=False)
+    monkeypatch.setattr(run, "build_folder", lambda profile: tmp_path / "simulated")
+
+    def fails(notebook, out, parameters):
+        out.touch()
+        raise SystemExit("14_candidates: MemoryError")
+
+    monkeypatch.setattr(run, "run_notebook", fails)
+    with pytest.raises(SystemExit, match="MemoryError"):
+        run.candidates(tmp_path / "mine", {"profile": "smoke", "survey": "/data/mine"})
+    assert not (tmp_path / "mine" / "candidates.ipynb").exists()
+
+
 def test_the_lab_opens_the_list_of_a_survey_and_makes_it_first(tmp_path, monkeypatch):
     opened, made = [], []
     monkeypatch.setattr(run.os, "execvp", lambda program, command: opened.append((program, command)))
