@@ -1,8 +1,9 @@
 """One FITS file to the pixels of one image.
 
-Headers are checked first (`lensq.survey.hdus`), the image is chosen by them (`lensq.survey.planes`), fitsio
-decodes it, astropy what fitsio does not. Compressed tiles, whose damage can stop or loop the libraries, are
-decoded by both in a process that may die, and have to come out the same.
+Headers are checked first (`lensq.survey.hdus`), and the image is chosen by them (`lensq.survey.planes`).
+Plain numbers are then where the header puts them. Scaled ones, and those of a file that is damaged further
+on, are decoded by fitsio, or by astropy where that fails. Compressed tiles, whose damage can stop or loop the
+libraries, are decoded by both in a process that may die, and have to come out the same.
 """
 
 from __future__ import annotations
@@ -206,7 +207,7 @@ def _decode(path: Path | str, band: str, default: float, risky: bool) -> FitsIma
     declared, card = declared_zero_point(hdu, hdus[0])
     scale = np.float32(10 ** (0.4 * (ZERO_POINT - (declared if card else default))))
     scale = np.float32(1) if abs(scale - 1) < 1e-6 else scale
-    file = _File(os.path.abspath(path) if stored else "", content, risky)
+    file = _File(os.path.abspath(path) if stored else "", content, risky, damage is not None)
     variance, mask = companions_of(choice, [hdu for hdu in hdus if hdu.end <= len(content)])
     with np.errstate(over="ignore", invalid="ignore"):
         pixels = linear(file.plane(hdu, choice.plane), hdu)
@@ -257,26 +258,31 @@ def _check(hdu: Hdu, length: int) -> None:
 
 
 class _File(NamedTuple):
-    """A file whose HDUs the libraries read: where it is, if it is there as it is; its bytes."""
+    """A file: where it is, if it is there as it is; its bytes; whether it is damaged after an HDU."""
 
     path: str
     content: bytes
     risky: bool
+    damaged: bool
 
     def plane(self, hdu: Hdu, plane: int | None) -> np.ndarray:
         """The (height, width) numbers of an HDU, or of one plane of its cube, as its header promises them."""
         scale, zero = hdu.number("BSCALE", 1.0), hdu.number("BZERO", 0.0)
         if not (math.isfinite(scale) and scale and math.isfinite(zero)):
             raise hdu.damaged(f"BSCALE {scale:g} and BZERO {zero:g}")
-        pixels = self._read(hdu)
-        shape = pixels.shape[pixels.ndim - len(hdu.shape) :]
         bits = hdu.integer("ZBITPIX" if hdu.compressed else "BITPIX", -64, 64)
-        promised = f"{'f' if bits < 0 else 'u' if bits == 8 else 'i'}{abs(bits) // 8}"
+        kind = f"{'f' if bits < 0 else 'u' if bits == 8 else 'i'}{abs(bits) // 8}"
         scaled = hdu.cards.keys() & {"BSCALE", "BZERO", "BLANK"}
-        if shape != hdu.shape or (not scaled and pixels.dtype.newbyteorder("=") != promised):
-            raise UnusableError("unreadable", f"{hdu.in_words()} becomes {pixels.shape}, {pixels.dtype}")
-        pixels = pixels.reshape(shape)
-        return pixels[plane] if len(shape) == 3 else pixels
+        plain = (scale, zero) == (1, 0) and "BLANK" not in scaled and not hdu.compressed
+        if plain and not self.damaged and hdu.header.isascii():
+            pixels = np.frombuffer(self.content, f">{kind}", math.prod(hdu.shape), hdu.start)
+        else:
+            pixels = self._read(hdu)
+            shape = pixels.shape[pixels.ndim - len(hdu.shape) :]
+            if shape != hdu.shape or (not scaled and pixels.dtype.newbyteorder("=") != kind):
+                raise UnusableError("unreadable", f"{hdu.in_words()} becomes {pixels.shape}, {pixels.dtype}")
+        pixels = pixels.reshape(hdu.shape)
+        return pixels if plane is None else pixels[plane]
 
     def _read(self, hdu: Hdu) -> np.ndarray:
         scaled = hdu.cards.keys() & {"BSCALE", "BZERO"}  # fitsio rounds scaled 64-bit integers

@@ -69,7 +69,9 @@ class Hdu(NamedTuple):
     def text(self, keyword: str) -> str:
         """Value of a card as text, without quotes and comment; "" without such a card."""
         value = self.cards.get(keyword, "").strip()
-        if value.startswith("'"):
+        if not value:
+            return value
+        if value[0] == "'":
             return value[1:].replace("''", "\0").partition("'")[0].replace("\0", "'").strip()
         return value.partition("/")[0].strip()
 
@@ -86,7 +88,7 @@ class Hdu(NamedTuple):
     def integer(self, keyword: str, least: int, most: int = 2**40) -> int:
         """Value of a card that has to be there, once, with an integer from `least` to `most`."""
         value = self.cards.get(keyword, "").partition("/")[0].strip()
-        digits = value[1:] if value.startswith(("+", "-")) else value
+        digits = value[1:] if value[:1] in ("+", "-") else value
         if not digits.isdecimal() or not len(digits) < 20 or not least <= int(value) <= most:
             raise self.damaged(f"{value or 'nothing'} for {keyword}")
         return int(value)
@@ -134,23 +136,16 @@ def walk(content: bytes) -> Iterator[Hdu]:
 
 
 def _parse(index: int, header: bytes) -> Hdu:
-    cards: dict[str, str] = {}
     text = header.decode("latin-1")
-    for at in range(0, len(text) - _CARD, _CARD):
-        if text.startswith("= ", at + 8):
-            keyword, value = text[at : at + 8].rstrip(), text[at + 10 : at + _CARD]
-        elif text.startswith("HIERARCH ", at) and "=" in text[at : at + _CARD]:
-            keyword, _, value = text[at + 9 : at + _CARD].partition("=")
-            keyword = keyword.strip()
-        elif text.startswith("END     ", at):
-            keyword = value = "END"
-        else:
-            continue
-        before = cards.setdefault(keyword, value)
-        if "COMPRESSED_IMAGE" in before:  # a name that libraries give beside the true one
-            cards[keyword] = value
-        elif before != value and "COMPRESSED_IMAGE" not in value:
-            cards[keyword] = SEVERAL
+    lines = [text[at : at + _CARD] for at in range(0, len(text) - _CARD, _CARD)]
+    pairs = [(line[:8].rstrip(), line[10:]) for line in lines if line[8:10] == "= "]
+    pairs += [("END", "END") for line in lines if line.startswith("END     ")]
+    if "HIERARCH " in text:
+        named = [line[9:].partition("=") for line in lines if line.startswith("HIERARCH ") and "=" in line]
+        pairs += [(keyword.strip(), value) for keyword, _, value in named]
+    cards = dict(pairs)
+    if len(cards) < len(pairs):
+        cards = _settled(pairs)
     hdu = Hdu(index, header, cards, (), False, 0, 0)
     strange = header.translate(None, _IN_HEADERS)
     kinds = [key for key in ("SIMPLE", "XTENSION", "END") if key in cards]
@@ -159,13 +154,27 @@ def _parse(index: int, header: bytes) -> Hdu:
     return hdu
 
 
+def _settled(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """Cards of a header in which keywords stand more than once."""
+    cards: dict[str, str] = {}
+    for keyword, value in pairs:
+        before = cards.setdefault(keyword, value)
+        if "COMPRESSED_IMAGE" in before:  # a name that libraries give beside the true one
+            cards[keyword] = value
+        elif before != value and "COMPRESSED_IMAGE" not in value:
+            cards[keyword] = SEVERAL
+    return cards
+
+
 def _structure(hdu: Hdu) -> tuple[tuple[int, ...], bool, int]:
     """Axes of the image, whether it is compressed, and bytes of the data, or the refusal of the header."""
     kind = hdu.text("XTENSION") if hdu.index else "IMAGE"
     bits = hdu.integer("BITPIX", -64, 64)
     axes = [hdu.integer(f"NAXIS{i + 1}", 0) for i in range(hdu.integer("NAXIS", 0, 9))]
     expected = ["BITPIX", "NAXIS", *(f"NAXIS{i + 1}" for i in range(len(axes)))]
-    if list(hdu.cards)[1 : len(expected) + 1] != expected or f"NAXIS{len(axes) + 1}" in hdu.cards:
+    places = range(_CARD, _CARD * (len(expected) + 1), _CARD)
+    found = [hdu.header[at : at + 8].decode("latin-1").rstrip() for at in places]
+    if found != expected or f"NAXIS{len(axes) + 1}" in hdu.cards:
         raise hdu.damaged(f"not {', '.join(expected)} in this order")
     if bits not in _NUMBER_FORMATS or (not hdu.index and hdu.text("SIMPLE") != "T"):
         raise hdu.damaged(f"{bits} for BITPIX, {hdu.text('SIMPLE')} for SIMPLE")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePath
 
 import numpy as np
 
 from lensq.survey.hdus import SEVERAL, Hdu, UnusableError
 
+_NAMES = ("EXTNAME", "EXTTYPE", "IMAGETYP", "PRODTYPE", "HDUCLAS2")
 _IMAGES = frozenset(("SCI", "SCIENCE", "IMAGE", "IMG", "FLUX", "DATA", "COADD"))
 _NO_BAND = _IMAGES | {"BAND", "HSC"}
 _INVERSE = frozenset(("IVAR", "INVVAR", "IVM"))
@@ -59,12 +61,16 @@ class Choice:
 
 def words(hdu: Hdu) -> list[str]:
     """The words of an HDU's name and type, in capitals, without digits at their ends."""
-    keywords = ("EXTNAME", "EXTTYPE", "IMAGETYP", "PRODTYPE", "HDUCLAS2")
-    said = " ".join([hdu.text(keyword) for keyword in keywords if keyword in hdu.cards]).upper()
+    said = " ".join([hdu.text(key) for key in _NAMES if key in hdu.cards]).upper()
     if SEVERAL.upper() in said:
         raise hdu.damaged("several names or types")
-    said = said.replace("COMPRESSED_IMAGE", "")
-    return [word.rstrip("0123456789") or word for word in re.findall("[A-Z0-9]+", said)]
+    return list(_words(said))
+
+
+@lru_cache
+def _words(said: str) -> tuple[str, ...]:
+    found = re.findall("[A-Z0-9]+", said.replace("COMPRESSED_IMAGE", ""))
+    return tuple(word.rstrip("0123456789") or word for word in found)
 
 
 def is_companion(hdu: Hdu) -> bool:

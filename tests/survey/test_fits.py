@@ -94,6 +94,32 @@ def test_unsigned_integers_are_not_negative(path):
     np.testing.assert_array_equal(read_image(cutouts.write(path, stored)).pixels, stored)
 
 
+def test_a_scale_that_changes_nothing_takes_no_library(path, monkeypatch):
+    monkeypatch.setattr(reader._File, "_read", None)
+    image = cutouts.pixels()
+    hdu = fits.PrimaryHDU(image)
+    hdu.header["BSCALE"], hdu.header["BZERO"] = 1.0, 0.0
+    content = hdu.header.tostring().encode() + hdu.data.astype(">f4").tobytes()
+    path.write_bytes(content + bytes(-len(content) % 2880))
+    np.testing.assert_array_equal(read_image(path).pixels, image)
+
+
+def test_a_file_with_something_behind_its_hdus_is_read(path):
+    content = cutouts.write(path, cutouts.pixels()).read_bytes() + b"x" * 2880
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_image(path).pixels, cutouts.pixels())
+
+
+def test_damage_and_strange_letters_take_a_library(path, monkeypatch):
+    monkeypatch.setattr(reader._File, "_read", lambda file, hdu: 1 / 0)
+    content = cutouts.write(path, cutouts.pixels()).read_bytes()
+    at = content.rindex(b"BITPIX  =") + 60
+    for changed in (content + b"x" * 2880, content[:at] + b"\xc9" + content[at + 1 :]):
+        path.write_bytes(changed)
+        with pytest.raises(UnusableError, match="ZeroDivisionError"):
+            read_image(path)
+
+
 def test_missing_and_infinite_pixels_survive(path):
     image = cutouts.pixels()
     image[:3], image[:, -1], image[20, 20] = np.nan, np.inf, -np.inf
