@@ -26,7 +26,8 @@ VARIANTS = variant_notebooks(NOTEBOOKS)
 if OWN_SURVEY and not Path(OWN_SURVEY).is_dir():
     raise FileNotFoundError(f"{OWN_SURVEY}: SURVEY must name a folder of FITS cutouts")
 
-LABELLED = not OWN_SURVEY or (Path(OWN_SURVEY) / "candidates_list_selected.txt").is_file()
+# What is ranked, where lenses are injected into a copy of a survey without labels.
+LISTED = config.get("listed") or OWN_SURVEY
 
 CHOSEN = PROFILE["09_latent_chi_squared"].get("variant", CHOSEN_VARIANT)
 
@@ -67,7 +68,8 @@ STUDY = {
     # A survey of one's own is ranked with no more than this, labels or not; the study's after its leaderboard.
     "14_candidates": (
         ["results/SVDD_VAE/scores.parquet"]
-        + [executed("11_injected_lenses"), "results/leaderboard.csv"] * (not OWN_SURVEY),
+        + [executed("11_injected_lenses")] * (not OWN_SURVEY or LISTED != OWN_SURVEY)
+        + ["results/leaderboard.csv"] * (not OWN_SURVEY),
         ["results/candidates.csv"],
     ),
     "15_selection_function": (
@@ -80,7 +82,11 @@ BENCHMARKS = [str(file) for file in sorted((ROOT / "benchmarks" / "results").glo
 STUDY["16_what_it_costs"] = ([*(executed(name) for name in STUDY), *BENCHMARKS], [])
 
 # A survey of one's own may change; the simulated one is made by the first notebook.
-OWN_STATE = state_of(Path(OWN_SURVEY)) if OWN_SURVEY else ""
+STATES = {}
+if OWN_SURVEY:
+    STATES |= dict.fromkeys(("00_start_here", "01_data_exploration"), state_of(Path(OWN_SURVEY)))
+if LISTED != OWN_SURVEY:
+    STATES["14_candidates"] = state_of(Path(LISTED))
 
 
 def as_yaml(values):
@@ -105,25 +111,15 @@ def parameters(notebook):
         places["results"] = str(Path.cwd() / "results")
     if notebook == "14_candidates":
         places["trained"] = places["results"]
+        places["survey"] = str(Path(LISTED).resolve()) if LISTED else places["survey"]
         places |= {"splits": []} if OWN_SURVEY else {}
     if notebook == "00_start_here":
         places["simulate"] = not OWN_SURVEY
     return PROFILE[notebook] | places
 
 
-def labelled(wildcards):
-    """The book measures, and without labels there is nothing to measure."""
-    if not LABELLED:
-        raise ValueError(
-            f"{OWN_SURVEY} has no candidates_list_selected.txt, so there is nothing to measure a detector against; "
-            "to train on it and rank it: make candidates SURVEY=<folder> TRAIN=yes"
-        )
-    return []
-
-
 rule book:
     input:
-        labelled,
         [str(file) for file in sorted((ROOT / "book").rglob("*")) if file.suffix != ".pyc" and file.is_file()],
         [str(ROOT / name) for name in ("_config.yml", "_toc.yml")],
         [executed(name) for name in STUDY],
@@ -155,7 +151,7 @@ for notebook, (needs, makes) in STUDY.items():
             # One hash of all code that the notebook runs, in place of source files among its inputs.
             code=notebook_hash(NOTEBOOKS / f"{notebook}.ipynb"),
             yaml=as_given(as_yaml(parameters(notebook))),
-            survey=OWN_STATE if notebook in ("00_start_here", "01_data_exploration") else "",
+            survey=STATES.get(notebook, ""),
         # Small networks gain little from a second thread: two notebooks side by side are faster. What others
         # wait for goes first, and the longest.
         threads: workflow.cores if notebook in ("00_start_here", "12_leaderboard") else 1

@@ -55,6 +55,9 @@ class InjectionOptions:
     relative: bool = False
 
 
+Kind = Literal["lens", "single", "pair"]
+
+
 class Lenses(NamedTuple):
     """Image configurations of N lenses, the brightest image first.
 
@@ -251,7 +254,7 @@ def inject(
     images: Tensor,
     mask: Tensor,
     templates: Tensor,
-    what: Literal["lens", "single", "pair"],
+    what: Kind,
     generator: torch.Generator,
     options: InjectionOptions = InjectionOptions(),
     *,

@@ -6,16 +6,22 @@ separations and flux ratios. Even so they flatter what has learnt from injected 
 """
 
 import hashlib
+import json
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from lensq.classifiers.finetuning import injection_options
 from lensq.classifiers.injection import (
+    Kind,
     Lenses,
     concentration,
     draw_lenses,
@@ -26,13 +32,26 @@ from lensq.classifiers.injection import (
 )
 from lensq.models.batches import keyed_generator, read_pixels
 from lensq.simulate.parameters import INSTRUMENT
-from lensq.survey.survey import Survey
+from lensq.survey.files import atomic
+from lensq.survey.fits import ZERO_POINT
+from lensq.survey.inventory import state_of
+from lensq.survey.lists import LISTS
+from lensq.survey.survey import Survey, read_survey
 
 FEWEST = 200
 """Fewest objects whose galaxies and stars can be injected into."""
 
 SPREAD = 0.2
 """Sigma of the factors by which separations and flux ratios differ from those of the training."""
+
+
+SHARE = 0.05
+"""Share of the objects of `write_injected` that get a lens; as many get unrelated sources, of each kind."""
+
+NOTE = (
+    "This survey has no labels. Lenses were injected into {lenses} of its {objects} objects and count as "
+    "flagged, all others as rejected: every number is on injected lenses, and an upper limit for true ones."
+)
 
 
 def injected_survey(survey: Survey, rows: np.ndarray, *, n: int = 500, seed: int = 1) -> Survey:
@@ -93,6 +112,76 @@ def injected_survey(survey: Survey, rows: np.ndarray, *, n: int = 500, seed: int
         fingerprint=hashlib.sha256("\n".join(names).encode() + images.numpy().tobytes()).hexdigest(),
         **arrays,
     )
+
+
+def write_injected(survey: Path | str, folder: Path | str, *, seed: int = 2) -> Path:
+    """Write a copy of a survey without labels in which lenses are injected, and flagged.
+
+    `SHARE` of the objects, drawn from the galaxies, get a lens in place, of another population than that of
+    `lensq.classifiers.finetune`; as many a single source, and as many an unrelated pair, which count as
+    rejected, so that no trace of injecting tells. Everything that needs labels can work on the copy.
+
+    Args:
+        survey: folder of the survey.
+        folder: of the copy: `cutouts.h5` (float32, NaN where masked, at the file's own pixel scale), the
+            list of the flagged, and `survey.yml` with a note to the reader. Left alone if it is of this
+            survey as it is now.
+        seed: of all that is drawn.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: the survey has fewer than `FEWEST` objects.
+    """
+    folder, made = Path(folder), {"survey": state_of(survey), "seed": seed, "share": SHARE}
+    record = folder / "injected.json"
+    if record.is_file() and json.loads(record.read_text()) == made:
+        return folder
+    original = read_survey(survey)
+    original = read_survey(survey, size=int(original.native_side))
+    rows = np.arange(len(original))
+    if len(rows) < FEWEST:
+        raise ValueError(f"{survey}: {len(rows)} objects are too few for a book; give {FEWEST} or more")
+    generator = keyed_generator(seed, "book")
+    n = max(1, round(SHARE * len(rows)))
+    galaxies = extended(original, rows)
+    galaxies = galaxies[torch.randperm(len(galaxies), generator=generator)[: 3 * n].numpy()]
+    options = replace(injection_options(original), lenses=n, pool_seed=seed, spread=SPREAD)
+    templates, scale = point_sources(original, rows, seed=seed), original.pixel_scale
+    injected = {}
+    kinds: tuple[Kind, ...] = ("lens", "single", "pair")
+    for what, into in zip(kinds, np.array_split(galaxies, 3), strict=True):
+        into = np.sort(into)
+        pixels = read_pixels(original, into)
+        injected[what] = into, *inject(*pixels, templates, what, generator, options, pixel_scale=scale)
+    folder.mkdir(parents=True, exist_ok=True)
+    record.unlink(missing_ok=True)
+    with atomic(folder / "cutouts.h5") as partial:
+        _write_copy(partial, original, injected.values(), calibrated=not options.relative)
+    lenses = injected["lens"][0]
+    note = NOTE.format(lenses=len(lenses), objects=len(rows))
+    (folder / LISTS["selected"]).write_text("\n".join(original.names[lenses]) + "\n")
+    (folder / "survey.yml").write_text(yaml.safe_dump({"note": note}))
+    record.write_text(json.dumps(made))
+    return folder
+
+
+def _write_copy(path: Path, survey: Survey, injected: Iterable[tuple], *, calibrated: bool) -> None:
+    """The images of a survey in an HDF5 file, those of some rows replaced: (rows, images, masks)."""
+    with h5py.File(path, "w") as file:
+        images = file.create_dataset("images", survey.images.shape, np.float32)
+        for some in np.array_split(np.arange(len(survey)), -(-len(survey) // 1024)):
+            images[some] = np.where(survey.mask[some], survey.images[some], np.nan)
+        for rows, pixels, mask in injected:
+            images[rows] = np.where(mask, pixels, np.nan)
+        file["names"] = survey.names.astype(object)
+        file["ra"], file["dec"] = survey.coordinates.ra.deg, survey.coordinates.dec.deg
+        images.attrs["pixel_scale"] = survey.pixel_scale
+        if survey.band:
+            images.attrs["bands"] = [survey.band]
+        if calibrated:
+            images.attrs["zero_point"] = ZERO_POINT
 
 
 def _truth(pool: Lenses, lens: torch.Tensor, light: torch.Tensor) -> pd.DataFrame:

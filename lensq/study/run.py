@@ -25,6 +25,7 @@ import yaml
 from lensq.study.page import to_page
 from lensq.study.profiles import read_profile
 from lensq.study.sweep import CHOSEN, read_sweep
+from lensq.survey.ingest import declared_of
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
@@ -164,8 +165,20 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, object]) ->
     try:
         # The last outputs of a cell take longer than papermill's 4 s to arrive on a crowded machine.
         execute_notebook(notebook, out, parameters, cwd=notebook.parent, iopub_timeout=300)
+        _say_first(out, notebook.parent / str(parameters.get("survey", "")))
     except Exception as error:  # that of a cell, or a kernel that died
         raise SystemExit(error_in(out) or f"{notebook.stem}: {type(error).__name__}: {error}") from None
+
+
+def _say_first(executed: Path, survey: Path) -> None:
+    """Begin a page with the note of the survey that it was made from, where there is one."""
+    from nbformat import NO_CONVERT, read, write
+    from nbformat.v4 import new_markdown_cell
+
+    if note := declared_of(survey).get("note"):
+        page = read(executed, NO_CONVERT)
+        page.cells.insert(1, new_markdown_cell(f"```{{attention}}\n{note}\n```"))
+        write(page, executed)
 
 
 def watch_over(job: str) -> None:
@@ -226,6 +239,23 @@ def candidates(build: Path, given: dict[str, str]) -> None:
     print(f"The ranked list: {build}/results/candidates.csv; to look at: {to_page(ranked).as_uri()}")
 
 
+def stand_in(build: Path, given: dict[str, str]) -> Path:
+    """Let injected lenses take the place of labels in the book of a survey that has none.
+
+    Returns:
+        The build folder, another than that in which `make candidates` trains on the survey as it is.
+    """
+    from lensq.classifiers.recovery import write_injected
+    from lensq.survey.lists import LISTS
+
+    if "survey" not in given or (Path(given["survey"]) / LISTS["selected"]).is_file():
+        return build
+    build = build.with_name(f"{build.name}-injected")
+    print("lensq: the survey has no labels; lenses are injected into a copy of it, and flagged", flush=True)
+    given |= {"listed": given["survey"], "survey": str(write_injected(given["survey"], build / "survey"))}
+    return build
+
+
 def lab(build: Path, given: dict[str, str]) -> None:
     """Become JupyterLab, on the ranked list of a survey, which is made if need be, or on notebook 00."""
     page = NOTEBOOKS / "00_start_here.ipynb"
@@ -256,6 +286,7 @@ def main(command: str, *rest: str) -> None:
         snakemake(build, given, "sweep")
         print(f"The runs, compared: {(build / 'sweep' / given['variant'] / 'index.html').as_uri()}")
     else:
+        build = stand_in(build, given)
         print(f"lensq 2/2: running the study, profile {given['profile']}, in {build}", flush=True)
         snakemake(build, given, "book")
         print(f"The book is built. Open {(build / 'html/index.html').as_uri()}")

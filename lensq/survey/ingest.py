@@ -35,6 +35,29 @@ PART_TIME_LIMIT = 60.0
 """Seconds after which the files of a part are read one by one, with `TIME_LIMIT` each."""
 
 
+def declared_of(folder: Path) -> dict[str, Any]:
+    """What `survey.yml` beside the images of a survey says: fields of `Reading`, and a note to the reader.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    path = (folder if folder.is_dir() else folder.parent) / "survey.yml"
+    if not path.is_file():
+        return {}
+    kinds = dict.fromkeys(("band", "note"), str) | dict.fromkeys(
+        ("scale", "zero_point", "pixel_scale"), (int, float)
+    )
+    try:
+        declared = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        if wrong := [n for n, value in declared.items() if not isinstance(value, kinds.get(n, ()))]:
+            raise ValueError(f"not understood: {', '.join(map(str, wrong))}")
+        Reading(**{name: value for name, value in declared.items() if name != "note"})
+    except (yaml.YAMLError, AttributeError, ValueError) as error:
+        remedy = "it may hold band and note (text), scale, zero_point and pixel_scale (numbers), one a line"
+        raise ValueError(f"{path}: {' '.join(str(error).split())}; {remedy}") from error
+    return declared
+
+
 @dataclass(frozen=True)
 class Reading:
     """How files become images.
@@ -61,18 +84,8 @@ class Reading:
         Raises:
             ValueError: `survey.yml` says something else than band, scale, zero_point and pixel_scale.
         """
-        path = (folder if folder.is_dir() else folder.parent) / "survey.yml"
-        if not path.is_file():
-            return cls(**given)
-        kinds = {"band": str} | dict.fromkeys(("scale", "zero_point", "pixel_scale"), (int, float))
-        try:
-            declared = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            if wrong := [n for n, value in declared.items() if not isinstance(value, kinds.get(n, ()))]:
-                raise ValueError(f"not understood: {', '.join(map(str, wrong))}")
-            cls(**declared)
-        except (yaml.YAMLError, AttributeError, ValueError) as error:
-            remedy = "it may hold band (text), scale, zero_point and pixel_scale (numbers), one a line"
-            raise ValueError(f"{path}: {' '.join(str(error).split())}; {remedy}") from error
+        declared = declared_of(folder)
+        declared.pop("note", None)
         return cls(**(declared | given))
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ import pandas as pd
 
 from lensq.survey.bundle import bundle_of, bundle_table
 from lensq.survey.hdus import REASONS as FAULTS
-from lensq.survey.ingest import Reading
+from lensq.survey.ingest import Reading, declared_of
 from lensq.survey.lists import EXTENSION, LISTS, Aliases, Listing, names_in, read_list
 from lensq.survey.planes import band_name, images_beside
 from lensq.survey.split import iau_name
@@ -133,7 +133,7 @@ def state_of(folder: Path | str) -> str:
     """
     how = Reading.of(Path(folder))
     inventory = take_inventory(folder, how.band)
-    digest = hashlib.sha256(repr((how, inventory.lists)).encode())
+    digest = hashlib.sha256(repr((how, declared_of(Path(folder)), inventory.lists)).encode())
     digest.update(inventory.files.to_csv().encode())
     return digest.hexdigest()[:16]
 

@@ -4,7 +4,8 @@
     <survey>/candidates_list_selected.txt    those that a person flagged as possible lenses
     <survey>/candidates_list_graded.txt      optional: those that were graded afterwards
     <survey>/fits_data/<name>_HSC-I_img.fits one cutout an object; other layouts: `lensq.survey.inventory`
-    <survey>/survey.yml                      optional: band, scale, zero_point, pixel_scale if undeclared
+    <survey>/survey.yml                      optional: band, scale, zero_point, pixel_scale if undeclared;
+                                             a note to whoever reads what is made of the survey
     <survey>/truth.parquet                   optional: what a simulation put in
 
 A folder of FITS files without lists, or an HDF5 file of cutouts, is a survey without labels. Whatever
@@ -30,7 +31,7 @@ from astropy.table import Table
 
 from lensq.survey.catalogues import align
 from lensq.survey.images import PIXEL_SCALE, SAME_SCALE, same_scale
-from lensq.survey.ingest import Reading
+from lensq.survey.ingest import Reading, declared_of
 from lensq.survey.inventory import ASIDE, Inventory, check_flags, settle, take_inventory
 from lensq.survey.split import FRACTIONS, assign_splits, close_pairs, friends_of_friends, groups_table
 from lensq.survey.store import Store, open_store
@@ -290,9 +291,14 @@ def _survey(folder: Path, inventory: Inventory, packed: Store, how: Reading) -> 
         fingerprint=packed.fingerprint,
         fates=fates,
         files=usable["file"].to_numpy().astype(str),
-        notes=(*inventory.notes, *check_flags(inventory, frozenset(names.tolist()))),
+        notes=(*_note(folder), *inventory.notes, *check_flags(inventory, frozenset(names.tolist()))),
         **_calibration(folder, usable, how),
     )
+
+
+def _note(folder: Path) -> list[str]:
+    note = declared_of(folder).get("note", "")
+    return [note] * bool(note)
 
 
 def _packed(folder: Path, inventory: Inventory, how: Reading, store: Path | str | None, **options) -> Store:

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+import cutouts
 import numpy as np
 import pytest
 import torch
 from toy import toy_survey
 
 from lensq.classifiers.injection import draw_lenses
-from lensq.classifiers.recovery import FEWEST, SPREAD, injected_survey
+from lensq.classifiers.recovery import FEWEST, SPREAD, injected_survey, write_injected
+from lensq.survey.survey import read_survey
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +83,47 @@ def test_the_seed_decides(survey, injected):
 def test_too_few_objects_are_refused(survey):
     with pytest.raises(ValueError, match=r"199 objects are too few"):
         injected_survey(survey, np.arange(FEWEST - 1))
+
+
+@pytest.fixture(scope="module")
+def sky(tmp_path_factory):
+    """A folder of 240 cutouts without labels."""
+    folder = tmp_path_factory.mktemp("sky")
+    toy = toy_survey(tmp_path_factory.mktemp("toy"), n=240, size=48)
+    for name, image, mask in zip(toy.names, toy.images, toy.mask, strict=True):
+        cutouts.write(folder / f"{name}.fits", np.where(mask, image, np.nan), FLUXMAG0=10**10.0)
+    return folder
+
+
+def test_a_copy_with_injected_lenses_stands_in_for_labels(sky, tmp_path):
+    mine, copy = (read_survey(one, progress=False) for one in (sky, write_injected(sky, tmp_path)))
+    changed = (mine.images != copy.images).any((1, 2))
+    assert (copy.labels == 1).sum() == 12
+    assert changed.sum() == 3 * 12
+    assert changed[copy.labels == 1].all()
+    np.testing.assert_array_equal(copy.mask[~changed], mine.mask[~changed])
+    for kept in ("names", "split", "band", "pixel_scale", "native_side"):
+        np.testing.assert_array_equal(getattr(copy, kept), getattr(mine, kept))
+    assert (copy.zero_point_from == "zero_point").all()
+    assert "injected into 12 of its 240 objects" in copy.notes[0]
+
+
+def test_a_copy_of_fluxes_without_a_zero_point_declares_none(tmp_path, sky):
+    folder = tmp_path / "sky"
+    folder.mkdir()
+    mine = read_survey(sky, progress=False)
+    for name, image in zip(mine.names, mine.images, strict=True):
+        cutouts.write(folder / f"{name}.fits", image, FLUXMAG0=0)
+    assert (
+        read_survey(write_injected(folder, tmp_path / "copy"), progress=False).zero_point_from == ""
+    ).all()
+
+
+def test_a_copy_is_made_anew_only_where_the_survey_changed(sky, tmp_path):
+    folder = write_injected(sky, tmp_path)
+    before = (folder / "cutouts.h5").stat().st_mtime_ns
+    assert (write_injected(sky, folder) / "cutouts.h5").stat().st_mtime_ns == before
+    (sky / "survey.yml").write_text("pixel_scale: 0.2\n")
+    assert (write_injected(sky, folder) / "cutouts.h5").stat().st_mtime_ns != before
+    with pytest.raises(ValueError, match="too few for a book"):
+        write_injected(cutouts.write(tmp_path / "few" / "a.fits", cutouts.pixels()).parent, tmp_path / "x")

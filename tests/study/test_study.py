@@ -235,6 +235,44 @@ def test_the_lab_opens_the_list_of_a_survey_and_makes_it_first(tmp_path, monkeyp
     assert all(Path(page).is_relative_to(root) for page, root in zip(pages, roots, strict=True))
 
 
+def test_the_book_of_a_survey_without_labels_is_of_a_copy_with_lenses_and_lists_the_survey(
+    tmp_path, monkeypatch
+):
+    build, sky = tmp_path / "build", tmp_path / "sky"
+    sky.mkdir()
+    monkeypatch.setattr("lensq.classifiers.recovery.write_injected", lambda survey, folder: folder)
+    given = {"profile": "smoke", "survey": str(sky)}
+    injected = run.stand_in(build, given)
+    assert injected == tmp_path / "build-injected"
+    assert given == {"profile": "smoke", "survey": str(injected / "survey"), "listed": str(sky)}
+    (sky / "candidates_list_selected.txt").touch()
+    labelled = {"profile": "smoke", "survey": str(sky)}
+    assert run.stand_in(build, labelled) == build
+    assert "listed" not in labelled
+    assert run.stand_in(build, {"profile": "smoke"}) == build
+
+
+def test_a_page_begins_with_the_note_of_its_survey(tmp_path):
+    (tmp_path / "survey").mkdir()
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell("# Title"),
+            nbformat.v4.new_code_cell('survey = ""', metadata={"tags": ["parameters"]}),
+        ],
+        metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}},
+    )
+    nbformat.write(notebook, tmp_path / "page.ipynb")
+    for note, cells in ((None, 2), ("note: On injected lenses.", 3)):
+        if note:
+            (tmp_path / "survey" / "survey.yml").write_text(note)
+        run.run_notebook(tmp_path / "page.ipynb", tmp_path / "out.ipynb", {"survey": "survey"})
+        page = nbformat.read(tmp_path / "out.ipynb", nbformat.NO_CONVERT)
+        sources = [cell.source for cell in page.cells if "injected-parameters" not in str(cell.metadata)]
+        assert sources[0] == "# Title"
+        assert len(sources) == cells
+    assert sources[1] == "```{attention}\nOn injected lenses.\n```"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -265,6 +265,9 @@ def test_a_folder_may_say_how_it_is_read_and_arguments_win(tmp_path):
     given = read_survey(tmp_path, zero_point=27, progress=False)
     np.testing.assert_array_equal(given.images, plain.images)
     assert given.pixel_scale == 0.262
+    (tmp_path / "survey.yml").write_text("zero_point: 22.5\npixel_scale: 0.262\nnote: Half of it is sky.\n")
+    noted = read_survey(tmp_path, progress=False)
+    assert (noted.notes, noted.fingerprint) == (("Half of it is sky.",), said.fingerprint)
 
 
 @pytest.mark.parametrize(
