@@ -30,7 +30,10 @@ EXAMINED = 5000
 """Objects at the top of a ranking that are examined for artefacts, at 3 ms each."""
 
 _REGIONS = 1000  # objects that go to DS9, the first of the list
-_COLUMNS = ["rank", "name", "ra", "dec", "score", "p", "q", "label", "known_as", "set_apart"]
+_COLUMNS = ["rank", "name", "ra", "dec", "score", "p", "q", "purity", "label", "known_as", "set_apart"]
+
+PREVALENCE = 1e-3
+"""Share of lenses among all objects for which the purity of a list is given."""
 
 
 def injected_detector(
@@ -144,11 +147,34 @@ class Recovery(NamedTuple):
             `score`, and whether it is `found`: above 99% of the survey's objects.
         measured: table of `lensq.statistics.metrics.measure`; None where nothing was injected.
         said: one sentence or two.
+        ordinary: (n,) scores of the objects among which they rank, sorted.
     """
 
     lenses: pd.DataFrame
     measured: pd.DataFrame | None
     said: str
+    ordinary: np.ndarray = np.empty(0)
+
+    def purity(self, score: np.ndarray) -> np.ndarray:
+        """Expected share of lenses among the objects of a score or more, if `PREVALENCE` of all are lenses.
+
+        That is p TPR / (p TPR + (1 - p) FPR), with the rates of the injected lenses and the other objects;
+        each object counts among the others once more, as in a p-value, so that none is above all of them.
+
+        Args:
+            score: (N,) of the list.
+
+        Returns:
+            (N,), an upper limit as `said` tells; NaN where nothing was injected.
+        """
+        if self.measured is None:
+            return np.full(len(score), np.nan)
+        rates = []
+        for known, more in ((np.sort(self.lenses["score"]), 0), (self.ordinary, 1)):
+            above = len(known) - np.searchsorted(known, score, "left")
+            rates.append((above + more) / (len(known) + more))
+        true, false = PREVALENCE * rates[0], (1 - PREVALENCE) * rates[1]
+        return true / (true + false)
 
 
 def recovery(
@@ -193,8 +219,9 @@ def recovery(
     both = np.concatenate([lenses["score"], ordinary["score"]])
     is_injected = np.arange(len(both)) < len(lenses)
     measured = measure(both, is_injected, groups=groups)
-    expected = expected_in_list(both, is_injected, n=(100,), prevalence=(1e-3,), groups=groups).iloc[0]
-    return Recovery(lenses, measured, _recovered(len(lenses), measured, expected))
+    expected = expected_in_list(both, is_injected, n=(100,), prevalence=(PREVALENCE,), groups=groups).iloc[0]
+    said = _recovered(len(lenses), measured, expected)
+    return Recovery(lenses, measured, said, np.sort(ordinary["score"]))
 
 
 def _recovered(n: int, measured: pd.DataFrame, expected: pd.Series) -> str:
@@ -255,7 +282,7 @@ def write_candidates(ranked: pd.DataFrame, survey: Survey, folder: Path | str) -
     Beside them `summary.txt`: what was used of the survey, the last line of every command on it.
 
     Args:
-        ranked: table of `rank`, perhaps with `known_as`.
+        ranked: table of `rank`, perhaps with `known_as` and `purity`.
         survey: whose `catalogue`, where the user gave one, adds its columns.
         folder: where to write; made if absent.
 

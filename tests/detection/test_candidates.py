@@ -13,13 +13,21 @@ import pytest
 from astropy.table import Table
 from conftest import ROOT
 from cutouts import pixels, write
+from scipy.stats import norm
 from toy import toy_survey
 
 import lensq
 from lensq.classifiers.finetuning import finetune
 from lensq.detection import candidates
 from lensq.detection.artefacts import find_artefacts
-from lensq.detection.candidates import _regions, injected_detector, quality, rank, write_candidates
+from lensq.detection.candidates import (
+    Recovery,
+    _regions,
+    injected_detector,
+    quality,
+    rank,
+    write_candidates,
+)
 from lensq.figures.candidates import mosaic, said
 from lensq.figures.links import sky_links
 from lensq.models.training import fit
@@ -186,6 +194,25 @@ def test_injected_lenses_are_recovered_as_their_scores_say(survey, monkeypatch):
     # a fifth of 100 lenses in 100,000 objects, among the first 100, the rest of which are ordinary ones
     assert "20 [" in found.said.split("a lens like these, ")[1]
     assert found.said.startswith("Of 500 injected lenses 20% [")
+
+
+def test_purity_is_that_of_two_known_gaussians():
+    draws = np.random.default_rng(0).normal(size=400_000)
+    found = Recovery(
+        pd.DataFrame({"score": draws[:200_000] + 2}), pd.DataFrame(), "", np.sort(draws[200_000:])
+    )
+    for at in (0.0, 1.0, 2.0, 3.0):
+        true, false = 1e-3 * norm.sf(at - 2), 0.999 * norm.sf(at)
+        assert found.purity(np.array([at]))[0] == pytest.approx(true / (true + false), rel=0.1)
+
+
+def test_purity_counts_an_object_among_the_ordinary_ones_and_is_empty_without_injected_lenses():
+    lenses = pd.DataFrame({"score": [5.0, 5.0, 5.0, -1.0]})
+    found = Recovery(lenses, pd.DataFrame(), "", np.arange(99.0))
+    assert found.purity(np.array([1e9]))[0] == 0
+    best = Recovery(lenses, pd.DataFrame(), "", np.zeros(99)).purity(np.array([5.0]))[0]
+    assert best == pytest.approx(1e-3 * 0.75 / (1e-3 * 0.75 + 0.999 * 0.01))
+    assert np.isnan(Recovery(pd.DataFrame(), None, "").purity(np.zeros(3))).all()
 
 
 def test_in_the_models_own_survey_only_selection_tiles_count(survey, monkeypatch):
