@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -75,9 +76,8 @@ def read_row(path: Path, row: int, *, band: str, zero_point: float) -> tuple[Fit
     Raises:
         UnusableError: the file does not say which plane is of this band, or has none.
     """
-    file = _opened(str(path), path.stat().st_mtime_ns)
-    images = _images(file, path)
-    bands = _bands(file, images)
+    bundle = _opened(str(path), path.stat().st_mtime_ns)
+    images, bands = bundle.images, bundle.bands
     if images.ndim == 4:
         wanted = band_name(band)
         if len(bands) != images.shape[1]:
@@ -89,21 +89,30 @@ def read_row(path: Path, row: int, *, band: str, zero_point: float) -> tuple[Fit
         pixels, own = images[row, plane], bands[plane]
     else:
         pixels, own = images[row], bands[0] if len(bands) == 1 else ""
-    declared = _number(file, images, _ZERO_POINTS, row)
+    declared, pixel_scale, ra, dec = (float(values[row]) for values in bundle.numbers)
     scale = 10 ** (0.4 * (ZERO_POINT - (zero_point if math.isnan(declared) else declared)))
     pixels = (pixels * np.float32(scale)).astype(np.float32)
     card = "" if math.isnan(declared) else "zero_point"
-    image = FitsImage(pixels, None, own, bands, declared, card, _number(file, images, _SCALES, row), b"")
-    ra, dec = (float(file[key][row]) if key in file else math.nan for key in ("ra", "dec"))
-    return image, ra, dec
+    return FitsImage(pixels, None, own, bands, declared, card, pixel_scale, b""), ra, dec
+
+
+class _Bundle(NamedTuple):
+    """An open file: its images, their bands, and zero point, pixel scale and position of each."""
+
+    images: Any
+    bands: tuple[str, ...]
+    numbers: tuple[np.ndarray, ...]
 
 
 @lru_cache(maxsize=2)
-def _opened(path: str, time: int):
+def _opened(path: str, time: int) -> _Bundle:
     """The file, kept open by the process; `time` of its last change tells one version from another."""
     import h5py
 
-    return h5py.File(path, "r", rdcc_nbytes=2**26)
+    file = h5py.File(path, "r", rdcc_nbytes=2**26)
+    images = _images(file, Path(path))
+    numbers = (_numbers(file, images, keys) for keys in (_ZERO_POINTS, _SCALES, ("ra",), ("dec",)))
+    return _Bundle(images, _bands(file, images), tuple(numbers))
 
 
 def _images(file, path: Path):
@@ -129,11 +138,13 @@ def _bands(file, images) -> tuple[str, ...]:
     return ()
 
 
-def _number(file, images, keys: tuple[str, ...], row: int) -> float:
+def _numbers(file, images, keys: tuple[str, ...]) -> np.ndarray:
+    """(N,) what an attribute or an array of one of these names says; NaN where there is none."""
     for key in keys:
         for where in (images.attrs, file.attrs):
             if key in where:
-                return float(np.ravel(where[key])[0])
+                return np.full(len(images), float(np.ravel(where[key])[0]))
         if key in file:
-            return float(np.ravel(file[key][row])[0])
-    return math.nan
+            values = np.asarray(file[key], float)
+            return values.reshape(len(images), -1)[:, 0] if values.ndim else np.full(len(images), values)
+    return np.full(len(images), math.nan)
