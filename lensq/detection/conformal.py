@@ -133,12 +133,13 @@ def fdr_study(
     score, rejected = detector.score(rows), rows["label"].to_numpy() == 0
     normals, flagged, anomalies = score[~positive & rejected], score[~positive & ~rejected], score[positive]
     n_calibration = n_calibration or 2 * len(normals) // 3
-    n_objects = int((len(normals) - n_calibration) / (1 - prevalence))
+    hidden = {share: round(share * n_calibration) for share in contaminations}
+    most = max(hidden.values())
+    by_anomalies = (len(anomalies) - most + 0.49) / max(prevalence, 1e-9)  # few of them: fewer objects
+    n_objects = int(min((len(normals) - n_calibration) / (1 - prevalence), by_anomalies))
     n_positive = round(prevalence * n_objects)
     n_flagged = round(len(flagged) / max(len(normals) + len(flagged), 1) * (n_objects - n_positive))
     n_rejected = n_objects - n_positive - n_flagged
-    hidden = {share: round(share * n_calibration) for share in contaminations}
-    most = max(hidden.values())
     short = n_calibration + n_rejected > len(normals) or n_positive + most > len(anomalies)
     if short or not n_positive:
         raise ValueError(

@@ -103,6 +103,17 @@ def test_by_default_every_normal_calibrates_or_is_tested(large):
     assert sizes["n_objects"] - sizes["n_anomalies"] == 2000
 
 
+def test_few_anomalies_make_a_smaller_survey_of_the_same_prevalence(large):
+    lens = np.flatnonzero(large["label"] == 1)
+    few = large.drop(index=large.index[lens[20:]])
+    sizes = fdr_study(
+        DETECTOR, few, fdrs=(0.2,), contaminations=(0.0, 0.002), prevalence=0.05, resamples=5
+    ).iloc[0]
+    hidden = round(0.002 * sizes["n_calibration"])
+    assert sizes["n_anomalies"] == 20 - hidden
+    assert sizes["n_anomalies"] / sizes["n_objects"] == pytest.approx(0.05, abs=0.002)
+
+
 def test_flagged_normals_are_tested_and_do_not_calibrate(large):
     """They look like lenses: lists get falser than a calibration set that held them would say."""
     normal = large["label"] == 0
