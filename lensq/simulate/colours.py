@@ -55,6 +55,26 @@ def draw_stars(n: int | None, rng: np.random.Generator) -> np.ndarray:
     return star_colours(draw_star(rng, n)) + np.multiply.outer(scatter, TILT)
 
 
+def draw_unrelated(z_quasars: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Spectra of sources that have nothing to do with each other: quasars, stars, compact galaxies.
+
+    Args:
+        z_quasars: Redshifts of those that turn out to be quasars, of any shape.
+        rng: Draws.
+
+    Returns:
+        Magnitudes relative to i, the shape of `z_quasars` with one more axis of 5. The share of quasars is
+        that of unrelated pairs; of the others one half are stars, the others early or irregular galaxies.
+    """
+    shape = z_quasars.shape
+    z = draw_field_redshift(21, rng, shape)
+    galaxies = np.where(rng.random((*shape, 1)) < LIGHT.early_share, colours("E", z), colours("Im", z))
+    stars = draw_stars(int(np.prod(shape)), rng).reshape(*shape, len(BANDS))
+    others = np.where(rng.random((*shape, 1)) < 0.5, stars, galaxies)
+    is_quasar = rng.random((*shape, 1)) < COLOURS.pair_quasars
+    return np.where(is_quasar, draw_quasar(z_quasars, rng), others)
+
+
 def draw_quasar_redshift(rng: np.random.Generator) -> float:
     """Redshift of a quasar that no lens magnifies."""
     while True:
@@ -63,10 +83,13 @@ def draw_quasar_redshift(rng: np.random.Generator) -> float:
             return redshift
 
 
-def draw_field_redshift(magnitude: float, rng: np.random.Generator) -> float:
-    """Redshift of a galaxy of this i magnitude: z^2 exp(-z/z0), LSST Science Collaboration (2009), 3.8."""
+def draw_field_redshift(magnitude: float, rng: np.random.Generator, shape=None):
+    """Redshifts, up to 1.6, of galaxies of this i magnitude, one or of a shape.
+
+    They follow z^2 exp(-z/z0), with z0 as in LSST Science Collaboration (2009), equation 3.8.
+    """
     slope, zero, least = COLOURS.field_redshift
-    return min(float(max(slope * magnitude + zero, least) * rng.gamma(3)), _LARGEST_REDSHIFT)
+    return np.minimum(max(slope * magnitude + zero, least) * rng.gamma(3, size=shape), _LARGEST_REDSHIFT)
 
 
 def draw_galaxy(kind: str, z: float, rng: np.random.Generator) -> np.ndarray:
@@ -136,9 +159,7 @@ def locus(n: int = 500, *, seed: int = 0) -> pd.DataFrame:
     z = np.array([draw_quasar_redshift(rng) for _ in range(n)])
     parts.append(("quasar", z, draw_quasar(z, rng)))
     for kind in ("deflector", *_FIELD):
-        z = np.array(
-            [draw_field_redshift(21, rng) if kind in _FIELD else rng.uniform(0.2, 1.2) for _ in range(n)]
-        )
+        z = draw_field_redshift(21, rng, n) if kind in _FIELD else rng.uniform(0.2, 1.2, n)
         parts.append((kind, z, np.stack([draw_galaxy(kind, each, rng) for each in z])))
     tables = []
     for name, z, steps in parts:
