@@ -51,16 +51,16 @@ def _curves() -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def transmission(wavelength: np.ndarray, z: float) -> np.ndarray:
+def transmission(wavelength, z) -> np.ndarray:
     """Mean transmission of the intergalactic hydrogen, Madau (1995), equations 12, 15 and 16.
 
     Args:
         wavelength: Observed, nm.
-        z: Redshift of the source.
+        z: Redshifts of the sources, of any shape that goes with that of the wavelengths.
     """
-    depth = np.zeros_like(wavelength)
+    depth = np.zeros(1)
     for strength, line in _LINES:
-        depth += np.where(wavelength < line * (1 + z), strength * (wavelength / line) ** 3.46, 0)
+        depth = depth + np.where(wavelength < line * (1 + z), strength * (wavelength / line) ** 3.46, 0)
     c, e = wavelength / _LIMIT, 1 + z
     below = 0.25 * c**3 * (e**0.46 - c**0.46) + 9.4 * c**1.5 * (e**0.18 - c**0.18)
     below += -0.7 * c**3 * (c**-1.32 - e**-1.32) - 0.023 * (e**1.68 - c**1.68)
@@ -79,17 +79,16 @@ def _flux(kind: str):
 @cache
 def _table(kind: str) -> np.ndarray:
     """(redshifts, 5) magnitudes relative to i of a spectrum."""
-    flux, curves = _flux(kind), _curves()
-    magnitudes = np.empty((len(_REDSHIFTS), len(BANDS)))
-    for row, z in enumerate(_REDSHIFTS):
-        for column, (wavelength, light) in enumerate(curves):
-            rest = wavelength / (1 + z)
-            seen = flux(rest) * transmission(wavelength, z)
-            if kind == "E":
-                bluer = COLOURS.red_sequence_evolution * z * np.clip((_V - rest) / (_V - _U), 0, 1)
-                seen = seen * 10 ** (0.4 * bluer)
-            photons = np.trapezoid(seen * wavelength * light, wavelength)
-            magnitudes[row, column] = -2.5 * np.log10(photons / np.trapezoid(light / wavelength, wavelength))
+    flux, z = _flux(kind), _REDSHIFTS[:, None]
+    magnitudes = np.empty((len(z), len(BANDS)))
+    for column, (wavelength, light) in enumerate(_curves()):
+        rest = wavelength / (1 + z)
+        seen = flux(rest.ravel()).reshape(rest.shape) * transmission(wavelength, z)
+        if kind == "E":
+            bluer = COLOURS.red_sequence_evolution * z * np.clip((_V - rest) / (_V - _U), 0, 1)
+            seen = seen * 10 ** (0.4 * bluer)
+        photons = np.trapezoid(seen * wavelength * light, wavelength)
+        magnitudes[:, column] = -2.5 * np.log10(photons / np.trapezoid(light / wavelength, wavelength))
     return magnitudes - magnitudes[:, [REFERENCE]]
 
 

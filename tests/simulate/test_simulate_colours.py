@@ -81,6 +81,12 @@ def test_quasars_at_redshift_3_lie_where_the_few_of_sdss_do():
     assert (found < np.array([0.804, 0.486, 0.280])).all()
 
 
+@pytest.mark.parametrize(("z", "published"), [(3.6, 1.084), (3.8, 1.257), (4.0, 1.406)])
+def test_hydrogen_reddens_distant_quasars_as_in_sdss(z, published):
+    # g - r of Richards et al. (2001), table 3: 17 to 29 quasars each.
+    assert adjacent(colours("quasar", z))[0] == pytest.approx(published, abs=0.15)
+
+
 def test_early_types_have_published_colours_and_lie_on_the_locus_of_luminous_red_galaxies():
     # Fukugita, Shimasaku & Ichikawa (1995, PASP 107, 945), table 3: E at redshift 0.
     assert adjacent(colours("E", 0.0))[:2] == pytest.approx((0.77, 0.39), abs=0.1)
