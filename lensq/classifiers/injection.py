@@ -26,10 +26,9 @@ from torch import Tensor
 
 from lensq.models.batches import keyed_generator, read_pixels
 from lensq.simulate.colours import draw_changes, draw_quasar, draw_unrelated
-from lensq.simulate.observe import typical
-from lensq.simulate.parameters import INSTRUMENT
+from lensq.simulate.parameters import BAND, INSTRUMENT
 from lensq.simulate.population import draw_lens
-from lensq.simulate.spectra import BANDS
+from lensq.simulate.spectra import BANDS, REFERENCE
 from lensq.survey.images import PIXEL_SCALE
 from lensq.survey.survey import Survey
 
@@ -403,7 +402,8 @@ def _gain_ratios(images: Tensor, bands: str) -> Tensor | float:
     """Electrons a unit of flux in each band over those in i, (C, 1, 1); 1 for images of one band."""
     if images.dim() == 3:
         return 1.0
-    return torch.tensor([typical(name)[2] / typical("i")[2] for name in bands.split()])[:, None, None]
+    gains = torch.tensor(BAND.gain)[[BANDS.index(name) for name in bands.split()]]
+    return (gains / BAND.gain[REFERENCE])[:, None, None]
 
 
 def _sky_noise(images: Tensor, mask: Tensor) -> Tensor:

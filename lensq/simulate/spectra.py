@@ -15,7 +15,6 @@ most, as measured with the curves hsc2017 of speclite 1.0.
 from functools import cache
 from pathlib import Path
 
-import galsim
 import numpy as np
 import pandas as pd
 
@@ -39,6 +38,8 @@ TILT = np.log(_WAVELENGTHS / _WAVELENGTHS[REFERENCE]) / np.log(_WAVELENGTHS[0] /
 
 def _curves() -> list[tuple[np.ndarray, np.ndarray]]:
     """Wavelengths in nm and transmission of each band."""
+    import galsim  # not needed where colours are not
+
     found = []
     for band, centre in zip(BANDS, _WAVELENGTHS, strict=True):
         curve = galsim.Bandpass(f"LSST_{band}.dat", "nm")
@@ -72,6 +73,8 @@ def _flux(kind: str):
     if kind == "quasar":
         table = pd.read_csv(Path(__file__).with_name("quasar.csv")).to_numpy().T
         return lambda wavelength: np.interp(wavelength, table[0] / 10, table[1])
+    import galsim
+
     template = galsim.SED(f"CWW_{kind}_ext.sed", "Ang", "flambda")
     return lambda wavelength: template(wavelength) / wavelength  # GalSim counts photons
 

@@ -68,8 +68,9 @@ class Content:
     def record(self) -> dict:
         """The content as it is written beside the survey, with the state of code and parameters."""
         tables = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.csv")))
-        plain = {"n": int(self.n), "seed": int(self.seed), "anomaly_rate": float(self.anomaly_rate)}
+        plain: dict = {"n": int(self.n), "seed": int(self.seed), "anomaly_rate": float(self.anomaly_rate)}
         plain["size"] = np.atleast_1d(self.size).tolist()
+        plain["bands"] = "".join(sorted(self.bands, key=BANDS.index))
         made_by = {"code": code_hash("simulate.survey"), "tables": hashlib.sha256(tables).hexdigest()[:16]}
         return asdict(self) | plain | made_by
 

@@ -292,6 +292,7 @@ def test_a_survey_in_bands_grows_like_any_other(tmp_path):
     simulate_survey(pieces, 12, seed=3, bands="gi", **QUIET)
     for path in (whole / "fits_data").iterdir():
         assert path.read_bytes() == (pieces / "fits_data" / path.name).read_bytes()
+    simulate_survey(pieces, 12, seed=3, bands="ig", **QUIET)  # is there already
     with pytest.raises(ValueError, match="bands = gi"):
         simulate_survey(pieces, 12, seed=3, **QUIET)
 
