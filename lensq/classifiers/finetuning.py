@@ -110,7 +110,7 @@ def injection_options(survey: Survey) -> InjectionOptions:
     """What is known of a survey's flux: the zero point if files declare one, the gain if it is simulated."""
     declared = survey.zero_point_from is None or (survey.zero_point_from != "").any()
     gain = INSTRUMENT.gain if survey.truth is not None else None
-    return InjectionOptions(gain=gain, relative=not declared)
+    return InjectionOptions(gain=gain, relative=not declared, bands=" ".join(getattr(survey, "bands", ())))
 
 
 def _checked(labels: np.ndarray | None, survey: Survey) -> np.ndarray | None:

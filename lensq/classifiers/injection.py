@@ -6,10 +6,15 @@ image a point source as the survey's own stars show it. A single source of the s
 pairs, are injected as ordinary objects; a network that has to separate the two cannot go by traces of the
 injection.
 
+In several bands all images of a source have one spectrum (`lensq.simulate.colours`), which the dust of the
+deflector and microlensing change from image to image; unrelated sources have one each. Brightness and stars
+are chosen in one band, the reference: i, or the middle one.
+
 Anomalies made from ordinary images are how CutPaste (Li et al. 2021, arXiv 2104.04015) finds defects.
 No label is used; the population is what is put in by hand.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NamedTuple
@@ -20,8 +25,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lensq.models.batches import keyed_generator, read_pixels
-from lensq.simulate.parameters import INSTRUMENT
+from lensq.simulate.colours import draw_changes, draw_quasar, draw_unrelated
+from lensq.simulate.parameters import BAND, INSTRUMENT
 from lensq.simulate.population import draw_lens
+from lensq.simulate.spectra import BANDS, REFERENCE
 from lensq.survey.images import PIXEL_SCALE
 from lensq.survey.survey import Survey
 
@@ -42,9 +49,12 @@ class InjectionOptions:
         spread: for another population than the simulator's, the sigma of a log-normal factor on the
             separations of each lens, and of another one on the fluxes of its fainter images.
         widest: arcseconds from the galaxy within which unrelated sources lie.
-        gain: electrons a unit of flux, for the photon noise of what is injected; None adds none.
+        gain: electrons a unit of flux in i, for the photon noise of what is injected; None adds none. Other
+            bands of several have it in the ratio of the simulator's.
         relative: keep the contrast of images and deflector rather than magnitudes, for fluxes without a
             known zero point.
+        bands: of images in several bands, their names with spaces between: "g r i".
+        colour_scatter: factor on the dust and the microlensing that make the colours of images differ.
     """
 
     lenses: int = 600
@@ -53,6 +63,8 @@ class InjectionOptions:
     widest: float = 3.0
     gain: float | None = None
     relative: bool = False
+    bands: str = ""
+    colour_scatter: float = 1.0
 
 
 Kind = Literal["lens", "single", "pair"]
@@ -65,12 +77,15 @@ class Lenses(NamedTuple):
         x, y: (N, 4) arcseconds from the deflector.
         flux: (N, 4) at zero point 27.0; 0 where there is no further image.
         deflector: (N,) flux of the deflector.
+        z_lens, z_source: (N,) redshifts.
     """
 
     x: Tensor
     y: Tensor
     flux: Tensor
     deflector: Tensor
+    z_lens: Tensor | None = None
+    z_source: Tensor | None = None
 
 
 @cache
@@ -84,18 +99,19 @@ def draw_lenses(n: int, seed: int = 0, spread: float = 0.0) -> Lenses:
     """
     rng = np.random.default_rng([seed, n])
     x, y = np.zeros((2, n, _IMAGES))
-    magnitude, deflector = np.full((n, _IMAGES), np.inf), np.empty(n)
+    magnitude, (deflector, z_lens, z_source) = np.full((n, _IMAGES), np.inf), np.empty((3, n))
     for i in range(n):
         lens = draw_lens(rng)
         kept = len(lens.x[:_IMAGES])
         x[i, :kept], y[i, :kept], magnitude[i, :kept] = (
             part[:_IMAGES] for part in (lens.x, lens.y, lens.magnitudes)
         )
-        deflector[i] = lens.deflector_magnitude
+        deflector[i], z_lens[i], z_source[i] = lens.deflector_magnitude, lens.z_lens, lens.z_source
     flux, deflector = (10 ** (-0.4 * (part - INSTRUMENT.zero_point)) for part in (magnitude, deflector))
     wider, brighter = np.exp(spread * rng.normal(size=(2, n, 1)))
     flux[:, 1:] = np.minimum(flux[:, 1:] * brighter, flux[:, :1])  # the brightest stays first
-    return Lenses(*(torch.from_numpy(part).float() for part in (wider * x, wider * y, flux, deflector)))
+    parts = wider * x, wider * y, flux, deflector, z_lens, z_source
+    return Lenses(*(torch.from_numpy(part).float() for part in parts))
 
 
 def draw_to_match(deflector: Tensor, light: Tensor, generator: torch.Generator) -> Tensor:
@@ -110,6 +126,28 @@ def draw_to_match(deflector: Tensor, light: Tensor, generator: torch.Generator) 
     lens = torch.empty_like(drawn)
     lens[light.argsort()] = drawn[deflector[drawn].argsort()]
     return lens
+
+
+def reference_band(images: Tensor, bands: str) -> Tensor:
+    """The reference band (B, S, S) of images or masks (B, C, S, S); those of one band as they are.
+
+    Raises:
+        ValueError: `bands` names others than the images have, or none whose colours are known.
+    """
+    return images if images.dim() == 3 else images[:, _reference(bands, images.shape[1])]
+
+
+def _reference(bands: str, count: int) -> int:
+    names = bands.split()
+    if len(names) != count or not set(names) <= set(BANDS):
+        raise ValueError(
+            f"images of {count} bands, bands={bands!r}: colours are known of {', '.join(BANDS)}; name each"
+        )
+    return names.index("i" if "i" in names else sorted(names, key=BANDS.index)[count // 2])
+
+
+def _bands(survey: Survey) -> str:
+    return " ".join(getattr(survey, "bands", ()))
 
 
 def _radius(size: int, pixel_scale: float) -> Tensor:
@@ -137,11 +175,15 @@ def concentration(images: Tensor, mask: Tensor, pixel_scale: float = PIXEL_SCALE
     return core, total
 
 
+def _in_reference(survey: Survey, rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and masks of the reference band, some rows after the others."""
+    for i in range(0, len(rows), 1024):
+        images, mask = read_pixels(survey, rows[i : i + 1024])
+        yield reference_band(images, _bands(survey)), reference_band(mask, _bands(survey))
+
+
 def _measured(survey: Survey, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    parts = (
-        concentration(*read_pixels(survey, rows[i : i + 1024]), survey.pixel_scale)
-        for i in range(0, len(rows), 1024)
-    )
+    parts = (concentration(*part, survey.pixel_scale) for part in _in_reference(survey, rows))
     core, flux = zip(*parts, strict=True)
     return torch.cat(core), torch.cat(flux)
 
@@ -157,9 +199,9 @@ def extended(survey: Survey, rows: np.ndarray, share: float = 0.3) -> np.ndarray
         rows: (n,) row numbers.
         share: which share of them.
     """
-    parts = (read_pixels(survey, rows[i : i + 1024]) for i in range(0, len(rows), 1024))
-    broad = [concentration(*_symmetric(*part, survey.pixel_scale), survey.pixel_scale)[0] for part in parts]
-    core = torch.cat(broad)
+    scale = survey.pixel_scale
+    parts = _in_reference(survey, rows)
+    core = torch.cat([concentration(*_symmetric(*part, scale), scale)[0] for part in parts])
     return rows[(core <= core.quantile(share)).numpy()]
 
 
@@ -190,7 +232,7 @@ def point_sources(survey: Survey, rows: np.ndarray | None = None, *, n: int = 32
 
     Returns:
         (n, S, S) templates of unit flux, centred, from the sharpest to the broadest; they fade to nothing
-        at 1.85".
+        at 1.85". Of several bands (n, C, S, S): the same stars in each.
     """
     rows = survey.rows("train") if rows is None else rows
     core, flux = _measured(survey, rows)
@@ -200,9 +242,9 @@ def point_sources(survey: Survey, rows: np.ndarray | None = None, *, n: int = 32
     images, mask = read_pixels(survey, np.sort(compact[order[: 2 * n * _STACK]]))
     radius = _radius(survey.size, survey.pixel_scale)
     ring = (radius > _TEMPLATE_OUTSIDE - 2) & (radius < _TEMPLATE_OUTSIDE + 1)
-    images = torch.where(mask, images - images[:, ring].median(1).values[:, None, None], 0.0)
-    stars, width = _centred(images, radius)
-    stars = stars / stars[:, radius <= _TEMPLATE_OUTSIDE].sum(1)[:, None, None].clamp(min=1e-3)
+    images = torch.where(mask, images - images[..., ring].median(-1).values[..., None, None], 0.0)
+    stars, width = _centred(images, radius, _bands(survey))
+    stars = stars / stars[..., radius <= _TEMPLATE_OUTSIDE].sum(-1)[..., None, None].clamp(min=1e-3)
     low, high = (width.quantile(q) for q in _SIZES)
     by_size = torch.argsort(width)
     by_size = by_size[(width[by_size] >= low) & (width[by_size] <= high)]
@@ -210,44 +252,51 @@ def point_sources(survey: Survey, rows: np.ndarray | None = None, *, n: int = 32
     templates = torch.stack([stars[stack].median(0).values for stack in stacks])
     edge = _TEMPLATE_OUTSIDE - _TEMPLATE_INSIDE
     fade = torch.cos(0.5 * torch.pi * ((radius - _TEMPLATE_INSIDE) / edge).clamp(0, 1)).square()
-    templates = _centred(templates, radius)[0] * fade
-    return templates / templates.sum((1, 2), keepdim=True)
+    templates = _centred(templates, radius, _bands(survey))[0] * fade
+    return templates / templates.sum((-2, -1), keepdim=True)
 
 
-def _centred(images: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-    """Images (B, S, S) moved so that the core's centroid is the centre; its width (B,) in HSC pixels."""
+def _centred(images: Tensor, radius: Tensor, bands: str) -> tuple[Tensor, Tensor]:
+    """Images moved so that the core's centroid is the centre; its width (B,) in HSC pixels.
+
+    Those of several bands move as one, by what the reference shows.
+    """
+    light = reference_band(images, bands)
     places = torch.arange(images.shape[-1]) - (images.shape[-1] - 1) / 2
     weight = torch.exp(-0.5 * (radius / _CORE) ** 2)
     dx = dy = torch.zeros(len(images))
-    moved = images
+    moved = light
     for _ in range(4):
         core = moved.clamp(min=0) * weight
         total = core.sum((1, 2)).clamp(min=1e-6)
         # A weight as wide as the core halves the shift that it sees.
         dx = dx + 2 * (core.sum(1) * places).sum(1) / total
         dy = dy + 2 * (core.sum(2) * places).sum(1) / total
-        moved = _moved(images, -dx, -dy)
+        moved = _moved(light, -dx, -dy)
     core = moved.clamp(min=0) * weight
     width = (core * radius.square()).sum((1, 2)) / core.sum((1, 2)).clamp(min=1e-6)
-    return moved, width.sqrt()
+    return moved if light is images else _moved(images, -dx, -dy), width.sqrt()
 
 
 def _moved(templates: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
-    """Templates (B, S, S) moved by dx, dy (B,) pixels, by bicubic interpolation."""
+    """Templates (B, S, S) or (B, C, S, S) moved by dx, dy (B,) pixels, by bicubic interpolation."""
     size = templates.shape[-1]
+    planes = templates if templates.dim() == 4 else templates[:, None]
     theta = torch.zeros(len(templates), 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = 1
     theta[:, 0, 2], theta[:, 1, 2] = -2 * dx / size, -2 * dy / size
     grid = F.affine_grid(theta, (len(templates), 1, size, size), align_corners=False)
-    return F.grid_sample(templates[:, None], grid, mode="bicubic", align_corners=False)[:, 0]
+    return F.grid_sample(planes, grid, mode="bicubic", align_corners=False).view_as(templates)
 
 
 def _rolled(images: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
-    """Images (B, S, S) moved by whole pixels dx, dy (B,); what leaves on one side comes in on the other."""
+    """Images moved by whole pixels dx, dy (B,); what leaves on one side comes in on the other."""
+    pixels = images.movedim(1, -1) if images.dim() == 4 else images
     places = torch.arange(images.shape[-1])
     rows, columns = ((places - d[:, None]) % len(places) for d in (dy, dx))
     each = torch.arange(len(images))[:, None, None]
-    return images[each, rows[:, :, None], columns[:, None, :]]
+    moved = pixels[each, rows[:, :, None], columns[:, None, :]]
+    return moved.movedim(-1, 1) if images.dim() == 4 else moved
 
 
 def inject(
@@ -269,9 +318,9 @@ def inject(
     their light, as a survey's cutouts are.
 
     Args:
-        images: (B, S, S) flux, on the CPU.
-        mask: (B, S, S) bool, True where a pixel is real.
-        templates: (T, S, S) of `point_sources`.
+        images: (B, S, S) flux, on the CPU; of several bands (B, C, S, S).
+        mask: Bool, as large, True where a pixel is real.
+        templates: (T, S, S) or (T, C, S, S) of `point_sources`.
         what: "lens"; "single", one source with the light of all images; "pair", the light of the images in
             two sources at places that have nothing to do with each other or the galaxy.
         generator: source of all random numbers.
@@ -281,45 +330,95 @@ def inject(
 
     Returns:
         Images and masks, injected and perhaps moved alike.
+
+    Raises:
+        ValueError: the images have other bands than `options`, or bands without known colours.
     """
-    n, pool = len(images), draw_lenses(options.lenses, options.pool_seed, options.spread)
+    n, bands = len(images), options.bands
+    pool = draw_lenses(options.lenses, options.pool_seed, options.spread)
     template = templates[torch.randint(len(templates), (n,), generator=generator)]
-    light = concentration(images, mask, pixel_scale)[1]
+    light = concentration(reference_band(images, bands), reference_band(mask, bands), pixel_scale)[1]
     if lens is None:
         lens = draw_to_match(pool.deflector, light, generator)
     scale = light / pool.deflector[lens] if options.relative else torch.ones(n)
     x, y, flux = _sources(pool, lens, what, generator, options.widest)
     x, y, flux = x / pixel_scale, y / pixel_scale, flux * scale[:, None]
     dimmed = (pool.deflector[lens] * scale / light).clamp(max=1)
+    fluxes, noise = _in_bands(images, flux, pool, lens, what, generator, options)
     added = torch.zeros_like(images)
     for k in range(flux.shape[1]):
         lit = flux[:, k] > 0
         if lit.any():
-            added[lit] += flux[lit, k, None, None] * _moved(template[lit], x[lit, k], y[lit, k])
-    variance = (_sky_noise(images, mask).square() * (1 - dimmed.square()))[:, None, None]
+            added[lit] += fluxes[lit, k, ..., None, None] * _moved(template[lit], x[lit, k], y[lit, k])
+    kept = dimmed.view(-1, *[1] * (images.dim() - 1))
+    variance = _sky_noise(images, mask).square()[..., None, None] * (1 - kept.square())
     if options.gain:
-        variance = variance + added.clamp(min=0) / options.gain
-    noise = torch.randn(images.shape, generator=generator) * variance.sqrt()
-    injected = torch.where(mask, images * dimmed[:, None, None] + added + noise, 0.0)
-    on_brightest = torch.rand(n, generator=generator) < 0.5
-    share = flux / (flux.sum(1) + light * dimmed)[:, None]
-    shift = []
-    for place in (x, y):
-        centre = torch.where(on_brightest, place[:, 0], (place * share).sum(1))
-        shift.append((1.2 * torch.rand(n, generator=generator) - 0.6 - centre).round().long())
+        variance = variance + added.clamp(min=0) / (options.gain * _gain_ratios(images, bands))
+    injected = torch.where(mask, images * kept + added + noise * variance.sqrt(), 0.0)
+    shift = _shift(x, y, flux, light * dimmed, generator)
     return _rolled(injected, *shift), _rolled(mask, *shift)
 
 
+def _shift(x: Tensor, y: Tensor, flux: Tensor, deflector: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Whole pixels (B,) along x and y that centre an object on its brightest image or on its light."""
+    on_brightest = torch.rand(len(x), generator=generator) < 0.5
+    share = flux / (flux.sum(1) + deflector)[:, None]
+    shift = []
+    for place in (x, y):
+        centre = torch.where(on_brightest, place[:, 0], (place * share).sum(1))
+        shift.append((1.2 * torch.rand(len(x), generator=generator) - 0.6 - centre).round().long())
+    return shift
+
+
+def _in_bands(images: Tensor, flux: Tensor, pool, lens, what, generator, options) -> tuple[Tensor, Tensor]:
+    """Flux of what is injected, (B, sources) or of several bands (B, sources, C); white noise as the images.
+
+    What is drawn for a band depends on its name, not on its place.
+    """
+    if images.dim() == 3:
+        return flux, torch.randn(images.shape, generator=generator)
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    planes = [
+        torch.randn(images[:, 0].shape, generator=keyed_generator(seed, name))
+        for name in options.bands.split()
+    ]
+    ratios = _spectra(pool, lens, what, options, np.random.default_rng(seed))
+    return flux[..., None] * ratios, torch.stack(planes, 1)
+
+
+def _spectra(pool: Lenses, lens: Tensor, what: str, options: InjectionOptions, rng) -> Tensor:
+    """Flux (B, sources, C) of each source in each band over that in the reference."""
+    names = options.bands.split()
+    if what == "lens":
+        quasar = draw_quasar(pool.z_source[lens].numpy(), rng)
+        _, _, changes = draw_changes(pool.z_lens[lens].numpy(), _IMAGES, rng, options.colour_scatter)
+        steps = quasar[:, None] + changes
+    else:
+        any_quasar = rng.integers(len(pool.z_source), size=(len(lens), 2 if what == "pair" else 1))
+        steps = draw_unrelated(pool.z_source.numpy()[any_quasar], rng)
+    steps = steps[..., [BANDS.index(name) for name in names]]
+    steps = steps - steps[..., [_reference(options.bands, len(names))]]
+    return torch.from_numpy(10 ** (-0.4 * steps)).float()
+
+
+def _gain_ratios(images: Tensor, bands: str) -> Tensor | float:
+    """Electrons a unit of flux in each band over those in i, (C, 1, 1); 1 for images of one band."""
+    if images.dim() == 3:
+        return 1.0
+    gains = torch.tensor(BAND.gain)[[BANDS.index(name) for name in bands.split()]]
+    return (gains / BAND.gain[REFERENCE])[:, None, None]
+
+
 def _sky_noise(images: Tensor, mask: Tensor) -> Tensor:
-    """Noise (B,) of the sky, by the differences of some pixels and the next but one, above and below.
+    """Noise (B,) or (B, C) of the sky, by differences of some pixels and the next but one, above and below.
 
     Differences do not see the halo of a galaxy, which would pass for noise.
     """
     edge = images.shape[-1] // 4
     known = torch.where(mask, images, torch.nan)[..., ::2]
-    known = torch.cat([known[:, :edge:2], known[:, -edge::2]], 1)
-    steps = (known[..., 1:] - known[..., :-1]).flatten(1).abs()
-    return (1.4826 / 2**0.5) * steps.nanmedian(1).values.nan_to_num()
+    known = torch.cat([known[..., :edge:2, :], known[..., -edge::2, :]], -2)
+    steps = (known[..., 1:] - known[..., :-1]).flatten(-2).abs()
+    return (1.4826 / 2**0.5) * steps.nanmedian(-1).values.nan_to_num()
 
 
 def _sources(pool: Lenses, lens: Tensor, what: str, generator: torch.Generator, widest: float):

@@ -29,6 +29,7 @@ from lensq.classifiers.injection import (
     extended,
     inject,
     point_sources,
+    reference_band,
 )
 from lensq.models.batches import keyed_generator, read_pixels
 from lensq.simulate.parameters import INSTRUMENT
@@ -82,7 +83,8 @@ def injected_survey(survey: Survey, rows: np.ndarray, *, n: int = 500, seed: int
     options = replace(injection_options(survey), lenses=n, pool_seed=seed, spread=SPREAD)
     pool = draw_lenses(n, seed, SPREAD)
     pixels, scale = read_pixels(survey, galaxies), survey.pixel_scale
-    light = concentration(*pixels, scale)[1]
+    in_reference = (reference_band(part, options.bands) for part in pixels)
+    light = concentration(*in_reference, pixel_scale=scale)[1]
     lens = draw_to_match(pool.deflector, light, generator)
     templates = point_sources(survey, rows, seed=seed)
     images, mask = inject(*pixels, templates, "lens", generator, options, pixel_scale=scale, lens=lens)

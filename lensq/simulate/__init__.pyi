@@ -2,6 +2,9 @@ from . import (
     artefacts as artefacts,
 )
 from . import (
+    colours as colours,
+)
+from . import (
     cosmology as cosmology,
 )
 from . import (
@@ -39,6 +42,9 @@ from . import (
 )
 from . import (
     sky as sky,
+)
+from . import (
+    spectra as spectra,
 )
 from . import (
     survey as survey,

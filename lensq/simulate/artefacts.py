@@ -97,13 +97,20 @@ ARTEFACTS = {
 }
 
 
-def spoil(image: np.ndarray, gain: float, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+IN_ONE_BAND = ("gap", "cosmic ray", "trail")
+"""What spoils the exposures of one band alone; the others are on the sky or at the survey's edge."""
+
+
+def spoil(
+    image: np.ndarray, gain: float, rng: np.random.Generator, noise: np.random.Generator | None = None
+) -> tuple[np.ndarray, str]:
     """Lay one artefact over an image.
 
     Args:
         image: (size, size) counts.
         gain: Electrons a count, for the photon noise of the added light.
         rng: Draws the kind and everything about it.
+        noise: Draws the photon noise; `rng` by default.
 
     Returns:
         The spoilt image and the kind, a key of `ARTEFACTS`.
@@ -111,4 +118,4 @@ def spoil(image: np.ndarray, gain: float, rng: np.random.Generator) -> tuple[np.
     kind = str(rng.choice(list(ARTEFACTS)))
     spoilt = ARTEFACTS[kind](image, rng)
     added = np.clip(np.nan_to_num(spoilt - image), 0, None)
-    return spoilt + rng.standard_normal(image.shape) * np.sqrt(added / gain), kind
+    return spoilt + (noise or rng).standard_normal(image.shape) * np.sqrt(added / gain), kind

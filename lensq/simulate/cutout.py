@@ -1,17 +1,29 @@
 """One object of the survey, from its seed to pixels and truth."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
 
-from lensq.simulate.artefacts import spoil
+from lensq.simulate.artefacts import IN_ONE_BAND, spoil
+from lensq.simulate.colours import draw_colours
 from lensq.simulate.labeller import clarity, look
 from lensq.simulate.light import magnitude, scaled
-from lensq.simulate.observe import MEDIAN_CONDITIONS, add_background, add_noise, draw_conditions, render
+from lensq.simulate.observe import (
+    MEDIAN_CONDITIONS,
+    Conditions,
+    add_background,
+    add_noise,
+    draw_conditions,
+    render,
+)
 from lensq.simulate.parameters import INSTRUMENT, LIGHT
 from lensq.simulate.scenes import CLASSES, Scene, make_scene, neighbours
+from lensq.simulate.spectra import BANDS
 
-_SCENE, _OBSERVATION, _INSPECTION, _SIZE = range(4)  # what a random stream is for
+_SCENE, _OBSERVATION, _INSPECTION, _SIZE, _COLOURS, _BAND = range(
+    6
+)  # what a random stream is for; _BAND is last
 
 
 @dataclass(frozen=True)
@@ -36,7 +48,7 @@ class Cutout:
     """Pixels and truth of one object.
 
     Attributes:
-        image: (size, size) float32, counts at zero point 27.
+        image: (size, size) float32, counts at zero point 27; (bands, size, size) of several bands.
         truth: one row of the truth table, without name and position.
     """
 
@@ -45,15 +57,23 @@ class Cutout:
 
 
 def make_cutout(
-    target: Target, *, seed: int, size: int | tuple[int, ...] = 64, control: str | None = None
+    target: Target,
+    *,
+    seed: int,
+    size: int | tuple[int, ...] = 64,
+    control: str | None = None,
+    bands: str = "i",
+    colour_scatter: float = 1.0,
 ) -> Cutout:
-    """Make one object of a survey; the same whenever and wherever it is made.
+    """Make one object of a survey; the same whenever and wherever it is made, its i band with any others.
 
     Args:
         target: Which object, and of which class.
         seed: Seed of the survey.
         size: Side in pixels, or several of which one is drawn for each object.
         control: "flux" rescales ordinary objects so that as much light falls within 5 pixels as in lenses.
+        bands: Which of g, r, i, z, y, in the order of the image.
+        colour_scatter: Factor on the dust and the microlensing that change the colours of lensed images.
     """
     scene_index = target.index - target.second
 
@@ -73,30 +93,97 @@ def make_cutout(
     offset = rng.uniform(-0.5, 0.5, 2)
     if rng.random() < INSTRUMENT.centring_share:
         offset += rng.normal(0, INSTRUMENT.centring_error, 2)
-    canvas = _canvas(scene, origin, offset, conditions, side, target.shift, rng)
-    x, y = _corner(target)
-    image = canvas[y : y + side, x : x + side]
-    kind = ""
-    if target.name == "artefact":
-        image, kind = spoil(image, conditions.gain, rng)
+    view = _View(target, side, offset)
+    around = neighbours(rng, view.field)
+    parts = [scaled(part, 1, *-origin) for part in scene.parts]
+    parts += [scaled(part, 1, *view.middle) for part in around.parts]
+    planes = {"i": view.observe(parts, conditions, rng)}
+    kind, again = "", deepcopy(rng) if target.name == "artefact" else None
+    if again:
+        planes["i"], kind = spoil(planes["i"], conditions.gain, rng)
+    others = [band for band in bands if band != "i"]
+    steps, columns = _draw_colours(scene, around, stream(_COLOURS), colour_scatter) if others else (None, {})
+    for band in others:
+        factors, rng = 10 ** (-0.4 * steps[:, BANDS.index(band)]), stream(_BAND + BANDS.index(band))
+        here = draw_conditions(rng, band)
+        coloured = [scaled(part, factor) for part, factor in zip(parts, factors, strict=True)]
+        planes[band] = view.observe(coloured, here, rng, band)
+        if kind and kind not in IN_ONE_BAND:
+            planes[band], _ = spoil(planes[band], here.gain, deepcopy(again), rng)
+    image = np.stack([planes[band] for band in bands]) if len(bands) > 1 else planes[bands]
     verdict = look(target.name, clarity(scene.resemblance, conditions), stream(_INSPECTION, target.index))
-    centre = offset - np.array(target.shift) * target.second
-    truth = {
+    truth = _truth(target, scene, origin, view, conditions)
+    columns = {name: value for name, value in columns.items() if name[0] in bands or name.startswith("image")}
+    return Cutout(image.astype(np.float32), {**truth, **columns, "artefact": kind, **vars(verdict)})
+
+
+@dataclass(frozen=True)
+class _View:
+    """Which part of the sky a cutout shows.
+
+    Attributes:
+        target: What is shown.
+        side: Of the cutout in pixels.
+        offset: Of the scene's origin from the centre of the first cutout, (x, y) in pixels.
+    """
+
+    target: Target
+    side: int
+    offset: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the sky that holds both cutouts of a scene; just the cutout if there is one."""
+        return self.side + abs(self.target.shift[1]), self.side + abs(self.target.shift[0])
+
+    @property
+    def field(self) -> float:
+        """Side in arcsec of a square that light of the sky around may come from."""
+        return (max(self.shape) + 8) * INSTRUMENT.pixel_scale
+
+    @property
+    def middle(self) -> np.ndarray:
+        """Centre of that sky, (x, y) in arcsec from the scene's origin."""
+        return np.array(self.target.shift) / 2 * INSTRUMENT.pixel_scale
+
+    def observe(self, parts: list, conditions: Conditions, rng: np.random.Generator, band: str = "i"):
+        """The cutout (side, side), with noise."""
+        light = render(parts, conditions, self.shape, tuple(self.offset - np.array(self.target.shift) / 2))
+        canvas = add_background(add_noise(light, conditions, rng), rng, band)
+        x, y = _corner(self.target)
+        return canvas[y : y + self.side, x : x + self.side]
+
+
+def _draw_colours(scene: Scene, around: Scene, rng: np.random.Generator, scatter: float):
+    """Magnitudes relative to i of all parts (parts, 5), and columns of the truth table."""
+
+    def draw(kinds, parts, truth):
+        return draw_colours(kinds, [float(magnitude(part.flux)) for part in parts], truth, rng, scatter)
+
+    steps, columns = draw(scene.kinds, scene.parts, scene.truth)
+    flux = np.array([part.flux for part in scene.parts])
+    total = magnitude(flux @ 10 ** (-0.4 * steps)) - magnitude(scene.flux)
+    columns |= {f"{band}_i": float(value) for band, value in zip(BANDS, total, strict=True) if band != "i"}
+    more = [draw([kind], [part], {})[0] for kind, part in zip(around.kinds, around.parts, strict=True)]
+    return np.concatenate([steps, *more]), columns
+
+
+def _truth(target: Target, scene: Scene, origin: np.ndarray, view: _View, conditions: Conditions) -> dict:
+    """A row of the truth table, without what the labeller and the artefacts add."""
+    centre = view.offset - np.array(target.shift) * target.second
+    return {
         "index": target.index,
         "class": target.name,
         "is_lens": target.name == "lens",
-        "parent": scene_index if target.second else -1,
+        "parent": target.index - 1 if target.second else -1,
         "magnitude_i": float(magnitude(scene.flux)),
         **scene.truth,
         "total_magnitude": float(magnitude(scene.flux)),
         "centre_x": float(centre[0] * INSTRUMENT.pixel_scale - origin[0]),
         "centre_y": float(centre[1] * INSTRUMENT.pixel_scale - origin[1]),
         **{name: getattr(conditions, name) for name in ("seeing", "sky", "gain", "exposures")},
-        "artefact": kind,
-        "size": side,
-        **vars(verdict),
+        "size": view.side,
     }
-    return Cutout(image.astype(np.float32), truth)
 
 
 def gallery(per_class: int, *, seed: int, size: int = 64) -> dict[str, np.ndarray]:
@@ -106,17 +193,6 @@ def gallery(per_class: int, *, seed: int, size: int = 64) -> dict[str, np.ndarra
         targets = [Target(name, row * per_class + i) for i in range(per_class)]
         shown[name] = np.stack([make_cutout(target, seed=seed, size=size).image for target in targets])
     return shown
-
-
-def _canvas(scene: Scene, origin, offset, conditions, side: int, shift: tuple[int, int], rng) -> np.ndarray:
-    """The sky that holds both cutouts of a scene, with noise; just the cutout if there is one only."""
-    height, width = side + abs(shift[1]), side + abs(shift[0])
-    parts = [scaled(part, 1, *-origin) for part in scene.parts]
-    middle = np.array(shift) / 2
-    field = (max(height, width) + 8) * INSTRUMENT.pixel_scale
-    parts += [scaled(part, 1, *(middle * INSTRUMENT.pixel_scale)) for part in neighbours(rng, field)]
-    light = render(parts, conditions, (height, width), tuple(offset - middle))
-    return add_background(add_noise(light, conditions, rng), rng)
 
 
 def _corner(target: Target) -> tuple[int, int]:

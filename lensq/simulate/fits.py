@@ -12,9 +12,9 @@ _RECORD = 2880
 
 
 @cache
-def _headers(height: int, width: int) -> tuple[bytes, fits.Header]:
+def _headers(height: int, width: int, band: str) -> tuple[bytes, fits.Header]:
     primary = fits.PrimaryHDU().header
-    primary["FILTER"] = "HSC-I"
+    primary["FILTER"] = f"HSC-{band.upper()}"
     primary["FLUXMAG0"] = (float(10 ** (0.4 * INSTRUMENT.zero_point)), "counts of magnitude 0")
     primary["SIMULATE"] = (True, "simulated, not observed")
     image = fits.ImageHDU(np.zeros((height, width), np.float32)).header
@@ -24,12 +24,12 @@ def _headers(height: int, width: int) -> tuple[bytes, fits.Header]:
     return primary.tostring().encode(), image
 
 
-def write_fits(path: Path, image: np.ndarray, ra: float, dec: float) -> None:
-    """Write `image` (size, size) with a tangential WCS centred on (`ra`, `dec`) degrees.
+def write_fits(path: Path, image: np.ndarray, ra: float, dec: float, band: str = "i") -> None:
+    """Write `image` (size, size) of a band with a tangential WCS centred on (`ra`, `dec`) degrees.
 
     HDU 0 has only a header, with FLUXMAG0 and FILTER; HDU 1 holds the image as float32.
     """
-    primary, header = _headers(*image.shape)
+    primary, header = _headers(*image.shape, band)
     header["CRVAL1"], header["CRVAL2"] = float(ra), float(dec)
     pixels = image.astype(">f4").tobytes()
     path.write_bytes(primary + header.tostring().encode() + pixels + bytes(-len(pixels) % _RECORD))

@@ -33,12 +33,14 @@ class Galaxy:
         radius: half-light radius at the geometric mean of the axes, arcsec; of the disk where there is one.
         axis_ratio: minor over major axis.
         angle: of the major axis, radians from x towards y, 0 to pi.
+        kind: whose spectrum it has; see `lensq.simulate.colours`.
     """
 
     light: galsim.GSObject
     radius: float
     axis_ratio: float
     angle: float
+    kind: str = "late"
 
     def truth(self, prefix: str) -> dict[str, float]:
         """The shape as columns of the truth table, each with the prefix."""
@@ -121,7 +123,7 @@ def elliptical(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> Galaxy:
     """An early-type galaxy."""
     radius, index = galaxy_radius(mag, rng, early=True), rng.normal(*SHAPES.elliptical_index)
     q, angle = rng.uniform(*SHAPES.elliptical_axis_ratio), rng.uniform(0, np.pi)
-    return Galaxy(sersic(mag, radius, index, q, angle, x, y), radius, q, angle)
+    return Galaxy(sersic(mag, radius, index, q, angle, x, y), radius, q, angle, "early")
 
 
 def disk(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> Galaxy:
@@ -141,11 +143,13 @@ def galaxy(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> Galaxy:
     return elliptical(mag, rng, x, y) if early else disk(mag, rng, x, y)
 
 
-def faint_galaxy(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> galsim.GSObject:
+def faint_galaxy(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> Galaxy:
     """A galaxy so faint that only its size is seen: a Gaussian of the same half-light radius."""
-    radius = galaxy_radius(mag, rng, early=rng.random() < LIGHT.early_share)
-    q, angle = np.sqrt(rng.uniform(0.1, 1)), rng.uniform(0, np.pi)
-    return _place(_GAUSSIAN, counts(mag), radius / _HALF_LIGHT, q, angle, x, y)
+    early = rng.random() < LIGHT.early_share
+    radius = galaxy_radius(mag, rng, early)
+    q, angle = float(np.sqrt(rng.uniform(0.1, 1))), rng.uniform(0, np.pi)
+    light = _place(_GAUSSIAN, counts(mag), radius / _HALF_LIGHT, q, angle, x, y)
+    return Galaxy(light, radius, q, angle, "early" if early else "late")
 
 
 def host(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> Galaxy:
@@ -154,7 +158,7 @@ def host(mag: float, rng: np.random.Generator, x=0.0, y=0.0) -> Galaxy:
     radius = np.clip(at_21 * 10 ** (slope * (mag - 21) + rng.normal(0, scatter)), 0.1, 3.0)
     index, q = rng.uniform(*SHAPES.host_index), rng.uniform(*SHAPES.host_axis_ratio)
     angle = rng.uniform(0, np.pi)
-    return Galaxy(sersic(mag, radius, index, q, angle, x, y), float(radius), q, angle)
+    return Galaxy(sersic(mag, radius, index, q, angle, x, y), float(radius), q, angle, "host")
 
 
 def spiral(mag: float, rng: np.random.Generator) -> Galaxy:
@@ -187,7 +191,7 @@ def clumpy(mag: float, rng: np.random.Generator) -> Galaxy:
     weights = rng.dirichlet(np.full(rng.integers(*SHAPES.clump_number), 1.2)) * share * flux
     knots = [gaussian(w, rng.uniform(*SHAPES.clump_width), *rng.normal(0, 0.9 * radius, 2)) for w in weights]
     clumps = _inclined(add(knots), rng.uniform(0.3, 1), rng.uniform(0, np.pi))
-    return Galaxy(add([base, clumps]), radius, q, angle)
+    return Galaxy(add([base, clumps]), radius, q, angle, "irregular")
 
 
 def _inclined(part: galsim.GSObject, axis_ratio: float, angle: float) -> galsim.GSObject:
@@ -236,4 +240,4 @@ def arcs(lens: LensedQuasar, host_magnitude: float, rng: np.random.Generator) ->
         calculate_maxk=False,
         gsparams=ACCURACY,
     )
-    return Galaxy(lensed, profile["R_sersic"], q, angle)
+    return Galaxy(lensed, profile["R_sersic"], q, angle, "host")

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.ndimage import correlate1d
 
 from lensq.simulate.light import ACCURACY, add
-from lensq.simulate.parameters import INSTRUMENT
+from lensq.simulate.parameters import BAND, INSTRUMENT
+from lensq.simulate.spectra import BANDS, REFERENCE
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,30 @@ MEDIAN_CONDITIONS = Conditions(
 )
 
 
-def draw_conditions(rng: np.random.Generator) -> Conditions:
-    """Draw seeing, PSF shape and depth."""
-    seeing = INSTRUMENT.seeing * rng.lognormal(0, INSTRUMENT.seeing_scatter)
-    seeing = float(np.clip(seeing, *INSTRUMENT.seeing_limits))
+def typical(band: str) -> tuple[float, float, float]:
+    """Median seeing (arcsec), noise of the sky (counts per pixel) and gain (electrons a count) of a band.
+
+    The noise is that of i times what the depths for point sources say: 5 sigma of a point source rises with
+    noise times seeing.
+    """
+    if band == "i":
+        return INSTRUMENT.seeing, INSTRUMENT.sky_noise, INSTRUMENT.gain
+    k = BANDS.index(band)
+    deeper = BAND.depth[k] - BAND.depth[REFERENCE]
+    sky = INSTRUMENT.sky_noise * 10 ** (-0.4 * deeper) * BAND.seeing[REFERENCE] / BAND.seeing[k]
+    return BAND.seeing[k], sky, BAND.gain[k]
+
+
+def draw_conditions(rng: np.random.Generator, band: str = "i") -> Conditions:
+    """Draw seeing, PSF shape and depth; six exposures stand for the full ones of each band."""
+    median, noise, gain = typical(band)
+    seeing = median * rng.lognormal(0, INSTRUMENT.seeing_scatter)
+    seeing = float(np.clip(seeing, *(median / INSTRUMENT.seeing * np.array(INSTRUMENT.seeing_limits))))
     g1, g2 = rng.normal(0, INSTRUMENT.psf_shear, 2)
     psf = _psf(seeing, rng.lognormal(0, INSTRUMENT.psf_wing_scatter)).shear(g1=g1, g2=g2)
     exposures = int(rng.choice(INSTRUMENT.exposures))
-    sky = INSTRUMENT.sky_noise * np.sqrt(6 / exposures) * rng.lognormal(0, INSTRUMENT.sky_noise_scatter)
-    return Conditions(psf, seeing, float(sky), INSTRUMENT.gain * exposures / 6, exposures)
+    sky = noise * np.sqrt(6 / exposures) * rng.lognormal(0, INSTRUMENT.sky_noise_scatter)
+    return Conditions(psf, seeing, float(sky), gain * exposures / 6, exposures)
 
 
 def render(
@@ -76,10 +92,11 @@ def add_noise(image: np.ndarray, conditions: Conditions, rng: np.random.Generato
     return image + noise * np.sqrt(conditions.sky**2 + np.clip(image, 0, None) / conditions.gain)
 
 
-def add_background(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What sky subtraction leaves: an offset and a slope, and the error of the zero point."""
+def add_background(image: np.ndarray, rng: np.random.Generator, band: str = "i") -> np.ndarray:
+    """What sky subtraction leaves, an offset and a slope as large as the noise; the zero point's error."""
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
     slope = rng.normal(0, INSTRUMENT.background_slope, 2)
     background = rng.normal(*INSTRUMENT.background_offset)
     background = background + slope[0] * (x / image.shape[1] - 0.5) + slope[1] * (y / image.shape[0] - 0.5)
+    background = background * (typical(band)[1] / INSTRUMENT.sky_noise)
     return (image + background) * 10 ** (0.4 * rng.normal(0, INSTRUMENT.zero_point_scatter))

@@ -23,8 +23,19 @@ def _group(name: str) -> Any:
     return namedtuple(name, values := _values(name))(**values)
 
 
-COSMOLOGY, INSTRUMENT, LENSES, LIGHT, SHAPES, FOOTPRINT, LABELLER = map(
-    _group, ("Cosmology", "Instrument", "LensPopulation", "Light", "Shapes", "Footprint", "Labeller")
+COSMOLOGY, INSTRUMENT, LENSES, LIGHT, SHAPES, FOOTPRINT, LABELLER, BAND, COLOURS = map(
+    _group,
+    (
+        "Cosmology",
+        "Instrument",
+        "LensPopulation",
+        "Light",
+        "Shapes",
+        "Footprint",
+        "Labeller",
+        "Band",
+        "Colour",
+    ),
 )
 
 MIXES: dict[str, dict[str, float]] = {name: _values(f"Mix {name}") for name in ("catalogue", "hard")}
@@ -43,6 +54,6 @@ def parameter_table() -> pd.DataFrame:
 
     Returns:
         One row a parameter: group, parameter, value, unit, source, check (how the source was
-        verified; "choice" where there is none).
+        verified; "not checked", or "choice" where there is none).
     """
     return _TABLE.copy()

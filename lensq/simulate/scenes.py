@@ -24,12 +24,14 @@ class Scene:
 
     Attributes:
         parts: GalSim objects of the object itself, arcsec and counts.
+        kinds: whose spectrum each part has; see `lensq.simulate.colours`.
         truth: the parameters that were drawn, by column name of the truth table.
         resemblance: (separation in arcsec, flux of the fainter one in counts) of the two images that
             a labeller would take for a lensed pair; None where there is nothing to see.
     """
 
     parts: list[galsim.GSObject]
+    kinds: list[str]
     truth: dict = field(default_factory=dict)
     resemblance: tuple[float, float] | None = None
 
@@ -45,7 +47,8 @@ class Scene:
         truth = {
             name: value + step if name.endswith("magnitude") else value for name, value in self.truth.items()
         }
-        return Scene([light.scaled(part, factor) for part in self.parts], truth, resemblance)
+        parts = [light.scaled(part, factor) for part in self.parts]
+        return Scene(parts, self.kinds, truth, resemblance)
 
 
 def _point_magnitude(rng: np.random.Generator) -> float:
@@ -80,11 +83,11 @@ def _fainter_by(rng: np.random.Generator) -> float:
     return float(abs(rng.normal(0, SHAPES.pair_contrast)) % 2.5)
 
 
-def _pair(parts: list, mag: float, other: float, separation: float, **truth) -> Scene:
+def _pair(parts: list, kinds: list[str], mag: float, other: float, separation: float, **truth) -> Scene:
     """A scene of two objects of these magnitudes, arcsec apart, that may be taken for lensed images."""
     truth["companion_separation"] = separation
     truth["companion_flux_ratio"] = float(10 ** (-0.4 * abs(other - mag)))
-    return Scene(parts, truth, (separation, float(light.counts(max(mag, other)))))
+    return Scene(parts, kinds, truth, (separation, float(light.counts(max(mag, other)))))
 
 
 def point_source(rng: np.random.Generator) -> Scene:
@@ -97,11 +100,11 @@ def point_source(rng: np.random.Generator) -> Scene:
     host = float(typical + slope * np.log10(redshift / 1.2) + rng.normal(0, scatter))
     galaxy = light.host(host, rng)
     truth = {"point_magnitude": mag, "host_magnitude": host, "z_source": redshift, **galaxy.truth("host")}
-    return Scene([light.point(mag), galaxy.light], truth)
+    return Scene([light.point(mag), galaxy.light], ["quasar", galaxy.kind], truth)
 
 
 def _alone(galaxy: light.Galaxy) -> Scene:
-    return Scene([galaxy.light], galaxy.truth("galaxy"))
+    return Scene([galaxy.light], [galaxy.kind], galaxy.truth("galaxy"))
 
 
 def elliptical(rng: np.random.Generator) -> Scene:
@@ -130,8 +133,8 @@ def star_galaxy(rng: np.random.Generator, at: tuple[float, float] | None = None)
     other = float(np.clip(mag + rng.normal(0, SHAPES.galaxy_contrast), 17.5, 23.3))
     x, y = _beside(rng, at, _separation(rng, 0.4, SHAPES.pair_separation[1]))
     galaxy = light.galaxy(other, rng, x, y)
-    parts = [light.point(mag), galaxy.light]
-    return _pair(parts, mag, other, float(np.hypot(x, y)), **galaxy.truth("galaxy"))
+    parts, kinds = [light.point(mag), galaxy.light], ["point", galaxy.kind]
+    return _pair(parts, kinds, mag, other, float(np.hypot(x, y)), **galaxy.truth("galaxy"))
 
 
 def star_star(rng: np.random.Generator, at: tuple[float, float] | None = None) -> Scene:
@@ -139,21 +142,23 @@ def star_star(rng: np.random.Generator, at: tuple[float, float] | None = None) -
     mag = _point_magnitude(rng)
     other = mag + _fainter_by(rng)
     x, y = _beside(rng, at, _separation(rng, *SHAPES.pair_separation))
-    return _pair([light.point(mag), light.point(other, x, y)], mag, other, float(np.hypot(x, y)))
+    parts = [light.point(mag), light.point(other, x, y)]
+    return _pair(parts, ["point", "star"], mag, other, float(np.hypot(x, y)))
 
 
 def quasar_companion(rng: np.random.Generator) -> Scene:
     """A quasar in its host with one or two companion galaxies."""
     quasar = point_source(rng)
-    mag, parts = quasar.truth["point_magnitude"], quasar.parts
+    mag, parts, kinds = quasar.truth["point_magnitude"], quasar.parts, quasar.kinds
     companions = []
     for _ in range(rng.integers(1, 3)):
         separation = _separation(rng, 0.7, 4.5)
         other = float(np.clip(mag + rng.uniform(*SHAPES.companion_fainter), 19, 24))
         companions.append((other, separation, light.galaxy(other, rng, *_at(rng, separation))))
         parts.append(companions[-1][2].light)
+        kinds.append(companions[-1][2].kind)
     other, separation, galaxy = min(companions, key=lambda companion: companion[0])
-    return _pair(parts, mag, other, separation, **quasar.truth, **galaxy.truth("galaxy"))
+    return _pair(parts, kinds, mag, other, separation, **quasar.truth, **galaxy.truth("galaxy"))
 
 
 def pair_galaxy(rng: np.random.Generator) -> Scene:
@@ -164,11 +169,12 @@ def pair_galaxy(rng: np.random.Generator) -> Scene:
     along, off = rng.uniform(-0.3, 1.3), rng.normal(0, 0.35, 2)
     middle = float(np.clip(mag + rng.normal(0.4, 1.0), 18, 23))
     galaxy = light.galaxy(middle, rng, x * along + off[0], y * along + off[1])
-    parts = [light.point(mag), light.point(other, x, y), galaxy.light]
+    parts, kinds = [light.point(mag), light.point(other, x, y), galaxy.light], ["point", "star", galaxy.kind]
     if rng.random() < 0.15:
         third = _separation(rng, *SHAPES.pair_separation)
         parts.append(light.point(mag + _fainter_by(rng), *_at(rng, third)))
-    return _pair(parts, mag, other, separation, **galaxy.truth("galaxy"))
+        kinds.append("star")
+    return _pair(parts, kinds, mag, other, separation, **galaxy.truth("galaxy"))
 
 
 def merger(rng: np.random.Generator) -> Scene:
@@ -176,15 +182,16 @@ def merger(rng: np.random.Generator) -> Scene:
     mag, separation = _galaxy_magnitude(rng), float(rng.uniform(*SHAPES.merger_separation))
     other = mag + _fainter_by(rng)
     galaxy = light.galaxy(mag, rng)
-    parts = [galaxy.light, light.galaxy(other, rng, *_at(rng, separation)).light]
-    parts += light.tidal_arm(float(light.counts(mag)) * rng.uniform(*SHAPES.tail_light), rng)
-    return _pair(parts, mag, other, separation, **galaxy.truth("galaxy"))
+    second = light.galaxy(other, rng, *_at(rng, separation))
+    tail = light.tidal_arm(float(light.counts(mag)) * rng.uniform(*SHAPES.tail_light), rng)
+    parts, kinds = [galaxy.light, second.light, *tail], [galaxy.kind, second.kind, *["tail"] * len(tail)]
+    return _pair(parts, kinds, mag, other, separation, **galaxy.truth("galaxy"))
 
 
 def artefact(rng: np.random.Generator) -> Scene:
     """A point or galaxy, spoilt later by an instrumental artefact."""
     if rng.random() < 0.5:
-        return Scene([light.point(_point_magnitude(rng))])
+        return Scene([light.point(_point_magnitude(rng))], ["star"])
     return _alone(light.galaxy(_galaxy_magnitude(rng), rng))
 
 
@@ -194,6 +201,7 @@ def lens(rng: np.random.Generator) -> Scene:
     parts = [light.point(*image) for image in zip(drawn.magnitudes, drawn.x, drawn.y, strict=True)]
     index, q, angle = rng.normal(*SHAPES.deflector_index), drawn.deflector_axis_ratio, drawn.deflector_angle
     parts.append(light.sersic(drawn.deflector_magnitude, drawn.deflector_radius, index, q, angle))
+    kinds = [*["image"] * len(drawn.x), "deflector"]
     truth = {name: getattr(drawn, name) for name in _LENS_COLUMNS} | {
         "deflector_ellipticity": 1 - q,
         "deflector_angle": angle % np.pi,
@@ -213,9 +221,10 @@ def lens(rng: np.random.Generator) -> Scene:
         host = float(np.clip(rng.normal(typical + slope * (drawn.z_source - 1.5), scatter), 21.5, 26.5))
         galaxy = light.arcs(drawn, host, rng)
         parts.append(galaxy.light)
+        kinds.append(galaxy.kind)
         truth |= {"host_magnitude": host, **galaxy.truth("host")}
     faint = float(light.counts(np.sort(drawn.magnitudes)[1]))
-    return Scene(parts, truth, (drawn.separation, faint))
+    return Scene(parts, kinds, truth, (drawn.separation, faint))
 
 
 CLASSES: dict[str, Callable[..., Scene]] = {
@@ -243,18 +252,19 @@ def make_scene(name: str, rng: np.random.Generator, at: tuple[float, float] | No
     return CLASSES[name](rng) if at is None else CLASSES[name](rng, at)
 
 
-def neighbours(rng: np.random.Generator, width: float) -> list[galsim.GSObject]:
+def neighbours(rng: np.random.Generator, width: float) -> Scene:
     """Stars and galaxies of the field over a square of `width` arcsec, none on the object itself."""
-    found = []
+    found = Scene([], [])
     for _ in range(rng.poisson(LIGHT.neighbours * width**2)):
         mag = light.draw_magnitude(rng, *LIGHT.neighbour_magnitudes)
         x, y = rng.uniform(-width / 2, width / 2, 2)
         if np.hypot(x, y) < 1.0 and mag < 25:
             continue
         if rng.random() < LIGHT.neighbour_stars:
-            found.append(light.point(mag, x, y))
-        elif mag < 23.5:
-            found.append(light.galaxy(mag, rng, x, y).light)
+            part, kind = light.point(mag, x, y), "star"
         else:
-            found.append(light.faint_galaxy(mag, rng, x, y))
+            galaxy = light.galaxy(mag, rng, x, y) if mag < 23.5 else light.faint_galaxy(mag, rng, x, y)
+            part, kind = galaxy.light, galaxy.kind
+        found.parts.append(part)
+        found.kinds.append(kind)
     return found

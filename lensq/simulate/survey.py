@@ -17,7 +17,8 @@ from lensq.simulate.cutout import Target, make_cutout
 from lensq.simulate.fits import write_fits
 from lensq.simulate.parameters import MIXES
 from lensq.simulate.sky import Plan, make_plan
-from lensq.simulate.truth import SCHEMA, truth_table
+from lensq.simulate.spectra import BANDS
+from lensq.simulate.truth import schema, truth_table
 from lensq.survey.files import atomic
 from lensq.survey.processes import process_pool
 from lensq.survey.provenance import code_hash
@@ -42,6 +43,8 @@ class Content:
     labels: str = "labeller"
     size: int | Sequence[int] = 64
     control: str | None = None
+    bands: str = "i"
+    colour_scatter: float = 1.0
 
     def __post_init__(self) -> None:
         if not _is_whole(self.n) or self.n < 1:
@@ -57,12 +60,17 @@ class Content:
         sizes = [self.size] if np.ndim(self.size) == 0 else list(self.size)
         if not sizes or not all(_is_whole(side) and 16 <= side <= 512 for side in sizes):
             raise ValueError(f"size = {self.size}: cutouts have 16 to 512 pixels a side")
+        if not self.bands or set(self.bands) - set(BANDS) or len(set(self.bands)) < len(self.bands):
+            raise ValueError(f"bands = {self.bands!r}: give some of {BANDS}, each once")
+        if not 0 <= self.colour_scatter < np.inf:
+            raise ValueError(f"colour_scatter = {self.colour_scatter}: give a factor from 0")
 
     def record(self) -> dict:
         """The content as it is written beside the survey, with the state of code and parameters."""
         tables = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.csv")))
-        plain = {"n": int(self.n), "seed": int(self.seed), "anomaly_rate": float(self.anomaly_rate)}
+        plain: dict = {"n": int(self.n), "seed": int(self.seed), "anomaly_rate": float(self.anomaly_rate)}
         plain["size"] = np.atleast_1d(self.size).tolist()
+        plain["bands"] = "".join(sorted(self.bands, key=BANDS.index))
         made_by = {"code": code_hash("simulate.survey"), "tables": hashlib.sha256(tables).hexdigest()[:16]}
         return asdict(self) | plain | made_by
 
@@ -83,9 +91,10 @@ def simulate_survey(
     """Write a simulated survey of `n` objects in the layout of the HSC set.
 
     `folder` then holds `candidates_list_raw.txt`, `candidates_list_selected.txt`,
-    `candidates_list_graded.txt`, `fits_data/<name>_HSC-I_img.fits` and `truth.parquet`. Object number i
-    depends on the seed and on i only: not on `workers`, not on `n`. So an interrupted call continues where
-    it was, a finished one returns at once, and one with a larger `n` adds what is missing.
+    `candidates_list_graded.txt`, `fits_data/<name>_HSC-I_img.fits` (and -G, -R, -Z, -Y) and
+    `truth.parquet`. Object number i depends on the seed and on i only: not on `workers`, not on `n`. So an
+    interrupted call continues where it was, a finished one returns at once, and one with a larger `n` adds
+    what is missing.
 
     Args:
         folder: Where to write; made if absent.
@@ -100,7 +109,9 @@ def simulate_survey(
             a simulated labeller flags by eye, "truth" for the lenses. `size` (64): side of the cutouts in
             pixels, or several, of which one is drawn for each object. `control`: "flux" for the
             flux-matched control, in which ordinary objects have as much light within 5 pixels as lensed
-            systems; None for the magnitudes of a survey.
+            systems; None for the magnitudes of a survey. `bands` ("i"): which of g, r, i, z, y, such as
+            "gri"; a band has the same pixels whatever the others are. `colour_scatter` (1): factor on the
+            dust and the microlensing that make the colours of a lens's images differ, 0 for none.
 
     Returns:
         The folder.
@@ -142,7 +153,7 @@ def _open(folder: Path, settings: dict, overwrite: bool) -> Path | None:
         elif found["n"] == settings["n"] and (folder / "truth.parquet").is_file():
             return None
         elif found["n"] < settings["n"]:
-            _reopen(folder, shards, found["n"])
+            _reopen(folder, shards, found["n"], settings["bands"])
     elif folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no simulated survey: choose another folder")
     (folder / "fits_data").mkdir(parents=True, exist_ok=True)
@@ -161,13 +172,13 @@ def _clear(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _reopen(folder: Path, shards: Path, n: int) -> None:
+def _reopen(folder: Path, shards: Path, n: int, bands: str) -> None:
     """Turn a survey of `n` objects back into shards, so that it can grow; the last incomplete one goes."""
     shards.mkdir(exist_ok=True)
     whole = n - n % _SHARD
     truth = folder / "truth.parquet"
     if truth.is_file():
-        table = pq.read_table(truth, schema=SCHEMA)
+        table = pq.read_table(truth, schema=schema(bands))
         for start in range(0, whole, _SHARD):
             with atomic(_shard_file(shards, start)) as partial:
                 pq.write_table(table.slice(start, _SHARD), partial)
@@ -191,16 +202,19 @@ def _run(jobs: list[tuple], workers: int | None) -> Iterator[int]:
 
 def _make_shard(job: tuple[int, Plan, Path, dict]) -> int:
     start, plan, folder, settings = job
-    how = {"seed": settings["seed"], "size": tuple(settings["size"]), "control": settings["control"]}
+    how = {key: settings[key] for key in ("seed", "control", "bands", "colour_scatter")}
     rows = []
     for i, name in enumerate(plan.names):
         shift = (int(plan.shift_x[i]), int(plan.shift_y[i]))
         target = Target(str(plan.classes[i]), start + i, shift, bool(plan.parent[i] >= 0))
-        made = make_cutout(target, **how)
-        write_fits(folder / "fits_data" / f"{name}_HSC-I_img.fits", made.image, plan.ra[i], plan.dec[i])
+        made = make_cutout(target, size=tuple(settings["size"]), **how)
+        planes = made.image.reshape(-1, *made.image.shape[-2:])
+        for band, image in zip(settings["bands"], planes, strict=True):
+            file = folder / "fits_data" / f"{name}_HSC-{band.upper()}_img.fits"
+            write_fits(file, image, plan.ra[i], plan.dec[i], band)
         rows.append({**made.truth, "name": str(name), "ra": float(plan.ra[i]), "dec": float(plan.dec[i])})
     with atomic(_shard_file(folder / ".shards", start)) as partial:
-        pq.write_table(truth_table(rows), partial)
+        pq.write_table(truth_table(rows, settings["bands"]), partial)
     return len(rows)
 
 
@@ -208,9 +222,10 @@ def _finish(folder: Path, shards: Path, settings: dict) -> None:
     """Join the shards into the truth table and write the lists; the truth table comes last."""
     flags = {"selected": "flagged" if settings["labels"] == "labeller" else "is_lens", "graded": "graded"}
     with atomic(folder / "truth.parquet") as truth:
-        with pq.ParquetWriter(truth, SCHEMA) as writer:
+        columns = schema(settings["bands"])
+        with pq.ParquetWriter(truth, columns) as writer:
             for path in sorted(shards.glob("*.parquet")):
-                writer.write_table(pq.read_table(path, schema=SCHEMA))
+                writer.write_table(pq.read_table(path, schema=columns))
         table = pd.read_parquet(truth, columns=["name", *flags.values()])
         names = {"raw": table["name"]} | {key: table.loc[table[flag], "name"] for key, flag in flags.items()}
         for key, listed in names.items():

@@ -15,14 +15,22 @@ _TYPES = {
     "bool": pa.bool_(),
     "list": pa.list_(pa.float64()),
 }
-SCHEMA = pa.schema(
-    [
-        pa.field(name, _TYPES[row["type"]], metadata={"unit": row["unit"], "description": row["description"]})
-        for name, row in COLUMNS.iterrows()
-    ]
-)
+_OF_IMAGES = ("image_reddening", "image_microlensing")
 
 
-def truth_table(rows: list[dict]) -> pa.Table:
+def schema(bands: str = "i") -> pa.Schema:
+    """The columns of a survey in these bands, with units: colours only of bands other than i."""
+    others = set(bands) - {"i"}
+    absent = {f"{band}_i" for band in set("grzy") - others} | (set() if others else set(_OF_IMAGES))
+    return pa.schema(
+        [
+            pa.field(name, _TYPES[row["type"]], metadata={key: row[key] for key in ("unit", "description")})
+            for name, row in COLUMNS.iterrows()
+            if name not in absent
+        ]
+    )
+
+
+def truth_table(rows: list[dict], bands: str = "i") -> pa.Table:
     """Rows as an Arrow table with units; what a row does not have is null."""
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return pa.Table.from_pylist(rows, schema=schema(bands))

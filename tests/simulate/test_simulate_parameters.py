@@ -15,6 +15,13 @@ CITED = {
     "Chan et al. 2023": "chan2023",
     "Hyde & Bernardi 2009": "hyde2009",
     "Collett 2015": "collett2015",
+    "Bell et al. 2004": "bell2004",
+    "Covey et al. 2007": "covey2007",
+    "Falco et al. 1999": "falco1999",
+    "Kawanomoto et al. 2018": "kawanomoto2018",
+    "LSST Science Collaboration 2009": "lsst2009",
+    "Motta et al. 2012": "motta2012",
+    "Ruhland et al. 2009": "ruhland2009",
 }
 HEAD = ["| of | parameter | value | unit | source | checked |", "|---|---|---|---|---|---|"]
 
