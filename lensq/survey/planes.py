@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -85,6 +86,23 @@ def band_name(text: str) -> str:
     """
     match = _BAND.fullmatch(text.strip())
     return match["band"].lower() if match else text.strip().upper()
+
+
+def band_names(text: str | Sequence[str]) -> tuple[str, ...]:
+    """The names in a list of bands, in its order: "gri", "VIS,Y,J" or ["g", "r", "i"].
+
+    Args:
+        text: one letter a band, or names with commas between them, or one name; or a sequence of names.
+
+    Raises:
+        ValueError: there is no band in it, or one twice.
+    """
+    if isinstance(text, str):
+        text = list(text) if re.fullmatch("[ugrizyjhk]+", text) else text.split(",")
+    names = tuple(band_name(str(each)) for each in text)
+    if not all(names) or not names or len(set(names)) < len(names):
+        raise ValueError(f"bands: expected names of bands such as 'gri', each once, got {text!r}")
+    return names
 
 
 def band_of_file_name(name: str) -> str:
