@@ -95,7 +95,7 @@ class _Draw:
         return [read_pixels(self.survey, np.concatenate(rows))], (torch.arange(n) < n // 2).float()
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Network input (B, 1, S, S), each image rotated at random, and answers (B,)."""
+        """Network input (B, C, S, S), each image rotated at random, and answers (B,)."""
         generator = keyed_generator(self.how.seed, "inject", step)
         known = round(self.how.share_labelled * self.how.batch_size)
         injected = self.how.batch_size - known
@@ -198,6 +198,7 @@ def _settings(
         "size": survey.size,
         "resized": survey.resized,
         "pixel_scale": survey.pixel_scale,
+        "bands": list(survey.bands),
         "model": model.fingerprint,
         "survey": survey.fingerprint,
         "start": start.settings if start else None,
