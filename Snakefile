@@ -80,7 +80,8 @@ BENCHMARKS = [str(file) for file in sorted((ROOT / "benchmarks" / "results").glo
 STUDY["16_what_it_costs"] = ([*(executed(name) for name in STUDY), *BENCHMARKS], [])
 
 # A survey of one's own may change; the simulated one is made by the first notebook.
-OWN_STATE = state_of(Path(OWN_SURVEY)) if OWN_SURVEY else ""
+BANDS = {"bands": config["bands"]} if config.get("bands") else {}
+OWN_STATE = state_of(Path(OWN_SURVEY), **BANDS) if OWN_SURVEY else ""
 
 
 def as_yaml(values):
@@ -98,7 +99,7 @@ def parameters(notebook):
         "survey": str(Path(OWN_SURVEY).resolve()) if OWN_SURVEY else str(HERE / "survey"),
         "results": str(HERE / "results"),
         "test_survey": str(HERE / "test_survey"),
-    }
+    } | BANDS
     declared = read_parameters(NOTEBOOKS / f"{notebook}.ipynb")
     places = {name: place for name, place in places.items() if name in declared}
     if notebook == "14_candidates" and OWN_SURVEY:  # whole, as `make lab` opens the executed copy elsewhere

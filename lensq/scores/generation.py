@@ -39,7 +39,7 @@ def examples(
 
     Returns:
         `images` and `reconstructions` (n, S, S), or (n, C, S, S) of several bands, in preprocessed units, NaN
-        where masked, `mask`, as large, and `captions`, the class of each.
+        where masked, `mask`, as large, `captions`, the class of each, and the survey's `bands`.
 
     Raises:
         ValueError: The split holds no object.
@@ -60,7 +60,8 @@ def examples(
         raise ValueError(f"split={split!r}: the survey {survey.folder} has no object there")
     images, reconstructions = reconstruct(model, survey, shown)
     mask = np.asarray(survey.mask[shown])
-    return {"images": images, "reconstructions": reconstructions, "mask": mask, "captions": captions}
+    pictures = {"images": images, "reconstructions": reconstructions, "mask": mask}
+    return {**pictures, "captions": captions, "bands": survey.bands}
 
 
 def _decoded(model: Model, z: Tensor) -> np.ndarray:

@@ -100,7 +100,11 @@ def band_names(text: str | Sequence[str]) -> tuple[str, ...]:
     if isinstance(text, str):
         text = list(text) if re.fullmatch("[ugrizyjhk]+", text) else text.split(",")
     names = tuple(band_name(str(each)) for each in text)
-    if not all(names) or not names or len(set(names)) < len(names):
+    if (
+        not names
+        or len(set(names)) < len(names)
+        or not all(re.fullmatch(r"[\w.+-]+", name) for name in names)
+    ):
         raise ValueError(f"bands: expected names of bands such as 'gri', each once, got {text!r}")
     return names
 

@@ -171,6 +171,12 @@ class Survey:
             )
         return ", ".join(said)
 
+    def in_reference_band(self, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
+        """Images (n, size, size) and mask of some objects in the reference band."""
+        if self.images.ndim == 3:
+            return self.images[rows], self.mask[rows]
+        return self.images[rows, self.reference], self.mask[rows, self.reference]
+
     def rows(self, *splits: str) -> np.ndarray:
         """Rows of the objects in some splits.
 
@@ -243,7 +249,7 @@ def read_survey(
         workers: number of processes that read files; by default as many as are worth it.
         split_seed: seed of the split; see `lensq.survey.split.assign_splits`.
         progress: whether to show progress bars.
-        reading: `bands`, one ("i", the default) or several ("gri", or a sequence of names), with
+        reading: `bands`, one ("i", as by default) or several ("gri", or a sequence of names), with
             `missing_band` ("quarantine", or "mask") for objects that lack one of several; or `band`, the name
             of one; `scale`, `zero_point` and `pixel_scale`: see `lensq.survey.ingest.Reading`. What is not
             given is taken from `survey.yml` in the folder, where there is one.

@@ -71,7 +71,7 @@ def test_a_list_of_bands_is_letters_or_names():
     assert band_names("VIS,NIR_Y") == ("VIS", "NIR_Y")
     assert band_names("VIS") == ("VIS",)
     assert band_names(["HSC-G", "i2"]) == ("g", "i")
-    for wrong in ("", "gg", "g,,r", []):
+    for wrong in ("", "gg", "g,,r", "a b", []):
         with pytest.raises(ValueError, match="bands: expected names of bands such as 'gri', each once"):
             band_names(wrong)
 
