@@ -85,8 +85,7 @@ class Inspector(anywidget.AnyWidget):
             ValueError: An object is not in the survey.
         """
         _refuse_test_objects(survey, ranked, model)
-        self.survey, self.model = survey, model
-        self.channels = shown_channels(survey.bands)
+        self.survey, self.model, self.channels = survey, model, shown_channels(survey.bands)
         self.labels = labels if isinstance(labels, LabelStore) else LabelStore(labels or survey.folder / FILE)
         self.ranking = Ranking(
             survey.add_truth(ranked) if "class" not in ranked else ranked,
