@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
 # What a user gives goes to Python by the environment, as it stands: neither make nor a shell reads it.
-GIVEN := PROFILE SURVEY TRAIN VARIANT GRID CORES BUILD
+GIVEN := PROFILE SURVEY BANDS TRAIN VARIANT GRID CORES BUILD
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -26,6 +26,7 @@ help: ## list what can be done
 	@echo "lensq: lensed quasars by variational autoencoders"
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PROFILE=smoke|laptop|full|paper and SURVEY=<folder> choose size and data: make book PROFILE=smoke"
+	@echo "  BANDS=gri reads several bands of the survey"
 
 $(INSTALLED): pyproject.toml requirements.lock
 	@echo "lensq 1/2: installing the environment into .venv (about 7 GB and 3 minutes, once)"

@@ -82,11 +82,12 @@ BENCHMARKS = [str(file) for file in sorted((ROOT / "benchmarks" / "results").glo
 STUDY["16_what_it_costs"] = ([*(executed(name) for name in STUDY), *BENCHMARKS], [])
 
 # A survey of one's own may change; the simulated one is made by the first notebook.
+BANDS = {"bands": config["bands"]} if config.get("bands") else {}
 STATES = {}
 if OWN_SURVEY:
-    STATES |= dict.fromkeys(("00_start_here", "01_data_exploration"), state_of(Path(OWN_SURVEY)))
+    STATES |= dict.fromkeys(("00_start_here", "01_data_exploration"), state_of(Path(OWN_SURVEY), **BANDS))
 if LISTED != OWN_SURVEY:
-    STATES["14_candidates"] = state_of(Path(LISTED))
+    STATES["14_candidates"] = state_of(Path(LISTED), **BANDS)
 
 
 def as_yaml(values):
@@ -104,7 +105,7 @@ def parameters(notebook):
         "survey": str(Path(OWN_SURVEY).resolve()) if OWN_SURVEY else str(HERE / "survey"),
         "results": str(HERE / "results"),
         "test_survey": str(HERE / "test_survey"),
-    }
+    } | BANDS
     declared = read_parameters(NOTEBOOKS / f"{notebook}.ipynb")
     places = {name: place for name, place in places.items() if name in declared}
     if notebook == "14_candidates" and OWN_SURVEY:  # whole, as `make lab` opens the executed copy elsewhere

@@ -11,11 +11,14 @@ import re
 from glob import glob
 from pathlib import Path
 
+from lensq.models.training import load_model
 from lensq.scores.parts import read_counts, score_range
 from lensq.survey.inventory import state_of
 from lensq.survey.provenance import code_hash
 
 MODEL = config["model"]
+BANDS = load_model(MODEL).settings.get("bands", ["i"])
+READING = {"bands": BANDS} if len(BANDS) > 1 else {}
 FOLDERS = [Path(folder) for folder in sorted(glob(config["surveys"])) if Path(folder).is_dir()]
 SURVEYS = {re.sub(r"[^\w.-]", "_", folder.name): folder for folder in FOLDERS}
 RANGES = int(config.get("ranges", 1))
@@ -41,7 +44,7 @@ rule read:
         "surveys/{survey}.json",
     params:
         code=code_hash("survey.survey"),
-        files=lambda wildcards: state_of(SURVEYS[wildcards.survey]),
+        files=lambda wildcards: state_of(SURVEYS[wildcards.survey], **READING),
     retries: 2
     run:
         read_counts(MODEL, SURVEYS[wildcards.survey], output[0])

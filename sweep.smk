@@ -8,7 +8,7 @@ from lensq.study.sweep import read_sweep
 SWEPT, RUNS = read_sweep(config, CHOSEN, NOTEBOOKS)
 SWEPT_NOTEBOOK = NOTEBOOKS / f"{VARIANTS[SWEPT]}.ipynb"
 SWEEP = f"sweep/{SWEPT}"
-COMPARED = ("survey", "size", "resize")  # what the page that compares the runs takes of them
+COMPARED = ("survey", "bands", "size", "resize")  # what the page that compares the runs takes of them
 
 
 def swept(wildcards):

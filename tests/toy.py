@@ -1,6 +1,7 @@
 """A small survey of point sources, and of pairs as its anomalies, with a packed store of its own."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +46,27 @@ def toy_survey(folder: Path, n: int = 160, size: int = 20, seed: int = 0) -> Sur
         native_side=size,
         fingerprint=hashlib.sha256(images.tobytes() + mask.tobytes()).hexdigest(),
     )
+
+
+def toy_in_bands(folder: Path, bands: str = "gri", **how) -> Survey:
+    """The toy survey in several bands, each object of its own colour; r is noisier, i is as in `toy_survey`.
+
+    The first object has no g.
+    """
+    survey = toy_survey(folder, **how)
+    random = np.random.default_rng(how.get("seed", 0) + 1)
+    colour = random.uniform(0.5, 2, (len(survey), len(bands), 1, 1))
+    level = np.array([2.0 if band == "r" else 0.5 for band in bands])[:, None, None]
+    noise = level * random.normal(0, 1, (len(survey), len(bands), survey.size, survey.size))
+    images = survey.images[:, None] * colour + noise
+    mask = np.repeat(survey.mask[:, None], len(bands), 1)
+    if "i" in bands:
+        images[:, bands.index("i")] = survey.images
+    mask[0, bands.index("g")] = False
+    arrays = {"images": np.where(mask, images, 0).astype(np.float32), "mask": mask}
+    for name, array in arrays.items():
+        np.save(folder / f"{name}-{bands}.npy", array)
+    arrays = {name: np.load(folder / f"{name}-{bands}.npy", mmap_mode="r") for name in arrays}
+    band = "i" if "i" in bands else bands[0]
+    digest = hashlib.sha256(bands.encode() + images.tobytes()).hexdigest()
+    return replace(survey, **arrays, bands=tuple(bands), band=band, fingerprint=digest)

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from lensq.scores.residual import CENTRAL_RADIUS, central_residual
 from lensq.statistics.guard import labelled
-from lensq.survey.images import Preprocessing, noise_level
+from lensq.survey.images import Preprocessing, band_weights, channels, noise_level
 
 COLUMNS = {
     "pca_residual": "mean squared residual from the components in the central disc, less the noise of the "
@@ -43,7 +43,6 @@ USES_LABELS = frozenset({"pca_logistic"})
 _OF_COMPONENTS = ("pca_residual", "pca_mse", "pca_knn", "deep_svdd", "pca_logistic")
 _OF_FEATURES = ("isolation_forest", "ecod")
 
-_PREPROCESSING = Preprocessing()  # per-image min-max, what the principal components see
 _BATCH = 1024
 _MOST_TRAIN = 10_000  # objects, drawn at random
 _NEIGHBOURS = 10
@@ -54,19 +53,22 @@ _CORE, _INNER = 2.5, 5.0  # pixels
 
 
 def simple_features(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Ten numbers that describe the light within 12 pixels of the centre.
+    """Ten numbers a band that describe the light within 12 pixels of the centre.
 
     Args:
-        images: (N, S, S) flux.
-        mask: (N, S, S) bool, True where a pixel is real.
+        images: (N, S, S) flux, or (N, C, S, S) of several bands.
+        mask: bool, as large, True where a pixel is real.
 
     Returns:
-        (N, 10) float64: log10 of the flux in units of the sky noise; share of it
+        (N, 10 C) float64, band after band: log10 of the flux in units of the sky noise; share of it
         within 2.5 and within 5 pixels; light outside the aperture over light inside; root mean square radius
         (pixels); ellipticity from second moments (0 to 1); asymmetry under half a turn; distance of the
         centroid from the centre (pixels); number of local maxima above 5 times the noise; share of the
         brightest pixel.
     """
+    if images.ndim == 4:
+        bands = range(images.shape[1])
+        return np.concatenate([simple_features(images[:, k], mask[:, k]) for k in bands], axis=1)
     tensors = torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(np.ascontiguousarray(mask))
     noise = np.maximum(noise_level(*tensors).numpy().astype(np.float64), 1e-12)[:, None, None]
     size = images.shape[-1]
@@ -138,11 +140,20 @@ def _parts(rows: np.ndarray) -> list[np.ndarray]:
 
 
 def _read(
-    images: np.ndarray, mask: np.ndarray, rows: np.ndarray
+    preprocessing: Preprocessing, images: np.ndarray, mask: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Flux (B, S, S), mask (B, S, S) and preprocessed pixels (B, S*S) of some rows."""
+    """Flux and mask (B, [C,] S, S) and preprocessed pixels (B, C*S*S) of some rows."""
     flux, real = np.asarray(images[rows], np.float32), np.asarray(mask[rows], bool)
-    return flux, real, _PREPROCESSING(torch.from_numpy(flux), torch.from_numpy(real)).flatten(1).numpy()
+    return flux, real, preprocessing(torch.from_numpy(flux), torch.from_numpy(real)).flatten(1).numpy()
+
+
+def _preprocessing(images: np.ndarray, mask: np.ndarray, rows: np.ndarray) -> Preprocessing:
+    """Min-max of each image, what the principal components see; several bands at the same sky noise."""
+    if images.ndim == 3:
+        return Preprocessing()
+    some = rows[:: max(1, len(rows) // 1024)]
+    noise = noise_level(torch.from_numpy(images[some]), torch.from_numpy(mask[some]))
+    return Preprocessing(weights=band_weights(noise, 0))
 
 
 class _Seconds(dict):
@@ -180,6 +191,7 @@ class Baselines:
     """Fitted baselines; `score` is a function of each image alone.
 
     Attributes:
+        preprocessing: turns flux into what the components see.
         pca: principal components of train images.
         scale: standard deviation of each component, for distances.
         neighbours: train objects in whitened components.
@@ -194,6 +206,7 @@ class Baselines:
         train_s: column to seconds of training, that of its components or features included.
     """
 
+    preprocessing: Preprocessing
     pca: PCA
     scale: np.ndarray
     neighbours: NearestNeighbors
@@ -210,8 +223,8 @@ class Baselines:
         """Score images, of the survey fitted on or of another.
 
         Args:
-            images: (N, S, S) flux.
-            mask: (N, S, S) bool, True where a pixel is real.
+            images: (N, S, S) flux, or (N, C, S, S) of several bands.
+            mask: bool, as large, True where a pixel is real.
             objects: N rows with name, split, label, graded, and whatever else is to be kept.
 
         Returns:
@@ -221,7 +234,7 @@ class Baselines:
         parts, clock = [], _Seconds()
         for rows in _parts(np.arange(len(objects))):
             with clock.spent_on(*COLUMNS):
-                pixels = _read(images, mask, rows)
+                pixels = _read(self.preprocessing, images, mask, rows)
             parts.append(self._scores(*pixels, clock))
         table = objects.assign(**{name: np.concatenate([part[name] for part in parts]) for name in COLUMNS})
         table.attrs["score_per_s"] = {name: len(table) / clock[name] for name in COLUMNS}
@@ -236,12 +249,12 @@ class Baselines:
             features = simple_features(flux, real)
 
         def central() -> np.ndarray:
-            square = torch.from_numpy(residual.reshape(real.shape).astype(np.float32))[:, None]
-            return central_residual(square, torch.from_numpy(real)[:, None], self.radius).numpy()
+            square = torch.from_numpy(residual.reshape(real.shape).astype(np.float32))
+            return central_residual(channels(square), channels(torch.from_numpy(real)), self.radius).numpy()
 
         scores = {
             "pca_residual": central,
-            "pca_mse": lambda: (residual**2).sum(axis=1) / np.maximum(real.sum(axis=(1, 2)), 1),
+            "pca_mse": lambda: (residual**2).sum(axis=1) / np.maximum(real.reshape(x.shape).sum(axis=1), 1),
             "pca_knn": lambda: self.neighbours.kneighbors(codes / self.scale)[0].mean(axis=1),
             "deep_svdd": lambda: self.svdd.decision_function(codes / self.scale),
             "isolation_forest": lambda: -self.forest.score_samples(features),
@@ -277,8 +290,8 @@ def fit_baselines(
     """Fit all baselines: on train images without labels, the classifier on labels of the selection split.
 
     Args:
-        images: (N, S, S) flux.
-        mask: (N, S, S) bool, True where a pixel is real.
+        images: (N, S, S) flux, or (N, C, S, S) of several bands.
+        mask: bool, as large, True where a pixel is real.
         objects: N rows with name, split, label, graded.
         components: number of principal components.
         against: the column that the classifier learns.
@@ -295,7 +308,8 @@ def fit_baselines(
         raise ValueError(f"{len(train)} train objects cannot give {components} principal components")
     train = np.sort(rng.permutation(train)[:_MOST_TRAIN])
     with clock.spent_on(*COLUMNS):
-        parts = [_read(images, mask, rows) for rows in _parts(train)]
+        preprocessing = _preprocessing(images, mask, train)
+        parts = [_read(preprocessing, images, mask, rows) for rows in _parts(train)]
         flux, real, x = map(np.concatenate, zip(*parts, strict=True))
     with clock.spent_on(*_OF_COMPONENTS):
         pca = PCA(components, svd_solver="randomized", random_state=state).fit(x)
@@ -310,22 +324,23 @@ def fit_baselines(
     with clock.spent_on("isolation_forest"):
         forest = IsolationForest(n_estimators=200, random_state=state).fit(features)
     with clock.spent_on("pca_logistic"):
-        known, positive, selection = _labelled_codes(images, mask, objects, pca, against)
+        known, positive = _labelled(objects, against)
+        read = (_read(preprocessing, images, mask, rows) for rows in _parts(known.index.to_numpy()))
+        selection = np.concatenate([pca.transform(x) for _, _, x in read])
         regression = LogisticRegression(class_weight="balanced", max_iter=1000)
         classifier = make_pipeline(StandardScaler(), regression)
         folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=state)
         blind = cross_val_predict(classifier, selection, positive, cv=folds, method="decision_function")
         classifier.fit(selection, positive)
     blind = pd.Series(blind, index=known["name"].to_numpy())
-    fitted = pca, scale, neighbours, svdd, forest, features, radius, classifier, blind
+    fitted = preprocessing, pca, scale, neighbours, svdd, forest, features, radius, classifier, blind
     return Baselines(*fitted, labels_used=len(known), train_s=dict(clock))
 
 
-def _labelled_codes(images, mask, objects, pca, against):
-    """Labelled objects of the selection split: rows, which are positive, and their components."""
+def _labelled(objects: pd.DataFrame, against: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """Labelled objects of the selection split, and which are positive."""
     rows = objects.reset_index(drop=True)
     known, positive = labelled(rows[rows["split"] == "selection"], against)
     if min(positive.sum(), (~positive).sum()) < _FOLDS:
         raise ValueError(f"the selection split needs at least {_FOLDS} labelled objects of each class")
-    read = (_read(images, mask, part) for part in _parts(known.index.to_numpy()))
-    return known, positive, np.concatenate([pca.transform(x) for _, _, x in read])
+    return known, positive

@@ -29,20 +29,21 @@ from lensq.survey.survey import Survey
 _SCORED_AT_ONCE = 64  # images; larger batches overflow a CPU's caches
 
 
-def build_classifier(size: int, width: int, network: str = "resnet18") -> nn.Module:
-    """A network from images (B, 1, S, S) to log odds (B, 1).
+def build_classifier(size: int, width: int, network: str = "resnet18", bands: int = 1) -> nn.Module:
+    """A network from images (B, C, S, S) to log odds (B, 1).
 
     Args:
         size: side of the images in pixels.
         width: channels of the first stage.
         network: name in `lensq.models.networks.NETWORKS`, whose encoder it takes.
+        bands: number of bands C of the images.
     """
-    encoder, _ = build_network(network, size, 1, width)
+    encoder, _ = build_network(network, size, 1, width, bands)
     return nn.Sequential(encoder, nn.Linear(encoder.features, 1)).to(memory_format=torch.channels_last)
 
 
 def rotated(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Images (B, 1, S, S), each rotated and mirrored at random."""
+    """Images (B, C, S, S), each rotated and mirrored at random."""
     turn = torch.randint(8, (len(x),), generator=generator).to(x.device)
     return symmetries_of(x)[turn, torch.arange(len(x), device=x.device)]
 
@@ -65,7 +66,7 @@ def train(
     to keep.
 
     Args:
-        network: images (B, 1, S, S) to log odds (B, 1).
+        network: images (B, C, S, S) to log odds (B, 1).
         batches: images and answers (B,), 1 lens, 0 not.
         steps: how many batches there are.
         learning_rate: the highest of AdamW's.
@@ -106,7 +107,7 @@ class Classifier:
     """A trained classifier.
 
     Attributes:
-        network: images (B, 1, S, S) to log odds (B, 1), in evaluation mode, on the CPU.
+        network: images (B, C, S, S) to log odds (B, 1), in evaluation mode, on the CPU.
         preprocessing: turns flux into what the network sees.
         history: the course of its training in rows, with `seconds` and `train_loss` (cross-entropy, nats).
         settings: what it was trained with; `settings["labels_used"]` is the number of labels that
@@ -140,7 +141,7 @@ class Classifier:
             (n,) float32, higher is more anomalous.
 
         Raises:
-            ValueError: the survey was read at another size.
+            ValueError: the survey was read at another size or in other bands.
         """
         check_pixels(survey, self.settings)
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -171,7 +172,8 @@ class Classifier:
         held = torch.load(path, weights_only=True, map_location="cpu")
         document = json.loads(held["document"])
         settings = document["settings"]
-        network = build_classifier(*(settings[name] for name in ("size", "width", "network")))
+        shape = (settings[name] for name in ("size", "width", "network"))
+        network = build_classifier(*shape, bands=len(settings.get("bands", "i")))
         network.load_state_dict(held["state"])
         history = pd.DataFrame(document["history"])
         return cls(network.eval(), Preprocessing(**document["preprocessing"]), history, settings)

@@ -95,7 +95,7 @@ class _Draw:
         return [read_pixels(self.survey, np.concatenate(rows))], (torch.arange(n) < n // 2).float()
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Network input (B, 1, S, S), each image rotated at random, and answers (B,)."""
+        """Network input (B, C, S, S), each image rotated at random, and answers (B,)."""
         generator = keyed_generator(self.how.seed, "inject", step)
         known = round(self.how.share_labelled * self.how.batch_size)
         injected = self.how.batch_size - known
@@ -110,7 +110,7 @@ def injection_options(survey: Survey) -> InjectionOptions:
     """What is known of a survey's flux: the zero point if files declare one, the gain if it is simulated."""
     declared = survey.zero_point_from is None or (survey.zero_point_from != "").any()
     gain = INSTRUMENT.gain if survey.truth is not None else None
-    return InjectionOptions(gain=gain, relative=not declared, bands=" ".join(getattr(survey, "bands", ())))
+    return InjectionOptions(gain=gain, relative=not declared, bands=" ".join(survey.bands))
 
 
 def _checked(labels: np.ndarray | None, survey: Survey) -> np.ndarray | None:
@@ -198,6 +198,7 @@ def _settings(
         "size": survey.size,
         "resized": survey.resized,
         "pixel_scale": survey.pixel_scale,
+        "bands": list(survey.bands),
         "model": model.fingerprint,
         "survey": survey.fingerprint,
         "start": start.settings if start else None,

@@ -147,7 +147,7 @@ def _reference(bands: str, count: int) -> int:
 
 
 def _bands(survey: Survey) -> str:
-    return " ".join(getattr(survey, "bands", ()))
+    return " ".join(survey.bands)
 
 
 def _radius(size: int, pixel_scale: float) -> Tensor:

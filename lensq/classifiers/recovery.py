@@ -116,7 +116,7 @@ def injected_survey(survey: Survey, rows: np.ndarray, *, n: int = 500, seed: int
     )
 
 
-def write_injected(survey: Path | str, folder: Path | str, *, seed: int = 2) -> Path:
+def write_injected(survey: Path | str, folder: Path | str, *, seed: int = 2, **reading) -> Path:
     """Write a copy of a survey without labels in which lenses are injected, and flagged.
 
     `SHARE` of the objects, drawn from the galaxies, get a lens in place, of another population than that of
@@ -129,6 +129,7 @@ def write_injected(survey: Path | str, folder: Path | str, *, seed: int = 2) -> 
             list of the flagged, and `survey.yml` with a note to the reader. Left alone if it is of this
             survey as it is now.
         seed: of all that is drawn.
+        reading: `bands` and the like, see `lensq.survey.survey.read_survey`.
 
     Returns:
         The folder.
@@ -136,12 +137,12 @@ def write_injected(survey: Path | str, folder: Path | str, *, seed: int = 2) -> 
     Raises:
         ValueError: the survey has fewer than `FEWEST` objects.
     """
-    folder, made = Path(folder), {"survey": state_of(survey), "seed": seed, "share": SHARE}
+    folder, made = Path(folder), {"survey": state_of(survey, **reading), "seed": seed, "share": SHARE}
     record = folder / "injected.json"
     if record.is_file() and json.loads(record.read_text()) == made:
         return folder
-    original = read_survey(survey)
-    original = read_survey(survey, size=int(original.native_side))
+    original = read_survey(survey, **reading)
+    original = read_survey(survey, size=int(original.native_side), **reading)
     rows = np.arange(len(original))
     if len(rows) < FEWEST:
         raise ValueError(f"{survey}: {len(rows)} objects are too few for a book; give {FEWEST} or more")
@@ -180,8 +181,8 @@ def _write_copy(path: Path, survey: Survey, injected: Iterable[tuple], *, calibr
         file["names"] = survey.names.astype(object)
         file["ra"], file["dec"] = survey.coordinates.ra.deg, survey.coordinates.dec.deg
         images.attrs["pixel_scale"] = survey.pixel_scale
-        if survey.band:
-            images.attrs["bands"] = [survey.band]
+        if any(survey.bands):
+            images.attrs["bands"] = list(survey.bands)
         if calibrated:
             images.attrs["zero_point"] = ZERO_POINT
 

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lensq.classifiers.classifier import Classifier, build_classifier, rotated, train
-from lensq.models.batches import Batches, keyed_generator, sky_noise
+from lensq.models.batches import Batches, keyed_generator
+from lensq.models.training import fit_preprocessing
 from lensq.survey.images import Preprocessing
 from lensq.survey.provenance import code_hash
 from lensq.survey.survey import Survey
@@ -82,6 +83,7 @@ def fit_supervised(
         "size": survey.size,
         "resized": survey.resized,
         "pixel_scale": survey.pixel_scale,
+        "bands": list(survey.bands),
         "survey": survey.fingerprint,
         "labels_used": len(rows),
         "labels": hashlib.sha256(rows.tobytes() + labels[rows].tobytes()).hexdigest()[:16],
@@ -90,11 +92,10 @@ def fit_supervised(
     path = Path(out) / "model.pt"
     if held := Classifier.load_made_with(path, settings):
         return held
-    some = rows[:: max(1, len(rows) // 1024)]
-    preprocessing = Preprocessing("asinh", noise=float(sky_noise(survey, some).nanmedian()))
+    preprocessing = fit_preprocessing(survey, rows, "asinh")
     with torch.random.fork_rng():
         torch.manual_seed(how.seed)
-        network = build_classifier(survey.size, how.width)
+        network = build_classifier(survey.size, how.width, bands=len(survey.bands))
     model = Classifier(network, preprocessing, pd.DataFrame(), settings)
 
     def validation_loss() -> float:

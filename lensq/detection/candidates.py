@@ -80,7 +80,7 @@ def rank(scores: pd.DataFrame, survey: Survey, *, examined: int = EXAMINED) -> p
     """
     ranked = scores.sort_values("score", ascending=False, kind="stable", ignore_index=True)
     first = rows_of(survey, ranked["name"].head(examined))
-    reasons = find_artefacts(survey.images[first], survey.mask[first])
+    reasons = find_artefacts(*survey.in_reference_band(first))
     ranked["set_apart"] = pd.Series(reasons, dtype=object).reindex(ranked.index, fill_value="")
     kept = ranked["set_apart"] == ""
     ranked = pd.concat([ranked[kept], ranked[~kept]], ignore_index=True)
@@ -212,7 +212,7 @@ def recovery(
     rows = np.flatnonzero(injected.truth["is_lens"] == 1)
     lenses = injected.truth.iloc[rows].reset_index(drop=True)
     odds = encoder.score(injected, rows, symmetries=symmetries, progress=False)
-    spoilt = np.array(find_artefacts(injected.images[rows], injected.mask[rows])) != ""
+    spoilt = np.array(find_artefacts(*injected.in_reference_band(rows))) != ""
     lenses["score"] = np.where(spoilt, ordinary["score"].min() - 1, odds)
     lenses["found"] = lenses["score"] > ordinary["score"].quantile(0.99)
     groups = np.concatenate([injected.group[rows], survey.group[rows_of(survey, ordinary["name"])]])

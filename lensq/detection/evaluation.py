@@ -68,7 +68,7 @@ def make_test_survey(
             f"test_seed={seed} is the seed of the survey {survey.folder}, so that its objects would evaluate "
             "models that learnt from them; choose another seed"
         )
-    sky = {name: own[name] for name in ("mix", "labels", "size")} | sky
+    sky = {name: own[name] for name in ("mix", "labels", "size", "bands") if name in own} | sky
     simulate_survey(folder, objects, seed=seed, overwrite=True, progress=progress, **sky)
     return read_test_survey(survey, folder, progress=progress)
 
@@ -96,7 +96,8 @@ def read_test_survey(survey: Survey, folder: Path | str, *, progress: bool = Tru
             f"{folder}: no test survey here; make it with lensq.detection.make_test_survey, as the notebook "
             "10_thresholding does"
         )
-    test = read_survey(folder, size=survey.size, resize=survey.resized, progress=progress)
+    size, resize, bands = survey.size, survey.resized, survey.bands
+    test = read_survey(folder, size=size, resize=resize, bands=bands, progress=progress)
     shared = np.intersect1d(test.names, survey.names)
     if found["seed"] == own["seed"] or len(shared):
         raise LeakageError(

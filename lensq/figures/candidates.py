@@ -11,7 +11,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from lensq.figures.links import sky_links
-from lensq.figures.pictures import stretch
+from lensq.figures.pictures import drawn
 from lensq.figures.style import LENS, ORDINARY
 
 _STYLE = """<style>
@@ -29,22 +29,30 @@ def said(lines: Sequence[str]) -> HTML:
     return HTML(f'{_STYLE}<div class="lensq-said"><ul>{items}</ul></div>')
 
 
-def mosaic(images: np.ndarray, candidates: pd.DataFrame, *, mask: np.ndarray | None = None) -> HTML:
+def mosaic(
+    images: np.ndarray,
+    candidates: pd.DataFrame,
+    *,
+    mask: np.ndarray | None = None,
+    bands: Sequence[str] = (),
+    rgb: str | Sequence[str] = "",
+) -> HTML:
     """Cutouts in the order of the table, with rank, name, score and links by position.
 
     Frames: lens colour where `label` is 1, the colour of ordinary objects where it is 0, grey where unknown.
 
     Args:
-        images: (N, S, S) flux.
+        images: (N, S, S) or (N, C, S, S) flux.
         candidates: N rows: `name`, `ra`, `dec`, `score`; perhaps `rank`, `label`, `known_as`, `set_apart`.
-        mask: (N, S, S) bool; masked pixels are left clear.
+        mask: bool, as large; masked pixels are left clear.
+        bands, rgb: names of the channels, and which are drawn: see `lensq.figures.pictures`.
 
     Returns:
         The page's part; "None." without objects.
     """
     if candidates.empty:
         return HTML("<p>None.</p>")
-    pictures = stretch(images, mask)
+    pictures = drawn(images, mask, bands, rgb)
     tiles = [_tile(*pair) for pair in zip(pictures, candidates.to_dict("records"), strict=True)]
     return HTML(f'{_STYLE}<div class="lensq-sheet">{"".join(tiles)}</div>')
 
@@ -66,7 +74,7 @@ def _tile(picture: np.ndarray, row: dict) -> str:
 
 
 def _png(picture: np.ndarray) -> str:
-    """A picture (S, S) from 0 to 1, NaN where clear, as a data address."""
+    """A picture (S, S) from 0 to 1, NaN where clear, or in colour (S, S, 4), as a data address."""
     buffer = BytesIO()
     matplotlib.image.imsave(buffer, picture, vmin=0, vmax=1, cmap="gray", origin="lower", format="png")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

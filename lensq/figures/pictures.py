@@ -1,16 +1,113 @@
-"""Pictures of cutouts: galleries, reconstructions with residuals."""
+"""Pictures of cutouts: galleries, reconstructions with residuals.
+
+Images of three bands or more, (N, C, S, S), are drawn in colour: in the bands `rgb`, for red, green and blue.
+By default these are i, r and g; where they are not all there, the band of the longest wavelength, the middle
+one and that of the shortest. Two bands are drawn in grey, in i or else the first.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
+from astropy.visualization import make_lupton_rgb
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lensq.figures.style import COLOURS, WIDTH, panels, readable, styled
+from lensq.survey.planes import band_names
 
 _FONT_FIT = 105.0  # points of font size that fit one letter to an inch of caption
 _SOFTENING = 3.0  # in units of the sky noise
 _MASKED = "#c9b8a8"
+_BY_WAVELENGTH = ("u", "g", "r", "VIS", "i", "z", "NIR_Y", "y", "Y", "NIR_J", "J", "NIR_H", "H", "K")
+
+
+def shown_channels(bands: Sequence[str], rgb: str | Sequence[str] = "") -> list[int]:
+    """The channels that are drawn: of red, green and blue, or of the one that is drawn in grey.
+
+    Args:
+        bands: names of the channels.
+        rgb: names of the bands for red, green and blue; the default is that of this module.
+
+    Raises:
+        ValueError: `rgb` names other than three bands, or one that is not there.
+    """
+    bands = list(bands)
+    if rgb:
+        names = band_names(rgb)
+        if len(names) != 3 or not set(names) <= set(bands):
+            raise ValueError(f"rgb={rgb!r}: expected three of the bands {', '.join(bands)}")
+        return [bands.index(name) for name in names]
+    if {"g", "r", "i"} <= set(bands):
+        return [bands.index(name) for name in "irg"]
+    if len(bands) < 3:
+        return [bands.index("i") if "i" in bands else 0]
+    order = list(range(len(bands)))
+    if set(bands) <= set(_BY_WAVELENGTH):
+        order.sort(key=lambda k: _BY_WAVELENGTH.index(bands[k]))
+    return [order[-1], order[len(order) // 2], order[0]]
+
+
+def _drawn(images: np.ndarray, bands: Sequence[str], rgb: str | Sequence[str]) -> np.ndarray:
+    """Images (..., S, S) of one band as they are; of several, (..., C, S, S), in three bands or in one."""
+    chosen = shown_channels(bands or [str(k) for k in range(images.shape[-3])], rgb)
+    drawn = np.asarray(images)[..., chosen, :, :]
+    return drawn if len(chosen) == 3 else drawn[..., 0, :, :]
+
+
+def _filled(planes: np.ndarray) -> np.ndarray:
+    """Planes (..., 3, S, S) in which the mean of the others stands where one is NaN, and 0 where all are."""
+    real = np.isfinite(planes)
+    total = np.where(real, planes, 0).sum(-3, keepdims=True)
+    return np.where(real, planes, total / np.maximum(real.sum(-3, keepdims=True), 1))
+
+
+def in_colour(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Colour pictures after Lupton et al. (2004, PASP 116, 133), stretched as `stretch` does.
+
+    Args:
+        images: (N, 3, S, S) flux in the bands for red, green and blue.
+        mask: (N, 3, S, S) bool, True for real pixels.
+
+    Returns:
+        (N, S, S, 4) from 0 to 1: red, green, blue, and 0 where no band has a real pixel, else 1. Where a band
+        is masked, the mean of the others stands for it.
+    """
+    n, _, size, _ = images.shape
+    level = sky_and_noise(images.reshape(-1, size, size), mask.reshape(-1, size, size)).reshape(n, 3, 2)
+    light = _filled(np.where(mask, images - level[:, :, 0, None, None], np.nan))
+    noise = np.sqrt((level[:, :, 1] ** 2).sum(1)) / 3
+    softening = _SOFTENING * noise
+    brightest = np.maximum(light.mean(1).max((1, 2)), 10 * noise) / softening
+    steepness = 10 * np.sinh(np.arcsinh(brightest) / 10)  # which brings the brightest pixel to one
+    pictures = np.ones((n, size, size, 4))
+    for i, planes in enumerate(light):
+        how = {"minimum": -noise[i], "stretch": steepness[i] * softening[i], "Q": steepness[i]}
+        pictures[i, ..., :3] = make_lupton_rgb(*planes, **how) / 255
+    pictures[..., 3] = mask.any(1)
+    return pictures
+
+
+def drawn(
+    images: np.ndarray,
+    mask: np.ndarray | None = None,
+    bands: Sequence[str] = (),
+    rgb: str | Sequence[str] = "",
+) -> np.ndarray:
+    """Pictures of cutouts: in colour of three bands or more, else in grey.
+
+    Args:
+        images: (N, S, S) or (N, C, S, S) flux.
+        mask: bool, as large, True for real pixels; all finite ones by default.
+        bands: names of the channels; by default they count as ordered by wavelength.
+        rgb: see `shown_channels`.
+
+    Returns:
+        (N, S, S) of `stretch`, or (N, S, S, 4) of `in_colour`.
+    """
+    mask = np.isfinite(images) if mask is None else np.asarray(mask, bool)
+    if images.ndim == 4:
+        images, mask = (_drawn(values, bands, rgb) for values in (images, mask))
+    return stretch(images, mask) if images.ndim == 3 else in_colour(images, mask)
 
 
 def stretch(images: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -60,13 +157,22 @@ def _show(axis: Axes, picture: np.ndarray, **options):
     axis.set_facecolor(_MASKED)
     for spine in axis.spines.values():
         spine.set(visible=True, color="0.75", linewidth=0.6)
-    return axis.imshow(np.ma.masked_invalid(picture), **({"vmin": 0, "vmax": 1} | options))
+    picture = picture if picture.ndim == 3 else np.ma.masked_invalid(picture)
+    return axis.imshow(picture, **({"vmin": 0, "vmax": 1} | options))
 
 
 def _square_root(pictures: np.ndarray, of: np.ndarray) -> np.ndarray:
     """Square root of brightness on the scale of some pictures, from their darkest 0.5% to their brightest."""
     low, high = np.nanquantile(of, [0.005, 1])
     return np.sqrt(np.clip((pictures - low) / max(high - low, 1e-12), 0, 1))
+
+
+def _coloured(planes: np.ndarray) -> np.ndarray:
+    """Planes (S, S), or (3, S, S) as red, green, blue and clear (S, S, 4), from 0 to 1."""
+    if planes.ndim == 2:
+        return planes
+    real = np.isfinite(planes).any(0, keepdims=True)
+    return np.moveaxis(np.concatenate([_filled(planes), real]), 0, -1)
 
 
 def _scale_bar(axis: Axes, size: int, pixel_scale: float | None) -> None:
@@ -85,15 +191,18 @@ def gallery(
     mask: np.ndarray | None = None,
     columns: int = 8,
     pixel_scale: float | None = None,
+    bands: Sequence[str] = (),
+    rgb: str | Sequence[str] = "",
 ) -> Figure:
     """Cutouts in rows, stretched by `stretch`, with a scale bar of 2 arcsec in the first.
 
     Args:
-        images: (N, S, S) flux.
+        images: (N, S, S) or (N, C, S, S) flux.
         captions: a line above each.
-        mask: (N, S, S) bool; masked pixels are drawn in beige.
+        mask: bool, as large; masked pixels are drawn in beige.
         columns: cutouts in a row.
         pixel_scale: arcsec a pixel of the images, `survey.pixel_scale`; without it there is no scale bar.
+        bands, rgb: names of the channels, and which are drawn: see `shown_channels`.
     """
     width = WIDTH / columns
     written = [line for caption in captions or () for line in str(caption).split("\n")]
@@ -102,7 +211,7 @@ def gallery(
     figure, axes = panels(len(images), columns, width + 1.5 * lines * fontsize / 72)
     if len(images) < columns:
         figure.set_figwidth(width * len(images))
-    for i, (axis, picture) in enumerate(zip(axes, stretch(images, mask), strict=True)):
+    for i, (axis, picture) in enumerate(zip(axes, drawn(images, mask, bands, rgb), strict=True)):
         _show(axis, picture)
         if captions is not None:
             axis.set_title(captions[i], fontsize=fontsize, pad=3, parse_math=False)
@@ -118,19 +227,22 @@ def class_gallery(
     mask: np.ndarray | None = None,
     columns: int = 8,
     pixel_scale: float | None = None,
+    bands: Sequence[str] = (),
+    rgb: str | Sequence[str] = "",
 ) -> Figure:
     """The first cutouts of each class, a row a class, in the order in which classes first appear.
 
     Args:
-        images: (N, S, S) flux.
+        images: (N, S, S) or (N, C, S, S) flux.
         classes: class of each.
-        mask: (N, S, S) bool.
+        mask: bool, as large.
         columns: cutouts in a row.
         pixel_scale: arcsec a pixel of the images, `survey.pixel_scale`; without it there is no scale bar.
+        bands, rgb: names of the channels, and which are drawn: see `shown_channels`.
     """
     classes = np.asarray(classes)
     names = list(dict.fromkeys(classes.tolist()))
-    pictures = stretch(images, mask)
+    pictures = drawn(images, mask, bands, rgb)
     figure, axes = panels(len(names) * columns, columns, WIDTH / (columns + 0.5))
     for row, name in enumerate(names):
         members = np.flatnonzero(classes == name)[:columns]
@@ -153,37 +265,50 @@ def reconstruction_grid(
     mask: np.ndarray | None = None,
     captions: Sequence[str] | None = None,
     noise: Sequence[float] | None = None,
+    bands: Sequence[str] = (),
+    rgb: str | Sequence[str] = "",
 ) -> Figure:
     """Input, reconstruction and residual below one another, a column an object.
 
-    Inputs and reconstructions share one grey scale an object; residuals share one colour scale in the figure.
+    Inputs and reconstructions share one scale an object; residuals share one scale in the figure. In colour
+    the square root of brightness is taken in each band, and a residual of nothing is grey.
 
     Args:
-        images: (N, S, S) network inputs.
-        reconstructions: (N, S, S) in the same units.
-        mask: (N, S, S) bool.
+        images: (N, S, S) or (N, C, S, S) network inputs.
+        reconstructions: as large, in the same units.
+        mask: bool, as large.
         captions: a line above each column.
         noise: noise of each input in its own units; residuals are then in units of it.
+        bands, rgb: names of the channels, and which are drawn: see `shown_channels`.
     """
     n = len(images)
     real = np.ones(images.shape, bool) if mask is None else np.asarray(mask, bool)
-    inputs, drawn = (np.where(real, np.asarray(a, np.float64), np.nan) for a in (images, reconstructions))
-    residual = inputs - drawn
+    inputs, made = (np.where(real, np.asarray(a, np.float64), np.nan) for a in (images, reconstructions))
+    if inputs.ndim == 4:
+        inputs, made = (_drawn(values, bands, rgb) for values in (inputs, made))
+    residual = inputs - made
     if noise is not None:
-        residual = residual / np.asarray(noise, float)[:, None, None]
+        residual = residual / np.expand_dims(np.asarray(noise, float), tuple(range(1, residual.ndim)))
     limit = np.nanquantile(np.abs(residual), 0.998)
     figure, axes = panels(3 * n, n, (WIDTH - 0.3) / n + 0.22)
     rows = axes[:n], axes[n : 2 * n], axes[2 * n :]
     for i in range(n):
-        for row, picture in zip(rows, (inputs[i], drawn[i]), strict=False):
-            _show(row[i], _square_root(picture, inputs[i]))
-        last = _show(rows[2][i], residual[i], cmap="RdBu_r", vmin=-limit, vmax=limit)
+        for row, picture in zip(rows, (inputs[i], made[i]), strict=False):
+            _show(row[i], _coloured(_square_root(picture, inputs[i])))
+        if inputs.ndim == 4:
+            last = _show(rows[2][i], _coloured(np.clip(0.5 + residual[i] / (2 * limit), 0, 1)))
+        else:
+            last = _show(rows[2][i], residual[i], cmap="RdBu_r", vmin=-limit, vmax=limit)
         if captions is not None:
             rows[0][i].set_title(captions[i], fontsize=8.5, pad=3, parse_math=False)
     for row, name in zip(rows, ("input", "reconstruction", "residual"), strict=True):
         row[0].set_ylabel(name)
     label = f"residual ({'input units' if noise is None else 'sky noise'})"
-    figure.colorbar(last, ax=axes, location="bottom", label=label, shrink=0.5, aspect=40, pad=0.02)
+    if inputs.ndim == 4:
+        ends = f"black and white are \N{MINUS SIGN}{limit:.2g} and {limit:.2g} in a band"
+        figure.supxlabel(f"{label}: grey is 0, {ends}", fontsize="medium")
+    else:
+        figure.colorbar(last, ax=axes, location="bottom", label=label, shrink=0.5, aspect=40, pad=0.02)
     return figure
 
 
@@ -193,21 +318,26 @@ def picture_rows(
     labels: Sequence[str] | None = None,
     *,
     columns: Sequence[str] = (),
+    bands: Sequence[str] = (),
+    rgb: str | Sequence[str] = "",
 ) -> Figure:
     """Rows of drawn images, such as samples of a prior, or a latent dimension changed step by step.
 
-    Grey is the square root of brightness on one scale a row, from its darkest 0.5% to its brightest pixel.
+    Grey is the square root of brightness on one scale a row, from its darkest 0.5% to its brightest pixel;
+    so is each colour.
 
     Args:
-        pictures: (R, C, S, S) images in one unit.
+        pictures: (R, A, S, S) or (R, A, C, S, S) images in one unit.
         labels: a word or two before each row.
         columns: a word above each column.
+        bands, rgb: names of the channels, and which are drawn: see `shown_channels`.
     """
+    pictures = pictures if pictures.ndim == 4 else _drawn(pictures, bands, rgb)
     rows, across = pictures.shape[:2]
     figure, axes = panels(rows * across, across, (WIDTH - 0.8) / across + 0.03)
     for i, row in enumerate(pictures):
         for axis, picture in zip(axes[i * across : (i + 1) * across], _square_root(row, row), strict=True):
-            _show(axis, picture)
+            _show(axis, _coloured(picture))
         if labels is not None:
             axes[i * across].set_ylabel(labels[i], rotation=0, ha="right", va="center")
     for axis, word in zip(axes, columns, strict=False):

@@ -34,9 +34,9 @@ const quantile = (values, q) => {
   return sorted.length ? sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] : 0;
 };
 
-/** Planes of one object in the units of the network's input, NaN where masked. */
+/** Planes of one object in the units of the network's input, NaN where masked; band after band in each. */
 function decode(pixels, page, index) {
-  const { unit, softening } = page.items[index], area = page.size * page.size;
+  const { unit, softening } = page.items[index], area = page.size * page.size * page.weights.length;
   return Array.from({ length: page.planes }, (_, plane) => {
     const whole = new Int16Array(pixels, 2 * area * (index * page.planes + plane), area);
     return Float32Array.from(whole, (k) => (k === MASKED ? NaN : softening * Math.sinh(unit * k)));
@@ -44,18 +44,19 @@ function decode(pixels, page, index) {
 }
 
 /** The planes in the units that are asked for, and what the stretch has to know of them. */
-function inUnits(planes, item, units) {
-  const [a, b, bent] = item.back, [level, noise] = item.level;
-  const flux = (x) => (bent ? a * Math.sinh(b * x) : a + b * x);
+function inUnits(planes, item, units, weights) {
+  const [a, b, bent] = item.back, [levels, noise] = item.level, area = planes[0].length / weights.length;
+  const band = (p) => Math.floor(p / area), level = Math.max(...levels);
+  const flux = (x, p) => (bent ? a * Math.sinh(b * x) : a + b * x) / weights[band(p)];
   if (units === "input") {
     const low = quantile(planes[0], 0.005);
     return { planes, low, softening: item.softening, least: low + (10 / 3) * item.softening };
   }
   if (units === "flux") {
     const drawn = planes.map((plane) => plane.map(flux));
-    return { planes: drawn, low: level - 2 * noise, softening: 3 * noise, least: level + 10 * noise };
+    return { planes: drawn, low: Math.min(...levels) - 2 * noise, softening: 3 * noise, least: level + 10 * noise };
   }
-  const drawn = planes.map((plane) => plane.map((x) => (flux(x) - level) / noise));
+  const drawn = planes.map((plane) => plane.map((x, p) => (flux(x, p) - levels[band(p)]) / noise));
   return { planes: drawn, low: -2, softening: 3, least: 10 };
 }
 
@@ -72,15 +73,38 @@ function colour(ramp, t) {
   return [0, 1, 2].map((c) => stops[i][c] + f * (stops[i + 1][c] - stops[i][c]));
 }
 
-/** Draw values of 0 to 1 into a canvas, the first row at the bottom. */
+const mean = (values) => values.reduce((sum, v) => sum + v, 0) / values.length;
+
+/** At each pixel what red, green and blue become; the mean of the others stands for one that is masked. */
+function byPixel(values, act) {
+  const area = values.length / 3, all = new Float32Array(values.length).fill(NaN);
+  for (let p = 0; p < area; p++) {
+    const rgb = [values[p], values[area + p], values[2 * area + p]], real = rgb.filter((v) => !Number.isNaN(v));
+    if (real.length) act(rgb.map((v) => (Number.isNaN(v) ? mean(real) : v))).forEach((v, c) => { all[c * area + p] = v; });
+  }
+  return all;
+}
+
+/** Colours after Lupton et al. (2004): brightness is stretched, and the ratios of the bands stay as they are. */
+function inColour(values, low, stretch) {
+  return byPixel(values, (rgb) => {
+    const above = rgb.map((v) => Math.max(v - low, 0)), light = mean(above);
+    const bright = above.map((v) => (light > 0 ? (v * Math.max(stretch(light + low), 0)) / light : 0));
+    return bright.map((v) => v / Math.max(1, ...bright));
+  });
+}
+
+/** Draw values of 0 to 1 into a canvas, the first row at the bottom; of three bands as red, green and blue. */
 function draw(canvas, size, values, ramp) {
+  const area = size * size, coloured = values.length > area;
   canvas.width = canvas.height = size;
   const context = canvas.getContext("2d"), image = context.createImageData(size, size);
-  const table = Array.from({ length: 256 }, (_, k) => colour(ramp, k / 255));
-  for (let p = 0; p < values.length; p++) {
+  const table = coloured ? [] : Array.from({ length: 256 }, (_, k) => colour(ramp, k / 255));
+  const level = (v) => Math.round(255 * Math.min(Math.max(v, 0), 1));
+  for (let p = 0; p < area; p++) {
     const at = 4 * ((size - 1 - Math.floor(p / size)) * size + (p % size));
-    const t = Math.round(255 * Math.min(Math.max(values[p], 0), 1));
-    image.data.set(Number.isNaN(values[p]) ? MASKED_COLOUR : table[t], at);
+    const seen = coloured ? [0, 1, 2].map((c) => level(values[c * area + p])) : table[level(values[p])];
+    image.data.set(Number.isNaN(values[p]) ? MASKED_COLOUR : seen, at);
     image.data[at + 3] = 255;
   }
   context.putImageData(image, 0, 0);

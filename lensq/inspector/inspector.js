@@ -13,7 +13,7 @@ const GRADE_LABELS = { A: "lens", B: "lens", C: "unsure", X: "not" };
 const SILENCE = 4000; // ms without an answer after which the kernel counts as gone
 
 function render({ model, el }) {
-  const view = { stretch: "asinh", units: "noise", scale: "own", colours: "grey", white: 99.9, on: true, known: false, zoom: 1 };
+  const view = { stretch: "asinh", units: "noise", scale: "own", colours: model.get("overview").colours[0], white: 99.9, on: true, known: false, zoom: 1 };
   let page, planes = [], selected = 0, marks = {}, extra = {}, waiting = new Map(), next = 0;
 
   const overview = model.get("overview");
@@ -31,7 +31,7 @@ function render({ model, el }) {
   const [unitsLabel] = choose("units", "Normalisation",
     { noise: "sky noise", flux: "flux", input: "network input" }, look("units"));
   const [scaleLabel] = choose("scale", "Scale", { own: "each its own", shared: "same for all" }, look("scale"));
-  const [coloursLabel, colours] = choose("colours", "Colours", same(["grey", "inverted", "cividis"]), look("colours"));
+  const [coloursLabel, colours] = choose("colours", "Colours", same(overview.colours), look("colours"));
   const white = make("input", {
     type: "range", min: 97, max: 100, step: 0.1, value: view.white, name: "white", "aria-label": "White level, per cent of pixels",
     oninput: (e) => { view.white = +e.target.value; drawAll(); },
@@ -219,13 +219,14 @@ function render({ model, el }) {
   // Drawing.
 
   const short = (v) => (v >= 100 ? v.toFixed(0) : v.toPrecision(2));
-  function stretched(each, plane, high) {
-    const f = STRETCHES[view.stretch];
-    return each.planes[plane].map((v) => f(v, each.low, high, each.softening));
+  const inGrey = (values) => (page.weights.length < 3 ? values : byPixel(values, (rgb) => Array(3).fill(mean(rgb))).slice(0, values.length / 3));
+  function stretched(each, plane) {
+    const f = (v) => STRETCHES[view.stretch](v, each.low, each.high, each.softening), values = each.planes[plane];
+    return view.colours === "colour" ? inColour(values, each.low, f) : inGrey(values).map(f);
   }
   const middle = (values) => quantile(values, 0.5);
   function scales() {
-    const all = planes.map((each, i) => inUnits(each, page.items[i], view.units));
+    const all = planes.map((each, i) => inUnits(each, page.items[i], view.units, page.weights));
     for (const each of all) {
       each.high = Math.max(quantile(each.planes[0], view.white / 100), each.least);
       each.residual = each.planes[1]?.map((v, p) => each.planes[0][p] - v);
@@ -240,7 +241,7 @@ function render({ model, el }) {
   let drawn = [];
   function drawAll() {
     drawn = scales();
-    drawn.forEach((each, i) => draw(gallery.children[i].querySelector("canvas"), page.size, stretched(each, 0, each.high), view.colours));
+    drawn.forEach((each, i) => draw(gallery.children[i].querySelector("canvas"), page.size, stretched(each, 0), view.colours));
     drawDetail();
   }
   function drawDetail() {
@@ -250,12 +251,13 @@ function render({ model, el }) {
     panels.forEach(({ name, canvas, bar, caption }, i) => {
       canvas.closest("figure").hidden = i > 0 && page.planes < 2;
       if (i > 0 && page.planes < 2) return;
-      const values = i < 2 ? stretched(each, i, each.high) : each.residual.map((v) => 0.5 + v / each.limit / 2);
+      const left = i === 2 && (view.colours === "colour" ? byPixel(each.residual, (rgb) => rgb) : inGrey(each.residual));
+      const values = i < 2 ? stretched(each, i) : left.map((v) => 0.5 + v / each.limit / 2);
       draw(canvas, page.size, values, i < 2 ? view.colours : "difference");
       canvas.setAttribute("aria-label", `${name} of ${item.name}, rank ${item.rank}, ${view.stretch} stretch`);
       canvas.style.transform = `scale(${view.zoom})`;
       bar.style.width = i ? "0" : `${(view.zoom * 200 / page.arcsec) / page.size}%`;
-      if (i === 2) caption.textContent = `residual, ±${short(each.limit)} ${view.units === "noise" ? "sky noise" : ""}`;
+      if (i === 2) caption.textContent = `residual, ±${short(each.limit)} ${view.units === "noise" ? "sky noise" : ""}${view.colours === "colour" ? ", grey is none" : ""}`;
     });
     const rows = [
       [overview.score.replaceAll("_", " "), item.score], ["lens-like", item.chance],

@@ -20,7 +20,7 @@ def encode(images: np.ndarray, softening: np.ndarray) -> tuple[bytes, np.ndarray
         softening sinh(u integer).
     """
     values = np.arcsinh(np.asarray(images, np.float64) / softening[:, None, None, None])
-    unit = np.nanmax(np.abs(np.where(np.isfinite(values), values, np.nan)), axis=(1, 2, 3)) / _TOP
+    unit = np.where(np.isfinite(values), np.abs(values), 0).max(axis=(1, 2, 3)) / _TOP
     unit = np.where(unit > 0, unit, 1.0)
     whole = np.rint(values / unit[:, None, None, None])
     return np.where(np.isfinite(whole), whole, MASKED).astype("<i2").tobytes(), unit
@@ -33,12 +33,15 @@ def flux_of(
 
     Args:
         preprocessing: of the model.
-        images: (N, S, S) flux.
-        mask: (N, S, S) bool, True where real.
+        images: (N, S, S) or (N, C, S, S) flux.
+        mask: bool, as large, True where real.
 
     Returns:
-        For each image a, b and whether it is asinh: flux = a + b x, or a sinh(b x).
+        For each image a, b and whether it is asinh: flux = a + b x, or a sinh(b x); of several bands the flux
+        times the band's weight.
     """
+    if preprocessing.weights:
+        images = images * np.array(preprocessing.weights, np.float32)[:, None, None]
     if preprocessing.normalisation == "asinh":
         softening = SOFTENING_IN_NOISE * preprocessing.noise
         scale = float(np.arcsinh(SATURATION_IN_NOISE / SOFTENING_IN_NOISE))

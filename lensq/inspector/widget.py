@@ -13,7 +13,7 @@ from astropy.coordinates import SkyCoord
 from astropy.stats import binom_conf_interval
 
 from lensq.figures.links import sky_links
-from lensq.figures.pictures import sky_and_noise
+from lensq.figures.pictures import shown_channels, sky_and_noise
 from lensq.inspector.labels import FILE, LabelStore
 from lensq.inspector.overview import latent_plane, sample, score_axis, sky_plane
 from lensq.inspector.pixels import encode, flux_of
@@ -42,6 +42,8 @@ class Inspector(anywidget.AnyWidget):
         labels: the labels by eye; see `LabelStore`.
         ranking: the objects in their order; see `Ranking`.
         per_page: how many objects a page shows, from the next page on.
+        channels: of red, green and blue, or the one that is shown in grey: see
+            `lensq.figures.pictures.shown_channels`. Where there are several bands, set it and call `show`.
     """
 
     per_page = 24
@@ -83,7 +85,7 @@ class Inspector(anywidget.AnyWidget):
             ValueError: An object is not in the survey.
         """
         _refuse_test_objects(survey, ranked, model)
-        self.survey, self.model = survey, model
+        self.survey, self.model, self.channels = survey, model, shown_channels(survey.bands)
         self.labels = labels if isinstance(labels, LabelStore) else LabelStore(labels or survey.folder / FILE)
         self.ranking = Ranking(
             survey.add_truth(ranked) if "class" not in ranked else ranked,
@@ -108,6 +110,7 @@ class Inspector(anywidget.AnyWidget):
                 "ends": ends,
                 "score": score,
                 "orders": ORDERS,
+                "colours": ["colour"] * (len(self.channels) == 3) + ["grey", "inverted", "cividis"],
                 "filters": filters,
             }
         )
@@ -140,6 +143,7 @@ class Inspector(anywidget.AnyWidget):
                 "size": self.survey.size,
                 "arcsec": self.survey.pixel_scale,
                 "planes": 1 if self.model is None else 2,
+                "weights": self._weights(),
                 "mosaic": self.per_page == MOSAIC,
                 "items": items,
                 "select": int(np.clip(select, 0, max(0, len(rows) - 1))),
@@ -309,6 +313,11 @@ class Inspector(anywidget.AnyWidget):
             "text": self._said + found,
         }
 
+    def _weights(self) -> list[float]:
+        """What the flux of each channel shown was multiplied by."""
+        weights = self.model.preprocessing.weights if self.model else ()
+        return [weights[channel] if weights else 1.0 for channel in self.channels]
+
     def _items(self, rows: np.ndarray) -> tuple[list[dict], bytes]:
         if not len(rows):
             return [], b""
@@ -320,9 +329,16 @@ class Inspector(anywidget.AnyWidget):
         else:
             planes = np.stack(reconstruct(self.model, self.survey, places), axis=1)
             back = flux_of(self.model.preprocessing, images, mask)
-        noise = sky_and_noise(planes[:, 0], mask)[:, 1]
-        pixels, unit = encode(planes, 3 * noise)
-        sky = sky_and_noise(images, mask)
+        if images.ndim == 4:
+            images, mask, planes = (
+                images[:, self.channels],
+                mask[:, self.channels],
+                planes[:, :, self.channels],
+            )
+        noise = _sky(planes[:, 0], mask)[..., 1].mean(1)
+        size = self.survey.size
+        pixels, unit = encode(planes.reshape(len(rows), -1, size, size), 3 * noise)
+        sky = _sky(images, mask)
         items = []
         for i, row in enumerate(rows):
             record, chance = self.ranking.table.iloc[row], self.ranking.probability
@@ -344,7 +360,7 @@ class Inspector(anywidget.AnyWidget):
                     "softening": 3 * noise[i],
                     "unit": unit[i],
                     "back": back[i],
-                    "level": sky[i].tolist(),
+                    "level": [sky[i, :, 0].tolist(), float(sky[i, :, 1].mean())],
                 }
             )
         return items, pixels
@@ -376,6 +392,13 @@ def _places_in(survey: "Survey", names: pd.Series) -> np.ndarray:
     if places.isna().any():
         raise ValueError(f"{places.index[places.isna()][0]} is not in the survey {survey.folder}")
     return places.to_numpy(int)
+
+
+def _sky(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Sky level and noise (N, C, 2) of images (N, S, S) or (N, C, S, S)."""
+    side = images.shape[-1]
+    each = sky_and_noise(images.reshape(-1, side, side), mask.reshape(-1, side, side))
+    return each.reshape(len(images), -1, 2)
 
 
 def _thousandths(place: np.ndarray) -> list[int]:

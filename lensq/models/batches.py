@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensq.survey.images import Preprocessing, draw_symmetries, noise_level, symmetries
+from lensq.survey.images import Preprocessing, channels, draw_symmetries, noise_level, symmetries
 
 if TYPE_CHECKING:
     from lensq.survey.survey import Survey
@@ -31,8 +31,8 @@ class Batch(NamedTuple):
     """One batch on its device.
 
     Attributes:
-        x: (B, 1, S, S) preprocessed images, 0 where masked.
-        mask: (B, 1, S, S) bool, True where a pixel is real.
+        x: (B, C, S, S) preprocessed images, 0 where masked.
+        mask: (B, C, S, S) bool, True where a pixel is real.
         labels: (B,) int64, the labels that training may see: 1 anomaly, 0 ordinary, -1 hidden or unknown.
     """
 
@@ -64,7 +64,7 @@ def read_pixels(
         device: Where the tensors are wanted.
 
     Returns:
-        Images (B, S, S) float32 and mask (B, S, S) bool.
+        Images float32 and mask bool, (B, S, S) or (B, C, S, S) as the survey has them.
 
     Raises:
         ValueError: A cutout has no valid pixel; the names are given.
@@ -81,16 +81,21 @@ def read_pixels(
 
 
 def sky_noise(survey: Survey, rows: np.ndarray) -> Tensor:
-    """Standard deviation (B,) of the sky a pixel: by the files' variance, else as `noise_level` estimates it.
+    """Standard deviation of the sky a pixel: by the files' variance, else as `noise_level` estimates it.
 
     A variance that is off from the estimate by more than a factor of `OFF` is taken for a placeholder.
 
     Args:
         survey: the survey.
         rows: (B,) row indices.
+
+    Returns:
+        (B,), or (B, C) of several bands; NaN where a band is masked.
     """
     parts = np.array_split(rows, max(1, -(-len(rows) // 512)))
     noise = torch.cat([noise_level(*read_pixels(survey, part)) for part in parts])
+    if noise.dim() == 2:
+        noise[~torch.from_numpy(survey.mask[rows].any((2, 3)))] = torch.nan
     if survey.noise is None:
         return noise
     declared = torch.from_numpy(survey.noise[rows]).float()
@@ -220,12 +225,13 @@ class Batches:
                 x, mask = (values[order[part]] for values in self._images)
             if operations is not None:
                 pixels = self._rotated_pixels[operations[part]]
-                x, mask = (v.flatten(1).gather(1, pixels).view_as(v) for v in (x, mask))
+                pixels = pixels[:, None].expand(-1, x.shape[1], -1)
+                x, mask = (v.flatten(2).gather(2, pixels).view_as(v) for v in (x, mask))
             yield Batch(x, mask, labels[part])
 
     def _preprocessed(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         images, mask = read_pixels(self.survey, rows, self.device)
-        return self.preprocessing(images, mask), mask[:, None]
+        return self.preprocessing(images, mask), channels(mask)
 
     @cached_property
     def _images(self) -> tuple[Tensor, Tensor] | None:

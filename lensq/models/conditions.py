@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from lensq.models.batches import read_pixels, sky_noise
+from lensq.survey.images import channels
 from lensq.survey.survey import Survey
 
 SAMPLE = 512
@@ -16,7 +17,7 @@ _CORE, _APERTURE = 0.42, 2.0  # arcsec
 
 
 def conditions(survey: Survey, rows: np.ndarray) -> dict[str, list[float]]:
-    """Percentiles 1, 10, 50 and 99 over some objects of two measures.
+    """Percentiles 1, 10, 50 and 99 over some objects of two measures, in the reference band.
 
     `noise` is that of `lensq.models.batches.sky_noise`, flux at zero point 27; `width` the full width at half
     maximum, arcsec, of the Gaussian that has within 0.42 arcsec the object's share of the light within 2
@@ -27,7 +28,7 @@ def conditions(survey: Survey, rows: np.ndarray) -> dict[str, list[float]]:
         rows: (n,) rows of it; at most 512 of them, evenly spread, are measured.
     """
     some = rows[:: -(-len(rows) // SAMPLE)]
-    images, mask = read_pixels(survey, some)
+    images, mask = (channels(pixels)[:, survey.reference] for pixels in read_pixels(survey, some))
     offset = (torch.arange(survey.size) - (survey.size - 1) / 2) * survey.pixel_scale
     radius = torch.hypot(offset[:, None], offset)
     light = torch.where(mask, images, 0.0)
@@ -35,9 +36,9 @@ def conditions(survey: Survey, rows: np.ndarray) -> dict[str, list[float]]:
     share = (core / total.clamp(min=1e-12)).clamp(0.01, 0.99)
     area = (radius <= _CORE).sum() * survey.pixel_scale**2  # of whole pixels
     width = 2 * (area / np.pi * np.log(2) / -torch.log1p(-share)).sqrt()
-    noise = sky_noise(survey, some)
+    noise = sky_noise(survey, some).view(len(some), -1)[:, survey.reference]
     bright = total > 20 * noise * (radius <= _APERTURE).sum().sqrt()
-    measured = {"noise": noise, "width": width[bright]}
+    measured = {"noise": noise[noise.isfinite()], "width": width[bright]}
     return {
         name: np.percentile(values.double().numpy(), [1, 10, 50, 99]).tolist() if len(values) else []
         for name, values in measured.items()

@@ -63,7 +63,7 @@ def layer_table(vae: VAE) -> pd.DataFrame:
 
     for _, _, module in _parts(vae):
         module.register_forward_hook(keep)
-    size = (1, 1, vae.config.size, vae.config.size)
+    size = (1, vae.config.bands, vae.config.size, vae.config.size)
     with torch.inference_mode():
         vae(torch.zeros(size), torch.ones(size, dtype=torch.bool))
     rows: list[dict] = []

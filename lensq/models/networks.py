@@ -1,7 +1,7 @@
 """Encoder and decoder pairs: plain convolutions and ResNet-18.
 
-An encoder turns images (B, 1, S, S) into feature vectors (B, F), a decoder turns latent vectors (N, D)
-into images (N, 1, S, S) before the output activation. In evaluation mode both are pure functions of
+An encoder turns images (B, C, S, S) of C bands into feature vectors (B, F), a decoder turns latent vectors
+(N, D) into images (N, C, S, S) before the output activation. In evaluation mode both are pure functions of
 one image or one latent vector. Any S from 16 on is taken: the decoder visits the sizes that the encoder
 went through, in reverse, so 48 (24, 12, 6, 3, 2) works as well as 64.
 """
@@ -36,23 +36,24 @@ class ConvEncoder(nn.Module):
         size: side of the image S in pixels.
         channels: output channels of each convolution; each one halves the side.
         kernel: 3 (the side is halved and rounded up) or 4 (rounded down).
+        bands: number of bands C.
 
     Attributes:
         features: length F of the feature vector.
     """
 
-    def __init__(self, size: int, channels: Sequence[int], kernel: int = 3) -> None:
+    def __init__(self, size: int, channels: Sequence[int], kernel: int = 3, bands: int = 1) -> None:
         super().__init__()
         self.sides = _halvings(size, len(channels), up=kernel == 3)
         stages = []
-        for before, after in pairwise((1, *channels)):
+        for before, after in pairwise((bands, *channels)):
             convolution = nn.Conv2d(before, after, kernel, stride=2, padding=1, bias=False)
             stages += _normalised(convolution, nn.LeakyReLU(0.01, inplace=True))
         self.stages = nn.Sequential(*stages, nn.Flatten())
         self.features = channels[-1] * self.sides[-1] ** 2
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 1, S, S) to features (B, F)."""
+        """Images (B, C, S, S) to features (B, F)."""
         return self.stages(images)
 
 
@@ -64,9 +65,12 @@ class ConvDecoder(nn.Module):
         latent: length D of the latent vector.
         channels: the encoder's channels, in the encoder's order.
         kernel: the encoder's kernel, 3 or 4.
+        bands: number of bands C.
     """
 
-    def __init__(self, size: int, latent: int, channels: Sequence[int], kernel: int = 3) -> None:
+    def __init__(
+        self, size: int, latent: int, channels: Sequence[int], kernel: int = 3, bands: int = 1
+    ) -> None:
         super().__init__()
         sides = _halvings(size, len(channels), up=kernel == 3)[::-1]
         shape = (channels[-1], sides[0], sides[0])
@@ -77,10 +81,10 @@ class ConvDecoder(nn.Module):
             extra = sides[i + 1] - (2 * sides[i] - 1 if kernel == 3 else 2 * sides[i])
             larger = nn.ConvTranspose2d(before, after, kernel, 2, 1, output_padding=extra, bias=False)
             stages += _normalised(larger, nn.LeakyReLU(0.01, inplace=True))
-        self.stages = nn.Sequential(*stages, nn.Conv2d(channels[0], 1, 3, padding=1))
+        self.stages = nn.Sequential(*stages, nn.Conv2d(channels[0], bands, 3, padding=1))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Latent vectors (N, D) to images (N, 1, S, S), before the output activation."""
+        """Latent vectors (N, D) to images (N, C, S, S), before the output activation."""
         return self.stages(self.start(z))
 
 
@@ -129,15 +133,16 @@ class ResNet18Encoder(nn.Module):
     Args:
         size: side of the image S in pixels.
         width: channels of the first stage; the stages have 1, 2, 4 and 8 times as many (64 in the paper).
+        bands: number of bands C.
 
     Attributes:
         features: length F of the feature vector.
     """
 
-    def __init__(self, size: int, width: int = 64) -> None:
+    def __init__(self, size: int, width: int = 64, bands: int = 1) -> None:
         super().__init__()
         self.sides = _halvings(size, 4, up=True)
-        stem = nn.Conv2d(1, width, 3, stride=2, padding=1, bias=False)
+        stem = nn.Conv2d(bands, width, 3, stride=2, padding=1, bias=False)
         stages = _normalised(stem, nn.ReLU(inplace=True))
         stages += [ResidualBlock(width, width), ResidualBlock(width, width)]
         for channels in (2 * width, 4 * width, 8 * width):
@@ -146,7 +151,7 @@ class ResNet18Encoder(nn.Module):
         self.features = 8 * width * self.sides[-1] ** 2
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 1, S, S) to features (B, F)."""
+        """Images (B, C, S, S) to features (B, F)."""
         return self.stages(images)
 
 
@@ -160,9 +165,10 @@ class ResNet18Decoder(nn.Module):
         size: side of the image S in pixels.
         latent: length D of the latent vector.
         width: the encoder's width.
+        bands: number of bands C.
     """
 
-    def __init__(self, size: int, latent: int, width: int = 64) -> None:
+    def __init__(self, size: int, latent: int, width: int = 64, bands: int = 1) -> None:
         super().__init__()
         sides = _halvings(size, 4, up=True)[::-1]
         deepest = 8 * width
@@ -180,11 +186,11 @@ class ResNet18Decoder(nn.Module):
             ResidualBlock(width, width),
             nn.Upsample(size=(size, size)),
             *_normalised(nn.Conv2d(width, narrow, 3, padding=1, bias=False), nn.ReLU(inplace=True)),
-            nn.Conv2d(narrow, 1, 3, padding=1),
+            nn.Conv2d(narrow, bands, 3, padding=1),
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        """Latent vectors (N, D) to images (N, 1, S, S), before the output activation."""
+        """Latent vectors (N, D) to images (N, C, S, S), before the output activation."""
         return self.stages(self.start(z))
 
 
@@ -203,16 +209,18 @@ def fold_normalisation(module: nn.Module) -> nn.Module:
     return module
 
 
-def _conv_pair(factors: Sequence[int], kernel: int) -> Callable[[int, int, int], tuple[nn.Module, nn.Module]]:
-    def build(size: int, latent: int, width: int) -> tuple[nn.Module, nn.Module]:
+def _conv_pair(
+    factors: Sequence[int], kernel: int
+) -> Callable[[int, int, int, int], tuple[nn.Module, nn.Module]]:
+    def build(size: int, latent: int, width: int, bands: int) -> tuple[nn.Module, nn.Module]:
         channels = [width * factor for factor in factors]
-        return ConvEncoder(size, channels, kernel), ConvDecoder(size, latent, channels, kernel)
+        return ConvEncoder(size, channels, kernel, bands), ConvDecoder(size, latent, channels, kernel, bands)
 
     return build
 
 
-def _resnet_pair(size: int, latent: int, width: int) -> tuple[nn.Module, nn.Module]:
-    return ResNet18Encoder(size, width), ResNet18Decoder(size, latent, width)
+def _resnet_pair(size: int, latent: int, width: int, bands: int) -> tuple[nn.Module, nn.Module]:
+    return ResNet18Encoder(size, width, bands), ResNet18Decoder(size, latent, width, bands)
 
 
 NETWORKS = {
@@ -220,10 +228,12 @@ NETWORKS = {
     "conv4": _conv_pair((1, 1, 1, 1), kernel=4),
     "resnet18": _resnet_pair,
 }
-"""Name to builder (size, latent, width) -> (encoder, decoder); width is the first stage's channels."""
+"""Name to builder (size, latent, width, bands) -> (encoder, decoder); width is the first stage's channels."""
 
 
-def build_network(name: str, size: int, latent: int, width: int) -> tuple[nn.Module, nn.Module]:
+def build_network(
+    name: str, size: int, latent: int, width: int, bands: int = 1
+) -> tuple[nn.Module, nn.Module]:
     """Build an encoder and its mirrored decoder.
 
     Args:
@@ -232,14 +242,15 @@ def build_network(name: str, size: int, latent: int, width: int) -> tuple[nn.Mod
         size: side of the image in pixels, 16 or more.
         latent: length of the latent vector.
         width: channels of the first stage: 32 for the convolutions and 64 for ResNet-18 in the paper.
+        bands: number of bands C of the images.
 
     Raises:
-        ValueError: for an unknown name, or a size, latent or width out of range.
+        ValueError: for an unknown name, or a size, latent, width or number of bands out of range.
     """
     if name not in NETWORKS:
         raise ValueError(f"network={name!r} is unknown; choose one of {', '.join(NETWORKS)}")
     if not isinstance(size, int) or size < SMALLEST:
         raise ValueError(f"size={size!r}: images must have {SMALLEST} pixels a side or more")
-    if latent < 1 or width < 1:
-        raise ValueError(f"latent={latent} and width={width} must be 1 or more")
-    return NETWORKS[name](size, latent, width)
+    if min(latent, width, bands) < 1:
+        raise ValueError(f"latent={latent}, width={width} and bands={bands} must be 1 or more")
+    return NETWORKS[name](size, latent, width, bands)

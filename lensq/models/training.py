@@ -20,7 +20,7 @@ from lensq.models.conditions import conditions
 from lensq.models.options import TRAINING, TrainingOptions, bf16_pays
 from lensq.models.variants import GENERAL, MODELS, VAE, ModelConfig, check_names
 from lensq.survey.files import atomic
-from lensq.survey.images import Preprocessing
+from lensq.survey.images import Preprocessing, band_weights
 from lensq.survey.provenance import code_hash
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from lensq.survey.survey import Survey
 
 _log = logging.getLogger(__name__)
+
+OF_IMAGES = {"size", "bands"}
+"""Fields of a `ModelConfig` that the survey decides."""
 
 
 @dataclass(eq=False)
@@ -63,7 +66,7 @@ class Model:
     def recipe(self) -> dict[str, Any]:
         """The keywords with which `fit` trains this model again: `fit(survey, out=..., **model.recipe)`."""
         config = asdict(self.vae.config)
-        network = {name: config[name] for name in GENERAL - {"size"}} | config["options"]
+        network = {name: config[name] for name in GENERAL - OF_IMAGES} | config["options"]
         return {name: self.settings[name] for name in ("variant", *sorted(TRAINING))} | network
 
     def save(self, path: str | Path) -> Path:
@@ -137,13 +140,14 @@ def _asked(survey: Survey, variant: str, settings: dict[str, Any]) -> tuple[Trai
     """The keywords of `fit` sorted into how to train and what: options, and a VAE with its first weights."""
     if variant not in MODELS:
         raise ValueError(f"variant={variant!r}: lensq.MODELS offers {', '.join(MODELS)}")
-    check_names(settings, (TRAINING | MODELS[variant].options) - {"size"}, f"fit of a {variant}")
+    check_names(settings, (TRAINING | MODELS[variant].options) - OF_IMAGES, f"fit of a {variant}")
     options = TrainingOptions(**{name: settings[name] for name in settings.keys() & TRAINING})
     if options.precision == "auto":
         options = replace(options, precision="bf16" if bf16_pays(survey.size) else "fp32")
     own = {"activation": "linear"} if options.normalisation == "asinh" else {}
     own |= {name: settings[name] for name in settings.keys() - TRAINING}
-    return options, VAE(MODELS[variant].config(size=survey.size, **own), seed=options.seed)
+    of_images = {"size": survey.size, "bands": len(survey.bands)}
+    return options, VAE(MODELS[variant].config(**of_images, **own), seed=options.seed)
 
 
 def _batches(survey: Survey, options: TrainingOptions, uses_labels: bool) -> tuple[Batches, Batches]:
@@ -163,7 +167,7 @@ def _batches(survey: Survey, options: TrainingOptions, uses_labels: bool) -> tup
         labels = reveal_labels(
             survey.labels[rows], options.labelled_fraction, keyed_generator(seed, "labelled")
         )
-    preprocessing = _preprocessing(survey, rows, options.normalisation)
+    preprocessing = fit_preprocessing(survey, rows, options.normalisation)
     train = Batches(
         survey,
         rows,
@@ -186,12 +190,20 @@ def _subset(rows: np.ndarray, n: int | None, seed: int, name: str) -> np.ndarray
     return rows[np.sort(order[:n])]
 
 
-def _preprocessing(survey: Survey, rows: np.ndarray, normalisation: str) -> Preprocessing:
-    """Preprocessing; "asinh" needs the survey's noise, the median level of some of the train images."""
-    if normalisation != "asinh":
+def fit_preprocessing(survey: Survey, rows: np.ndarray, normalisation: str) -> Preprocessing:
+    """Preprocessing with what it needs of the survey's noise, the median level of some of its images.
+
+    Args:
+        survey: the survey.
+        rows: (n,) rows of the training images.
+        normalisation: "minmax" or "asinh".
+    """
+    if normalisation != "asinh" and len(survey.bands) == 1:
         return Preprocessing(normalisation)
-    some = rows[:: max(1, len(rows) // 1024)]
-    return Preprocessing(normalisation, noise=float(sky_noise(survey, some).nanmedian()))
+    noise = sky_noise(survey, rows[:: max(1, len(rows) // 1024)]).view(-1, len(survey.bands))
+    weights = band_weights(noise, survey.reference) if len(survey.bands) > 1 else ()
+    level = float(noise[:, survey.reference].nanmedian()) if normalisation == "asinh" else 1.0
+    return Preprocessing(normalisation, noise=level, weights=weights)
 
 
 def _pairs(batches: Batches, vae: VAE) -> Iterator[tuple[Tensor, Tensor]]:
@@ -218,6 +230,7 @@ def _settings(options: TrainingOptions, vae: VAE, train: Batches, validation: Ba
         "size": survey.size,
         "resized": survey.resized,
         "pixel_scale": survey.pixel_scale,
+        "bands": survey.bands,
         "conditions": conditions(survey, train.rows),
         "survey": survey.fingerprint,
         "objects": objects.hexdigest()[:16],

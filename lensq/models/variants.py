@@ -36,6 +36,7 @@ class ModelConfig:
         noise_scale: standard deviation of the Gaussian likelihood, in preprocessed pixel units.
         learn_noise: fit the noise scale.
         reference_size: training objects kept with the model as its reference sample, at most.
+        bands: number of bands C of the image.
         options: the objective's own, all fields of its `Options`.
     """
 
@@ -49,6 +50,7 @@ class ModelConfig:
     noise_scale: float = 0.05
     learn_noise: bool = False
     reference_size: int = 2048
+    bands: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -150,7 +152,7 @@ class VAE(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder, self.decoder = build_network(
-                config.network, config.size, config.latent, config.width
+                config.network, config.size, config.latent, config.width, config.bands
             )
             self.likelihood = GaussianLikelihood(config.noise_scale, learned=config.learn_noise)
             self.objective = objective(
@@ -179,7 +181,7 @@ class VAE(nn.Module):
         return (self.reference_mu[:count], self.reference_logvar[:count]) if count else None
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latent vectors (N, D) to images (N, 1, S, S) in preprocessed units, in single precision."""
+        """Latent vectors (N, D) to images (N, C, S, S) in preprocessed units, in single precision."""
         return ACTIVATIONS[self.config.activation](self.decoder(z).float())
 
     def forward(
@@ -197,23 +199,24 @@ class VAE(nn.Module):
         posterior mean and not its expectation; the objective's own terms say the same in its docstring.
 
         Args:
-            images: preprocessed images (B, 1, S, S); what lies behind the mask is not looked at.
-            mask: (B, 1, S, S) bool, True for real pixels.
+            images: preprocessed images (B, C, S, S); what lies behind the mask is not looked at.
+            mask: (B, C, S, S) bool, True for real pixels.
             generator: source of the latent noise; None sets z = mu.
             labels: (B,) integers, -1 where unlabelled; only semi-supervised objectives look at them.
 
         Returns:
-            "reconstruction" (B,) in nats, "kl" (B, D) in nats, "mu" and "logvar" (B, D), "mean" (B, 1, S, S),
+            "reconstruction" (B,) in nats, "kl" (B, D) in nats, "mu" and "logvar" (B, D), "mean" (B, C, S, S),
             "z", and the objective's extras.
 
         Raises:
             ValueError: for a wrong shape.
             FloatingPointError: in evaluation mode, if a term is not finite; it names the term.
         """
-        size = self.config.size
-        if images.shape != mask.shape or images.shape[1:] != (1, size, size):
+        size, bands = self.config.size, self.config.bands
+        if images.shape != mask.shape or images.shape[1:] != (bands, size, size):
             raise ValueError(
-                f"images {tuple(images.shape)}, mask {tuple(mask.shape)}: both must be (B, 1, {size}, {size})"
+                f"images {tuple(images.shape)}, mask {tuple(mask.shape)}: both must be "
+                f"(B, {bands}, {size}, {size})"
             )
         images = torch.where(mask, images, 0).contiguous(memory_format=torch.channels_last)
 
@@ -233,9 +236,9 @@ class VAE(nn.Module):
     ) -> None:
         """Pass over training data once before the first step.
 
-        The decoder's last bias is set to the mean of the real pixels: stamps are mostly sky, and a decoder
-        that starts half bright spends its first epochs on darkening. Objectives that need it look at the
-        posteriors (the SVDD centre).
+        The decoder's last bias is set to the mean of the real pixels of each band: stamps are mostly sky, and
+        a decoder that starts half bright spends its first epochs on darkening. Objectives that need it look
+        at the posteriors (the SVDD centre).
 
         Args:
             batches: (images, mask) as `forward` takes them, on the model's device.
@@ -244,23 +247,25 @@ class VAE(nn.Module):
         Raises:
             ValueError: if there is no real pixel in them.
         """
-        total = torch.zeros(2, dtype=torch.float64)
+        total = torch.zeros((self.config.bands, 2), dtype=torch.float64)
 
         def watched() -> Iterator[tuple[Tensor, Tensor]]:
             for images, mask in batches:
-                total.add_(torch.stack([torch.where(mask, images, 0).sum(), mask.sum()]).cpu())
+                for band, light, real in zip(total, images.unbind(1), mask.unbind(1), strict=True):
+                    band.add_(torch.stack([torch.where(real, light, 0).sum(), real.sum()]).cpu())
                 yield images, mask
 
         if self.objective.needs_preparation:
             self.objective.prepare(self._posteriors(watched(), generator))
         else:
             deque(watched(), maxlen=0)
-        if not total[1]:
+        if not total[:, 1].any():
             raise ValueError("no real pixel to prepare on: give at least one batch of (images, mask)")
-        level = total[0] / total[1]
+        level = total[:, 0] / total[:, 1].clamp(min=1)
         if self.config.activation == "sigmoid":
             level = torch.logit(level, eps=0.01)
-        nn.init.constant_(self.decoder.stages[-1].bias, float(level))
+        with torch.no_grad():
+            self.decoder.stages[-1].bias.copy_(level)
 
     def finish(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Pass over a fixed sample of training objects after training; keep what scoring needs of it.

@@ -16,6 +16,7 @@ from lensq.models.objectives import Mixture
 from lensq.models.training import Model
 from lensq.models.variants import VAE
 from lensq.scores.scoring import reconstruct
+from lensq.survey.images import channels
 
 if TYPE_CHECKING:
     from lensq.survey.survey import Survey
@@ -37,8 +38,8 @@ def examples(
         lenses: How many lenses at most.
 
     Returns:
-        `images` and `reconstructions` (n, S, S) in preprocessed units, NaN where masked, `mask` (n, S, S)
-        and `captions`, the class of each.
+        `images` and `reconstructions` (n, S, S), or (n, C, S, S) of several bands, in preprocessed units, NaN
+        where masked, `mask`, as large, `captions`, the class of each, and the survey's `bands`.
 
     Raises:
         ValueError: The split holds no object.
@@ -59,11 +60,12 @@ def examples(
         raise ValueError(f"split={split!r}: the survey {survey.folder} has no object there")
     images, reconstructions = reconstruct(model, survey, shown)
     mask = np.asarray(survey.mask[shown])
-    return {"images": images, "reconstructions": reconstructions, "mask": mask, "captions": captions}
+    pictures = {"images": images, "reconstructions": reconstructions, "mask": mask}
+    return {**pictures, "captions": captions, "bands": survey.bands}
 
 
 def _decoded(model: Model, z: Tensor) -> np.ndarray:
-    return copy.deepcopy(model.vae).cpu().eval().decode(z)[:, 0].numpy()
+    return copy.deepcopy(model.vae).cpu().eval().decode(z).squeeze(1).numpy()
 
 
 def _prior_vectors(vae: VAE, n: int, cluster: int | None, generator: torch.Generator) -> Tensor:
@@ -92,7 +94,7 @@ def prior_samples(model: Model, n: int, *, cluster: int | None = None, seed: int
         seed: Seed of the draw.
 
     Returns:
-        (n, S, S) float32, preprocessed units.
+        (n, S, S) float32, preprocessed units; (n, C, S, S) of several bands.
 
     Raises:
         ValueError: There is no such cluster.
@@ -143,7 +145,7 @@ def traversals(
         reach: How far to go either way from the mean of the aggregate posterior, in its standard deviations.
 
     Returns:
-        (d, steps, S, S) float32, preprocessed units.
+        (d, steps, S, S) float32, preprocessed units; (d, steps, C, S, S) of several bands.
 
     Raises:
         ValueError: A dimension does not exist.
@@ -153,7 +155,7 @@ def traversals(
         raise ValueError(f"dimensions={unknown}: the model has dimensions 0 to {latent - 1}")
     images, mask = read_pixels(survey, np.array([row]))
     vae = copy.deepcopy(model.vae).cpu().eval()
-    start = vae(model.preprocessing(images, mask), mask[:, None])["mu"]
+    start = vae(model.preprocessing(images, mask), channels(mask))["mu"]
     mean, variance, _ = _aggregate(model)
     z = start.repeat(len(dimensions), steps, 1)
     for i, d in enumerate(dimensions):

@@ -12,11 +12,12 @@ def central_residual(residual: Tensor, mask: Tensor, radius: float = CENTRAL_RAD
 
     The noise is 1.4826 times the median distance below the median of the border (every fourth pixel outside
     0.3 S from the centre), which neighbours, seen or missed by the model, hardly move. Pixels behind the mask
-    do not count; without a valid pixel in the disc the score is 0.
+    do not count; without a valid pixel in the disc the score is 0. Of several bands it is the mean over those
+    with a valid pixel in the disc.
 
     Args:
-        residual: (B, 1, S, S) image minus reconstruction.
-        mask: (B, 1, S, S) bool, True where real.
+        residual: (B, C, S, S) image minus reconstruction.
+        mask: (B, C, S, S) bool, True where real.
         radius: Radius of the disc in pixels of the residual.
 
     Returns:
@@ -25,7 +26,7 @@ def central_residual(residual: Tensor, mask: Tensor, radius: float = CENTRAL_RAD
     offset = torch.arange(residual.shape[-1], device=residual.device) - (residual.shape[-1] - 1) / 2
     disc = (offset[:, None] ** 2 + offset**2 <= radius**2).flatten()
     border = (torch.maximum(offset[:, None].abs(), offset.abs()) > 0.3 * residual.shape[-1]).flatten()
-    flat, real = residual.flatten(1), mask.flatten(1)
+    flat, real = (pixels.flatten(0, 1).flatten(1) for pixels in (residual, mask))
     inside = real & disc
     central = torch.where(inside, flat.square(), 0).sum(1) / inside.sum(1).clamp(min=1)
     chosen = border.nonzero()[::4, 0]
@@ -33,4 +34,6 @@ def central_residual(residual: Tensor, mask: Tensor, radius: float = CENTRAL_RAD
     level = edge.nanmedian(1, keepdim=True).values
     below = torch.where(edge <= level, level - edge, torch.nan).nanmedian(1).values
     noise = (1.4826 * below).nan_to_num(0.0)
-    return torch.where(inside.any(1), central - noise.square(), 0)
+    seen = inside.any(1)
+    score = torch.where(seen, central - noise.square(), 0).view(residual.shape[:2])
+    return score.sum(1) / seen.view(residual.shape[:2]).sum(1).clamp(min=1)

@@ -27,7 +27,7 @@ from lensq.models.variants import VAE
 from lensq.scores.density import NEIGHBOURS, LatentDensity
 from lensq.scores.residual import CENTRAL_RADIUS, central_residual
 from lensq.survey.files import atomic
-from lensq.survey.images import check_pixels
+from lensq.survey.images import channels, check_pixels
 from lensq.survey.images import symmetries as symmetries_of
 from lensq.survey.provenance import code_hash
 
@@ -50,8 +50,8 @@ COLUMNS = {
     "split": "train, validation, selection, conformal or test",
     "label": "1 selected by eye, 0 rejected, -1 unlabelled",
     "graded": "whether the object is on the graded list",
-    "reconstruction": "negative log likelihood of the image at the posterior mean, nats, over S^2 pixels "
-    "(masked pixels count as the mean of the valid ones)",
+    "reconstruction": "negative log likelihood of the image at the posterior mean, nats, over all pixels "
+    "of all bands (masked pixels count as the mean of the valid ones)",
     "kl": "KL divergence of the posterior from the prior, nats, summed over dimensions",
     "elbo": "-(reconstruction + kl), less cluster_kl if there is one: evidence lower bound at z = mu, nats; "
     "the one score that is lower for more anomalous objects",
@@ -126,7 +126,7 @@ class _Scorer:
     def __call__(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Score columns of these rows: name to (B,) float32, or int16 for `cluster`."""
         images, mask = read_pixels(self.survey, rows, self.device)
-        x, mask = self.preprocessing(images, mask), mask[:, None]
+        x, mask = self.preprocessing(images, mask), channels(mask)
         views = zip(symmetries_of(x), symmetries_of(mask), strict=True) if self.symmetries else [(x, mask)]
         total: dict[str, Tensor] = {}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
@@ -259,8 +259,8 @@ def score(
         column's meaning.
 
     Raises:
-        ValueError: The survey was read at another size than the model takes, a cutout has no valid pixel,
-            there are no rows, or the precision is not known.
+        ValueError: The survey was read at another size or in other bands than the model takes, a cutout has
+            no valid pixel, there are no rows, or the precision is not known.
     """
     scorer = _Scorer(model, survey, symmetries, precision)
     rows = np.arange(len(survey)) if rows is None else rows
@@ -302,13 +302,14 @@ def reconstruct(model: Model, survey: Survey, rows: Sequence[int]) -> tuple[np.n
         rows: (n,) row indices.
 
     Returns:
-        Preprocessed images and reconstructions, each (n, S, S) float32; NaN where masked.
+        Preprocessed images and reconstructions, each (n, S, S) float32, or (n, C, S, S) of several bands;
+        NaN where masked.
 
     Raises:
-        ValueError: The survey was read at another size than the model takes.
+        ValueError: The survey was read at another size than the model takes, or in other bands.
     """
     check_pixels(survey, {"size": model.vae.config.size, **model.settings})
     images, mask = read_pixels(survey, np.asarray(rows))
-    x, mask = model.preprocessing(images, mask), mask[:, None]
+    x, mask = model.preprocessing(images, mask), channels(mask)
     mean = copy.deepcopy(model.vae).cpu().eval()(x, mask)["mean"]
-    return tuple(torch.where(mask, values, torch.nan)[:, 0].numpy() for values in (x, mean))
+    return tuple(torch.where(mask, values, torch.nan).squeeze(1).numpy() for values in (x, mean))

@@ -26,6 +26,7 @@ from lensq.study.page import to_page
 from lensq.study.profiles import read_profile
 from lensq.study.sweep import CHOSEN, read_sweep
 from lensq.survey.ingest import declared_of
+from lensq.survey.planes import band_names
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
@@ -36,12 +37,15 @@ IDLE = 600.0
 """Seconds without a second of processor time after which the kernel of a notebook counts as lost."""
 
 
-def build_folder(profile: str = "laptop", survey: Path | None = None) -> Path:
-    """`_build` for the laptop's study; a folder in it for each other profile and each survey of one's own.
+def build_folder(
+    profile: str = "laptop", survey: Path | None = None, bands: tuple[str, ...] = ("i",)
+) -> Path:
+    """`_build` for the laptop's study; a folder in it for each other profile, survey of one's own and bands.
 
     The name is harmless whatever the survey's is, and no two surveys share one.
     """
     parts = [] if profile == "laptop" else [re.sub(r"[^\w.-]", "_", profile)]
+    parts += [re.sub(r"[^\w.-]", "_", "".join(bands))] * (bands != ("i",))
     if survey:
         number = hashlib.sha256(os.fsencode(survey)).hexdigest()[:6]
         parts += [re.sub(r"[^\w.-]", "_", survey.name), number]
@@ -54,12 +58,16 @@ def read_given(command: str) -> tuple[Path, dict[str, str]]:
     Raises:
         SystemExit: a value cannot work; the message is one line.
     """
-    names = ("PROFILE", "SURVEY", "VARIANT", "GRID")
+    names = ("PROFILE", "SURVEY", "BANDS", "VARIANT", "GRID")
     given = {name.lower(): os.environ[name] for name in names if os.environ.get(name)}
     for name, value in given.items():
         if not value.isprintable():
             raise SystemExit(f"{name.upper()}={value!a} has characters that cannot be printed: rename it")
     profile = given.setdefault("profile", "laptop")
+    try:
+        bands = band_names(given.get("bands", "i"))
+    except ValueError as error:
+        raise SystemExit(f"BANDS={given['bands']}: {error}") from None
     if survey := given.get("survey"):
         given["survey"] = os.path.abspath(survey)
         if not Path(survey).is_dir():
@@ -74,7 +82,8 @@ def read_given(command: str) -> tuple[Path, dict[str, str]]:
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
     own = os.environ.get("BUILD")
-    return Path(own).resolve() if own else build_folder(profile, survey and Path(given["survey"])), given
+    place = build_folder(profile, survey and Path(given["survey"]), bands)
+    return Path(own).resolve() if own else place, given
 
 
 def hold(build: Path) -> tuple[TextIO, bool]:
@@ -221,17 +230,25 @@ def candidates(build: Path, given: dict[str, str]) -> None:
     from lensq.survey.survey import read_survey
 
     ranked = build / "candidates.ipynb"
-    if os.environ.get("TRAIN") and len(read_survey(given["survey"])) >= TO_TRAIN:
+    bands = {"bands": given["bands"]} if "bands" in given else {}
+    if os.environ.get("TRAIN") and len(read_survey(given["survey"], **bands)) >= TO_TRAIN:
         snakemake(build, given, "src/notebooks/14_candidates.ipynb")
         shutil.copy(build / "src/notebooks/14_candidates.ipynb", ranked)
     else:
-        simulated = build_folder(given["profile"])
+        simulated = build_folder(given["profile"], bands=band_names(given.get("bands", "i")))
         trained = simulated / "results"
         if not (trained / "injected/none/model.pt").is_file():
             print("lensq: training on the simulated survey first, once (some 15 minutes on two cores)")
-            snakemake(simulated, {"profile": given["profile"]}, "src/notebooks/11_injected_lenses.ipynb")
+            snakemake(
+                simulated, {"profile": given["profile"], **bands}, "src/notebooks/11_injected_lenses.ipynb"
+            )
         (build / "results").mkdir(parents=True, exist_ok=True)
-        places = {"survey": given["survey"], "trained": str(trained), "results": str(build / "results")}
+        places = {
+            "survey": given["survey"],
+            "trained": str(trained),
+            "results": str(build / "results"),
+            **bands,
+        }
         log = build / "logs" / ranked.name
         log.parent.mkdir(exist_ok=True)
         run_notebook(NOTEBOOKS / "14_candidates.ipynb", log, places)
@@ -252,7 +269,9 @@ def stand_in(build: Path, given: dict[str, str]) -> Path:
         return build
     build = build.with_name(f"{build.name}-injected")
     print("lensq: the survey has no labels; lenses are injected into a copy of it, and flagged", flush=True)
-    given |= {"listed": given["survey"], "survey": str(write_injected(given["survey"], build / "survey"))}
+    bands = {"bands": given["bands"]} if "bands" in given else {}
+    copy = write_injected(given["survey"], build / "survey", **bands)
+    given |= {"listed": given["survey"], "survey": str(copy)}
     return build
 
 

@@ -176,15 +176,17 @@ def noise_level(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     rounds of dropping what lies more than three such deviations above the median.
 
     Args:
-        images: (B, S, S) flux.
-        mask: (B, S, S) bool, True where the pixel is real.
+        images: (B, S, S) flux, or (B, C, S, S) of several bands.
+        mask: bool, as large, True where the pixel is real.
 
     Returns:
-        (B,) standard deviation of the sky, in the units of the images; 0 where the sky is constant or
-        no pixel is real. A function of each image alone.
+        (B,) or (B, C) standard deviation of the sky, in the units of the images; 0 where the sky is constant
+        or no pixel is real. A function of each image alone.
     """
     import torch
 
+    if images.dim() == 4:
+        return noise_level(images.flatten(0, 1), mask.flatten(0, 1)).view(images.shape[:2])
     size = images.shape[-1]
     offset = (torch.arange(size, device=images.device) - size // 2).abs()
     border = mask & (torch.maximum(offset[:, None], offset[None, :]) > BORDER * size)
@@ -208,50 +210,87 @@ def _median_of_first(values: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
     return (values.gather(1, lower[:, None]) + values.gather(1, upper[:, None]))[:, 0] / 2
 
 
+def channels(pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels or masks as networks take them, (B, C, S, S); those of one band may be (B, S, S)."""
+    return pixels if pixels.dim() == 4 else pixels[:, None]
+
+
+def band_weights(noise: torch.Tensor, reference: int) -> tuple[float, ...]:
+    """Factors that give all bands the noise of the reference band.
+
+    Args:
+        noise: (n, C) sky noise of objects in each band; NaN or 0 where it is not known.
+        reference: the channel of the reference band.
+
+    Returns:
+        C numbers: the reference band's median noise over each band's; 1 for a band whose noise is not known.
+    """
+    import torch
+
+    level = torch.where(noise > 0, noise, torch.nan).nanmedian(0).values
+    return tuple((level[reference] / level).nan_to_num(1.0).tolist())
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How flux becomes the input of a network. Each image by itself, padding left out.
 
+    The bands of an image share one scale, so that its colour survives. Before that, each is multiplied by a
+    constant of the survey, its weight, which gives all bands the same sky noise: a squared residual then
+    means as much in one band as in another, and no band outweighs the others by being noisy.
+
     Attributes:
-        normalisation: "minmax" maps the least and greatest real pixel of an image to 0 and 1, as the
-            published study did, and so forgets the flux; "asinh" keeps it:
+        normalisation: "minmax" maps the least and greatest real pixel of an image, of all its bands, to 0
+            and 1, as the published study did, and so forgets the flux; "asinh" keeps it:
             asinh(I / 3 noise) / asinh(1000 / 3) with one noise for the whole survey (the stretch of
             Lupton, Gunn and Szalay 1999, AJ 118, 1406, eq. 3, scaled so that 1000 noise becomes 1).
         noise: sky noise of the survey, in the units of the images: the median of
-            `lensq.models.batches.sky_noise` over the training images. Only "asinh" uses it.
+            `lensq.models.batches.sky_noise` over the training images, of the reference band. Only "asinh"
+            uses it.
+        weights: C factors, `band_weights` of the training images; empty for one band.
     """
 
     normalisation: str = "minmax"
     noise: float = 1.0
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.normalisation not in ("minmax", "asinh"):
             raise ValueError(f"normalisation: expected 'minmax' or 'asinh', got {self.normalisation!r}")
         if not (np.isfinite(self.noise) and self.noise > 0):
             raise ValueError(f"noise: expected a positive flux, got {self.noise}")
+        object.__setattr__(self, "weights", tuple(self.weights))  # JSON has lists
 
     def __call__(self, images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Normalise a batch.
 
         Args:
-            images: (B, S, S) flux.
-            mask: (B, S, S) bool, True where the pixel is real.
+            images: (B, S, S) flux, or (B, C, S, S) of several bands.
+            mask: bool, as large, True where the pixel is real.
 
         Returns:
-            (B, 1, S, S) finite network input in the dtype of the images, 0 where masked; all 0 for a
+            (B, C, S, S) finite network input in the dtype of the images, 0 where masked; all 0 for a
             constant image under "minmax".
+
+        Raises:
+            ValueError: there are other numbers of bands than weights.
         """
         import torch
 
+        images, mask = channels(images), channels(mask)
+        if images.shape[1] != max(len(self.weights), 1):
+            raise ValueError(f"images of {images.shape[1]} bands, but {len(self.weights)} weights of bands")
+        if self.weights:
+            images = images * images.new_tensor(self.weights)[:, None, None]
         if self.normalisation == "asinh":
             softening = SOFTENING_IN_NOISE * self.noise
             scaled = torch.asinh(images / softening) / np.arcsinh(SATURATION_IN_NOISE / SOFTENING_IN_NOISE)
         else:
-            low = torch.where(mask, images, torch.inf).amin((1, 2), keepdim=True)
-            high = torch.where(mask, images, -torch.inf).amax((1, 2), keepdim=True)
+            low = torch.where(mask, images, torch.inf).amin((1, 2, 3), keepdim=True)
+            high = torch.where(mask, images, -torch.inf).amax((1, 2, 3), keepdim=True)
             varies = high > low
             scaled = torch.where(varies, (images - low) / torch.where(varies, high - low, 1.0), 0.0)
-        return torch.where(mask, scaled, 0.0)[:, None]
+        return torch.where(mask, scaled, 0.0)
 
 
 def symmetries(images: torch.Tensor) -> torch.Tensor:
@@ -306,18 +345,23 @@ def check_pixels(survey: Survey, trained: Mapping[str, Any]) -> None:
 
     Args:
         survey: to be scored.
-        trained: settings of the model: `size`, `resized` and `pixel_scale` (arcsec).
+        trained: settings of the model: `size`, `resized`, `pixel_scale` (arcsec) and `bands`.
 
     Raises:
-        ValueError: size, resizing or pixel scale differ; names the call that makes them agree.
+        ValueError: size, resizing, pixel scale or bands differ; names the call that makes them agree. Another
+            band instead of the one trained on is taken.
     """
     how = {"size": trained["size"], "resize": trained.get("resized", False)}
     agrees = how == {"size": survey.size, "resize": survey.resized}
+    bands = tuple(trained.get("bands", ("i",)))
+    if bands != survey.bands and (len(bands), len(survey.bands)) != (1, 1):
+        how["bands"], agrees = list(bands), False
     if not survey.resized and not same_scale(survey, trained):
         how["scale"], agrees = round(trained.get("pixel_scale", PIXEL_SCALE), 4), False
     if not agrees:
         asked = ", ".join(f"{name}={value}" for name, value in how.items())
+        said = f", bands {' '.join(survey.bands)}" * ("bands" in how)
         raise ValueError(
             f"the survey was read with size={survey.size}, resize={survey.resized}, {survey.pixel_scale:.3g} "
-            f"arcsec a pixel, not as the model: call read_survey({str(survey.folder)!r}, {asked})"
+            f"arcsec a pixel{said}, not as the model: call read_survey({str(survey.folder)!r}, {asked})"
         )

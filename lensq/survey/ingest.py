@@ -7,7 +7,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from lensq.survey.bundle import ENDINGS, read_row
 from lensq.survey.fits import TIME_LIMIT, ZERO_POINT, decode, limit_memory, supervised
 from lensq.survey.hdus import UnusableError
 from lensq.survey.images import PIXEL_SCALE, fit_to_size
+from lensq.survey.planes import band_names
 from lensq.survey.processes import process_pool
 
 FILES_IN_A_PART = 256
@@ -44,16 +45,18 @@ def declared_of(folder: Path) -> dict[str, Any]:
     path = (folder if folder.is_dir() else folder.parent) / "survey.yml"
     if not path.is_file():
         return {}
-    kinds = dict.fromkeys(("band", "note"), str) | dict.fromkeys(
-        ("scale", "zero_point", "pixel_scale"), (int, float)
-    )
+    kinds = {"band": str, "note": str, "bands": (str, list)}
+    kinds |= dict.fromkeys(("scale", "zero_point", "pixel_scale"), (int, float))
     try:
         declared = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         if wrong := [n for n, value in declared.items() if not isinstance(value, kinds.get(n, ()))]:
             raise ValueError(f"not understood: {', '.join(map(str, wrong))}")
+        declared = _one_of(**declared)
         Reading(**{name: value for name, value in declared.items() if name != "note"})
     except (yaml.YAMLError, AttributeError, ValueError) as error:
-        remedy = "it may hold band and note (text), scale, zero_point and pixel_scale (numbers), one a line"
+        remedy = (
+            "it may hold band or bands, note (text), scale, zero_point, pixel_scale (numbers), one a line"
+        )
         raise ValueError(f"{path}: {' '.join(str(error).split())}; {remedy}") from error
     return declared
 
@@ -64,10 +67,13 @@ class Reading:
 
     Attributes:
         size, resize: as in `lensq.survey.images.fit_to_size`.
-        band: the band to read.
+        band: the band to read; the reference band of several: i where it is among them, else the first.
         scale: arcseconds a pixel that images are brought to by interpolation; None leaves them as they are.
         zero_point: AB magnitude of one unit of flux in files that do not declare it.
         pixel_scale: arcseconds a pixel of files that do not declare it.
+        bands: the bands to read, in the order of the channels; empty where it is `band` alone.
+        missing_band: what becomes of an object that lacks some of several bands: "quarantine", or "mask",
+            which keeps it with these bands masked.
     """
 
     size: int = 48
@@ -76,21 +82,31 @@ class Reading:
     scale: float | None = None
     zero_point: float = ZERO_POINT
     pixel_scale: float = PIXEL_SCALE
+    bands: tuple[str, ...] = ()
+    missing_band: str = "quarantine"
 
     @classmethod
     def of(cls, folder: Path, **given) -> Reading:
         """How a survey is read: as it is given, else as `survey.yml` beside its images says, else by default.
 
+        `bands` may be given as `lensq.survey.planes.band_names` takes them; one is the same as `band`.
+
         Raises:
-            ValueError: `survey.yml` says something else than band, scale, zero_point and pixel_scale.
+            ValueError: `survey.yml` says something else than band or bands, scale, zero_point and
+                pixel_scale, or `band` and `bands` are given and differ.
         """
         declared = declared_of(folder)
         declared.pop("note", None)
+        given = _one_of(**given)
+        if "band" in given:
+            declared.pop("bands", None)
         return cls(**(declared | given))
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"size: expected a positive number of pixels, got {self.size}")
+        if self.missing_band not in ("quarantine", "mask"):
+            raise ValueError(f"missing_band: expected 'quarantine' or 'mask', got {self.missing_band!r}")
         if self.resize and self.scale:
             raise ValueError("scale and resize both interpolate: give one of them")
         for name in ("scale", "pixel_scale"):
@@ -99,15 +115,41 @@ class Reading:
 
     @property
     def bytes(self) -> int:
-        """Bytes of an image and its mask."""
+        """Bytes of the image of one band and its mask."""
         return 5 * self.size**2
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the image of an object: (size, size), or (C, size, size) of several bands."""
+        return (len(self.bands),) * bool(self.bands) + (self.size, self.size)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the pixels; of one band what it was before there could be several."""
+        several = () if self.bands else ("bands", "missing_band")
+        how = asdict(self) | {"bands": list(self.bands)}  # as JSON gives it back
+        return {name: value for name, value in how.items() if name not in several}
 
     @property
     def kind(self) -> str:
         """Name of the folder of a store that is read in this way."""
         said = [str(self.size), "resize" if self.resize else "crop"]
-        said += [self.band.replace("/", "")] * (self.band != "i") + [f"{self.scale}"] * bool(self.scale)
+        band = "+".join(self.bands) or self.band
+        said += [band.replace("/", "")] * (band != "i") + [f"{self.scale}"] * bool(self.scale)
+        said += [self.missing_band] * (self.missing_band != "quarantine" and bool(self.bands))
         return "-".join(said)
+
+
+def _one_of(**given) -> dict[str, Any]:
+    """Ways of reading in which `bands` are several, and `band` is the one or the reference band."""
+    if (bands := given.pop("bands", None)) is None:
+        return given
+    names = band_names(bands)
+    if "band" in given and band_names([given["band"]]) != names:
+        raise ValueError(f"band={given['band']!r} and bands={bands!r} differ: give one of them")
+    if len(names) == 1:
+        return given | {"band": names[0]}
+    return given | {"band": "i" if "i" in names else names[0], "bands": names}
 
 
 @dataclass(frozen=True)
@@ -138,18 +180,21 @@ class Record:
     noise: float = math.nan
 
 
+Wanted = tuple[str, bool, str]
+"""A file's path in the folder ("" for none), whether its position is wanted, and the band of its image."""
+
 Part = tuple[list[Record], np.ndarray, np.ndarray]
 """Records of some files; images and masks of the usable ones."""
 
 
 def read_files(
-    folder: Path, files: list[tuple[str, bool]], how: Reading, workers: int | None, progress: bool
+    folder: Path, files: list[Wanted], how: Reading, workers: int | None, progress: bool
 ) -> Iterator[Part]:
     """Read any number of files, in their order.
 
     Args:
         folder: where they are.
-        files: path in the folder of each, and whether its position is wanted.
+        files: what is wanted of each.
         how: how they become images.
         workers: number of processes; None takes as many as there are processors to use and files to keep
             them busy.
@@ -182,7 +227,7 @@ def read_files(
             waiting.extend(map(begun, islice(parts, 1)))
 
 
-def _read_alone(pool: ProcessPool, folder: Path, file: tuple[str, bool], how: Reading) -> Part:
+def _read_alone(pool: ProcessPool, folder: Path, file: Wanted, how: Reading) -> Part:
     try:
         return supervised(pool, TIME_LIMIT, read_part, folder, [file], how)
     except UnusableError as error:
@@ -195,12 +240,12 @@ def _part(records: list[Record], stamps: list[tuple[np.ndarray, np.ndarray]], si
     return records, images.reshape(-1, size, size), masks.reshape(-1, size, size)
 
 
-def read_part(folder: Path, files: list[tuple[str, bool]], how: Reading) -> Part:
+def read_part(folder: Path, files: list[Wanted], how: Reading) -> Part:
     """Read some files in this process, which they may abort; arguments as in `read_files`."""
     records, stamps = [], []
-    for file, wanted in files:
+    for file, wanted, band in files:
         try:
-            record, pixels, mask = _read(folder, file, wanted, how)
+            record, pixels, mask = _read(folder, file, wanted, band, how)
         except UnusableError as error:
             record = Record(file, error.reason, error.detail)
         except Exception as error:  # what a library has not foreseen is no reason to stop the survey
@@ -212,13 +257,17 @@ def read_part(folder: Path, files: list[tuple[str, bool]], how: Reading) -> Part
     return _part(records, stamps, how.size)
 
 
-def _read(folder: Path, file: str, wanted: bool, how: Reading) -> tuple[Record, np.ndarray, np.ndarray]:
+def _read(
+    folder: Path, file: str, wanted: bool, band: str, how: Reading
+) -> tuple[Record, np.ndarray, np.ndarray]:
+    if not file:
+        raise UnusableError("no such band", f"there is no file of band {band}")
     ra = dec = math.nan
     name, _, row = file.rpartition("#")
     if row.isdecimal() and name.endswith(ENDINGS):
-        image, ra, dec = read_row(folder / name, int(row), band=how.band, zero_point=how.zero_point)
+        image, ra, dec = read_row(folder / name, int(row), band=band, zero_point=how.zero_point)
     else:
-        options: dict[str, Any] = {"band": how.band, "zero_point": how.zero_point}
+        options: dict[str, Any] = {"band": band, "zero_point": how.zero_point}
         image = decode(folder / file, **options, risky=True)
         if wanted:
             ra, dec = image.position()

@@ -11,11 +11,12 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
 
+import numpy as np
 import pandas as pd
 
 from lensq.survey.bundle import bundle_of, bundle_table
@@ -35,7 +36,8 @@ ASIDE = ("other band", "companion")
 
 _NO_OBJECT = (*ASIDE, "unreadable")  # the last of folders, as far as an inventory goes
 
-REASONS = (*FAULTS, "listed but absent", "present but unlisted", "second file", *ASIDE, "listed twice")
+REASONS = (*FAULTS, "lacks a band", "listed but absent", "present but unlisted", "second file", *ASIDE)
+REASONS += ("listed twice",)
 
 _HSC = re.compile(r"(.+)_HSC-([A-Z]+\d*)_img")
 _NAMELESS = re.compile(
@@ -61,7 +63,8 @@ class Inventory:
             band ("" where the name of the file does not tell), by_position (bool, whether the object is to
             be named by its position), fate ("" if the file is to be read, else a reason) and detail,
             chosen (bool, whether it is to be read); sorted by name and file.
-        band: the band that is read.
+        band: the band that is read, the reference band of several.
+        bands: the bands that are read.
         notes: what the user should know.
     """
 
@@ -71,30 +74,52 @@ class Inventory:
     members: frozenset[str]
     files: pd.DataFrame
     band: str
+    bands: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> pd.DataFrame:
+        """The rows of `files` that are to be read; of several bands one an object and band, object by object.
+
+        Several bands add the columns asked (the band) and told (bool, whether the name of the file tells it).
+        A band without a file has "" for it.
+        """
+        chosen = self.files[self.files["chosen"]].reset_index(drop=True)
+        if len(self.bands) == 1:
+            return chosen
+        first = _first_files(chosen["name"], chosen["band"], self.bands)
+        names = dict.fromkeys(chosen["name"])
+        rows = [first.get((name, band), -1) for name in names for band in self.bands]
+        table = chosen.iloc[rows].reset_index(drop=True)
+        table["name"] = np.repeat(list(names), len(self.bands))
+        table["by_position"] = chosen.groupby("name")["by_position"].any()[table["name"]].to_numpy()
+        table["asked"] = np.tile(self.bands, len(names))
+        table["told"] = table["band"] == table["asked"]
+        table.loc[np.array(rows) < 0, ["file", "bytes", "time"]] = "", 0, 0
+        return table
 
     def renamed(self, names: Mapping[str, str]) -> Inventory:
         """The inventory with other names of objects, as positions may give them, and the lists read anew."""
         if all(given == name for given, name in names.items()):
             return self
         files = self.files.assign(name=self.files["name"].map(lambda name: names.get(name, name)))
-        return Inventory(
-            self.folder, self.listings, *_members(self.listings, files), files, self.band, self.notes
-        )
+        lists, members = _members(self.listings, files)
+        return replace(self, lists=lists, members=members, files=files)
 
 
-def take_inventory(folder: Path | str, band: str = "i") -> Inventory:
+def take_inventory(folder: Path | str, band: str = "i", bands: tuple[str, ...] = ()) -> Inventory:
     """Read the lists of a survey and look for its files, without opening them.
 
     Args:
         folder: the survey's folder, or an HDF5 file of cutouts. The files are in its `fits_data`, or in
             folders within; where there are none, in the folder itself, or else in folders within that.
         band: the band to read. Where the names of the files tell of one other band alone, it is that.
+        bands: the bands to read if they are several; `band` is then the reference band among them.
 
     Raises:
         FileNotFoundError: the folder does not exist or has no FITS file.
         ValueError: a list contradicts itself, names none of the files or flags none of the objects, or
-            there are several bands but not the one asked for.
+            there are several bands but not those asked for.
     """
     folder = Path(folder)
     bundle = bundle_of(folder)
@@ -107,7 +132,7 @@ def take_inventory(folder: Path | str, band: str = "i") -> Inventory:
     else:
         place, found, notes = _find(folder)
         table = name_files(found)
-    band = _set_aside(table, band, folder, notes)
+    bands = _set_aside(table, bands or (band,), folder, notes)
     lists, members = _members(listings, table)
     table["fate"] = [
         fate if by_position or fate in _NO_OBJECT or name in members else "present but unlisted"
@@ -119,20 +144,22 @@ def take_inventory(folder: Path | str, band: str = "i") -> Inventory:
             f"{folder}: {LISTS['raw']} names none of the {len(table)} FITS files in {place}, such as "
             f"{table['file'].iloc[0]}; the file of an object is <name>{FILE_ENDING}.fits"
         )
-    inventory = Inventory(place, listings, lists, members, table, band, tuple(notes))
+    band = band if band in bands else bands[0]
+    inventory = Inventory(place, listings, lists, members, table, band, bands, tuple(notes))
     if not table["by_position"].any():
         check_flags(inventory, members)
     return inventory
 
 
-def state_of(folder: Path | str) -> str:
+def state_of(folder: Path | str, **reading) -> str:
     """Hexadecimal digits that change when a list, the way of reading, or the size or time of a file changes.
 
     Args:
         folder: see `take_inventory`, likewise for the errors.
+        reading: see `Reading.of`.
     """
-    how = Reading.of(Path(folder))
-    inventory = take_inventory(folder, how.band)
+    how = Reading.of(Path(folder), **reading)
+    inventory = take_inventory(folder, how.band, how.bands)
     digest = hashlib.sha256(repr((how, declared_of(Path(folder)), inventory.lists)).encode())
     digest.update(inventory.files.to_csv().encode())
     return digest.hexdigest()[:16]
@@ -351,29 +378,43 @@ def _name_by_folder(files: list[_Parsed]) -> None:
             each.object = short if last[short] == 1 else each.within
 
 
-def _set_aside(table: pd.DataFrame, band: str, folder: Path, notes: list[str]) -> str:
-    """Set the fates of files of other bands and of second files; return the band that is read."""
+def _set_aside(
+    table: pd.DataFrame, wanted: tuple[str, ...], folder: Path, notes: list[str]
+) -> tuple[str, ...]:
+    """Set the fates of files of other bands and of second files; return the bands that are read."""
     names, bands, fates, details = (table[key].to_list() for key in ("name", "band", "fate", "detail"))
     images = [i for i, fate in enumerate(fates) if not fate]
     there = sorted({bands[i] for i in images})
-    if there and not {band, ""}.intersection(there):
-        if len(there) > 1:
-            raise ValueError(
-                f"{folder}: no file of band {band}, but of {', '.join(there)}: choose one by band="
-            )
-        notes.append(f"there is no file of band {band}: read in {there[0]}, the only one there")
-        [band] = there
-    asked = sorted((i for i in images if bands[i] in (band, "")), key=lambda i: bands[i] == "")
-    have: set[str] = set()
-    for i in asked:
-        if names[i] in have:
-            fates[i] = "second file"
-        have.add(names[i])
-    for i in set(images).difference(asked):
+    if there and "" not in there and not set(wanted).issubset(there):
+        lacking = ", ".join(band for band in wanted if band not in there)
+        if len(there) > 1 or len(wanted) > 1:
+            one = "one by band=" if len(wanted) == 1 else "among them by bands="
+            raise ValueError(f"{folder}: no file of band {lacking}, but of {', '.join(there)}: choose {one}")
+        notes.append(f"there is no file of band {lacking}: read in {there[0]}, the only one there")
+        wanted = (there[0],)
+    first = _first_files([names[i] for i in images], [bands[i] for i in images], wanted)
+    used = {images[i] for i in first.values()}
+    asked = {i for i in images if bands[i] in (*wanted, "")}
+    for i in asked - used:
+        fates[i] = "second file"
+    have = {names[i] for i in asked}
+    for i in set(images) - asked:
         fates[i] = "other band" if names[i] in have else "no such band"
         details[i] = f"band {bands[i]}"
     table["fate"], table["detail"] = fates, details
-    return band
+    return wanted
+
+
+def _first_files(
+    names: Iterable[str], bands: Iterable[str], wanted: tuple[str, ...]
+) -> dict[tuple[str, str], int]:
+    """Place of the file of each object and band: the first of that band by its name, else of no told band."""
+    first: dict[tuple[str, str], int] = {}
+    for i, key in enumerate(zip(names, bands, strict=True)):
+        first.setdefault(key, i)
+    keys = ((name, band) for name in dict.fromkeys(name for name, _ in first) for band in wanted)
+    found = {key: first.get(key, first.get((key[0], ""))) for key in keys}
+    return {key: i for key, i in found.items() if i is not None}
 
 
 def settle(inventory: Inventory, read: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
@@ -91,6 +92,27 @@ def band_name(text: str) -> str:
     """
     match = _BAND.fullmatch(text.strip())
     return match["band"].lower() if match else text.strip().upper()
+
+
+def band_names(text: str | Sequence[str]) -> tuple[str, ...]:
+    """The names in a list of bands, in its order: "gri", "VIS,Y,J" or ["g", "r", "i"].
+
+    Args:
+        text: one letter a band, or names with commas between them, or one name; or a sequence of names.
+
+    Raises:
+        ValueError: there is no band in it, or one twice.
+    """
+    if isinstance(text, str):
+        text = list(text) if re.fullmatch("[ugrizyjhk]+", text) else text.split(",")
+    names = tuple(band_name(str(each)) for each in text)
+    if (
+        not names
+        or len(set(names)) < len(names)
+        or not all(re.fullmatch(r"[\w.+-]+", name) for name in names)
+    ):
+        raise ValueError(f"bands: expected names of bands such as 'gri', each once, got {text!r}")
+    return names
 
 
 def band_of_file_name(name: str) -> str:

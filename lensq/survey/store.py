@@ -1,8 +1,9 @@
 """The packed store: a survey's usable images in two arrays on disk, memory-mapped when opened.
 
 A store is a folder with `images.npy` (N, size, size) float32, `masks.npy` (N, size, size) bool and
-`index.parquet`, one row a file. It is written whole beside its place and renamed into it, and packed anew
-when a file, a setting or an array is not as it was; whoever has older arrays open keeps them.
+`index.parquet`, one row a file; of C bands (N, C, size, size) and one row an object and band. It is written
+whole beside its place and renamed into it, and packed anew when a file, a setting or an array is not as it
+was; whoever has older arrays open keeps them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import astropy.units as u
@@ -49,9 +51,10 @@ class Store:
     Attributes:
         index: one row a file, sorted by name: given (its object's name in the inventory), name (which may be
             that by position), bytes, time (ns), what a `lensq.survey.ingest.Record` says, group (-1 in
-            quarantine).
-        images: (N, size, size) float32 of the usable files, in the order of the index.
-        mask: (N, size, size) bool.
+            quarantine). Of several bands C rows an object, in their order, with the column asked (the band).
+        images: (N, size, size) or (N, C, size, size) float32 of the objects whose group is not -1, in the
+            order of the index.
+        mask: as large, bool.
         fingerprint: sha256 of names and packed images, in hexadecimal digits.
     """
 
@@ -75,7 +78,8 @@ def open_store(
     Args:
         store: its folder, made if needed.
         folder: where the files are.
-        files: name, by_position, file, bytes, time (ns) of each file to pack.
+        files: name, by_position, file, bytes, time (ns) of each file to pack; see
+            `lensq.survey.inventory.Inventory.wanted`.
         how: how they become images.
         workers, progress: as in `lensq.survey.ingest.read_files`.
 
@@ -110,7 +114,7 @@ def _opened(store: Path, files: pd.DataFrame, how: Reading) -> Store | None:
         table = pq.read_table(store / "index.parquet", use_threads=False)
         description = json.loads(table.schema.metadata[b"lensq"])
         index = table.to_pandas()
-        if description["how"] != {"format": FORMAT, **asdict(how)} or not _same(index, files):
+        if description["how"] != {"format": FORMAT, **how.settings} or not _same(index, files):
             return None
         if not all(_whole(store / f"{name}.npy", description["arrays"][name]) for name in _ARRAYS):
             return None
@@ -122,9 +126,9 @@ def _opened(store: Path, files: pd.DataFrame, how: Reading) -> Store | None:
 
 def _same(index: pd.DataFrame, files: pd.DataFrame) -> bool:
     """Whether the index is of just these files."""
-    columns = ["given", "file", "bytes", "time"]
-    now = files.rename(columns={"name": "given"})[columns].sort_values("file", ignore_index=True)
-    return index[columns].sort_values("file", ignore_index=True).equals(now)
+    columns = ["file", *(["asked"] if "asked" in files else []), "given", "bytes", "time"]
+    now = files.rename(columns={"name": "given"})[columns].sort_values(columns, ignore_index=True)
+    return index[columns].sort_values(columns, ignore_index=True).equals(now)
 
 
 def _permitted(index: pd.DataFrame, folder: Path) -> bool:
@@ -185,7 +189,8 @@ def _pack(
     """Read the files into a folder."""
     named = coordinates_from_names(files["name"].to_list())
     wanted = (np.isnan(named.ra.deg) | files["by_position"]).tolist()
-    todo = list(zip(files["file"].to_list(), wanted, strict=True))
+    asked = files["asked"].to_list() if how.bands else [how.band] * len(files)
+    todo = list(zip(files["file"].to_list(), wanted, asked, strict=True))
     records: list[Record] = []
     with open(partial / "images", "wb") as images, open(partial / "masks", "wb") as masks:
         for some, pixels, mask in read_files(folder, todo, how, workers, progress):
@@ -193,15 +198,17 @@ def _pack(
             images.write(pixels)
             masks.write(mask)
     index = pd.DataFrame(records, columns=[field.name for field in fields(Record)])
-    index = pd.concat([files[["name", "by_position", "bytes", "time"]].reset_index(drop=True), index], axis=1)
+    own = ["name", "by_position", "bytes", "time", *(["asked", "told"] if how.bands else [])]
+    index = pd.concat([files[own].reset_index(drop=True), index], axis=1)
     index["ra"] = np.where(np.isnan(named.ra.deg), index["ra"], named.ra.deg)
     index["dec"] = np.where(np.isnan(named.dec.deg), index["dec"], named.dec.deg)
     index["row"] = np.cumsum(index["reason"] == "") - 1
-    index = _finished(index, how.band)
-    rows = index.loc[index["reason"] == "", "row"].to_numpy()
+    index["row"] = index["row"].where(index["reason"] == "", -1)
+    index = _joined(index, how) if how.bands else _finished(index, how.band)
+    rows = index.loc[index["group"] >= 0, "row"].to_numpy()
     for name, kind in _ARRAYS.items():
-        _order(partial / name, rows, np.dtype(kind), how.size)
-    _write_index(partial, index.drop(columns=["row", "by_position"]), how)
+        _order(partial / name, rows, np.dtype(kind), how.shape)
+    _write_index(partial, index.drop(columns=["row", "by_position", "told"], errors="ignore"), how)
 
 
 def _finished(index: pd.DataFrame, band: str) -> pd.DataFrame:
@@ -227,21 +234,68 @@ def _finished(index: pd.DataFrame, band: str) -> pd.DataFrame:
     return index
 
 
-def _order(raw: Path, rows: np.ndarray, kind: np.dtype, size: int) -> None:
-    """Bring these rows of raw numbers, in this order, into an array of numpy's format."""
-    stamps = np.memmap(raw, kind, "r").reshape(-1, size, size) if len(rows) else None
+def _joined(index: pd.DataFrame, how: Reading) -> pd.DataFrame:
+    """As `_finished`, of objects whose bands are in rows one after another: objects that lack a band."""
+    index = index.rename(columns={"name": "given"})
+    count = len(how.bands)
+    other = (index["reason"] == "") & (index["band"] != index["asked"])
+    unknown = other & (index["band"] == "")
+    index.loc[other, "reason"] = np.where(unknown, "ambiguous", "no such band")[other]
+    said = np.where(unknown, "the file does not say its band", "there is " + index["band"])
+    index.loc[other, "detail"] = index["asked"] + " was asked for, " + pd.Series(said)
+    index.loc[unknown & index["told"], ["reason", "detail"]] = ""
+    usable = (index["reason"] == "").to_numpy().reshape(-1, count)
+    # The reference band names and places an object, so that it is the same as in a survey of that band.
+    order = np.argsort(np.arange(count) != how.bands.index(how.band), kind="stable")
+    best = np.arange(len(usable)) * count + order[usable[:, order].argmax(1)]
+    for name in ("ra", "dec"):
+        index[name] = np.repeat(index[name].to_numpy()[best], count)
+    first = index.iloc[::count]
+    places = zip(first["given"], first["by_position"], first["ra"], first["dec"], strict=True)
+    names = [(by and iau_name(ra, dec)) or name.replace("/", "_") for name, by, ra, dec in places]
+    index["name"] = np.repeat(names, count)
+    kept = usable.any(1) if how.missing_band == "mask" else usable.all(1)
+    for i in np.flatnonzero(~kept):
+        rows = index.index[count * i : count * (i + 1)]
+        lacking = index.loc[rows[~usable[i]]]
+        said = "; ".join(lacking["asked"] + ": " + lacking["reason"])
+        index.loc[rows[usable[i]], ["reason", "detail"]] = "lacks a band", said
+    order = pd.DataFrame({"name": names, "file": index["file"].to_numpy()[best]})
+    order = order.sort_values(["name", "file"], kind="stable").index.to_numpy()
+    index = index.iloc[(order[:, None] * count + np.arange(count)).ravel()].reset_index(drop=True)
+    kept, first = kept[order], index["name"].iloc[::count]
+    second = kept & first.where(kept).duplicated().to_numpy()
+    index.loc[np.repeat(second, count) & (index["reason"] == ""), "reason"] = "second file"
+    kept &= ~second
+    group = np.full(len(kept), -1, np.int64)
+    group[kept] = friends_of_friends(SkyCoord(index.loc[::count, ["ra", "dec"]].to_numpy()[kept] * u.deg))
+    index["group"] = np.repeat(group, count)
+    index.loc[index["reason"] != "", ["row", "digest"]] = -1, 0
+    return index
+
+
+def _order(raw: Path, rows: np.ndarray, kind: np.dtype, shape: tuple[int, ...]) -> None:
+    """Bring these rows of raw numbers, in this order, into an array of numpy's format; zeros for row -1."""
+    stamps = np.memmap(raw, kind, "r").reshape(-1, *shape[-2:]) if len(rows) else None
     with open(raw.with_suffix(".npy"), "wb") as target:
-        header = {"descr": kind.str, "fortran_order": False, "shape": (len(rows), size, size)}
+        header = {
+            "descr": kind.str,
+            "fortran_order": False,
+            "shape": (len(rows) // math.prod(shape[:-2]), *shape),
+        }
         np.lib.format.write_array_header_1_0(target, header)
-        step = max(1, _PIECE // (kind.itemsize * size**2))
+        step = max(1, _PIECE // (kind.itemsize * math.prod(shape[-2:])))
         for first in range(0, len(rows), step):
-            target.write(stamps[rows[first : first + step]])
+            some = rows[first : first + step]
+            pixels = stamps[some]
+            pixels[some < 0] = 0
+            target.write(pixels)
     raw.unlink()
 
 
 def _write_index(partial: Path, index: pd.DataFrame, how: Reading) -> None:
-    usable = index["reason"] == ""
-    settings = {"format": FORMAT, **asdict(how)}
+    usable = index["group"] >= 0
+    settings = {"format": FORMAT, **how.settings}
     content = hashlib.sha256(json.dumps(settings).encode())
     content.update("\n".join(index.loc[usable, "name"]).encode())
     content.update(index.loc[usable, "digest"].to_numpy("<i8"))

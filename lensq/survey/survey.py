@@ -4,7 +4,7 @@
     <survey>/candidates_list_selected.txt    those that a person flagged as possible lenses
     <survey>/candidates_list_graded.txt      optional: those that were graded afterwards
     <survey>/fits_data/<name>_HSC-I_img.fits one cutout an object; other layouts: `lensq.survey.inventory`
-    <survey>/survey.yml                      optional: band, scale, zero_point, pixel_scale if undeclared;
+    <survey>/survey.yml                      optional: band(s), scale, zero_point, pixel_scale if undeclared;
                                              a note to whoever reads what is made of the survey
     <survey>/truth.parquet                   optional: what a simulation put in
 
@@ -52,6 +52,9 @@ _NO_OBJECT = ("second file", "present but unlisted", "listed twice")
 class Survey:
     """A survey as arrays. Everything of length N is in the order of `names`.
 
+    Of several bands images and masks have a channel a band, (N, C, size, size), and what is said of files has
+    a column a band, (N, C), in the order of `bands`.
+
     Attributes:
         folder: where it is on disk.
         names: (N,) str, sorted.
@@ -70,15 +73,18 @@ class Survey:
         native_side: median side of the images in their files, in pixels.
         fingerprint: sha256 of names and images, in hexadecimal digits.
         fates: what `counts` returns.
-        files: (N,) str, file of each object, in the inventory's folder.
-        band: the band of the images; "" if the files do not say.
-        zero_points: (N,) AB magnitude of one unit of flux in the file, as declared or by default.
+        files: (N,) str, file of each object, in the inventory's folder; of several bands that of the
+            reference band, else of the first there is.
+        band: the band of the images; "" if the files do not say. Of several the reference band.
+        bands: the bands in the order of the channels; `band` alone where it is one.
+        zero_points: (N,) AB magnitude of one unit of flux in the file, as declared or by default; NaN, like
+            the pixel scale, where a band is missing.
         zero_point_from: (N,) str, the card that declares it; "" by default.
         pixel_scales: (N,) arcseconds a pixel of the file, as declared or by default.
         scale_declared: (N,) bool, whether the file declares it.
         scale: arcseconds a pixel that the images were interpolated to; None if they were not.
         noise: (N,) sky noise a pixel by the file's variance or inverse variance, its median over the image;
-            NaN where there is none or the image was interpolated.
+            NaN where there is none, the image was interpolated or a band is missing.
         catalogue: the user's catalogue, one row an object; None without one.
         notes: sentences that the user should read before anything that is made of the survey.
     """
@@ -109,6 +115,10 @@ class Survey:
     noise: np.ndarray | None = None
     catalogue: pd.DataFrame | None = None
     notes: tuple[str, ...] = ()
+    bands: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bands", self.bands or (self.band,))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -122,6 +132,11 @@ class Survey:
         )
 
     @property
+    def reference(self) -> int:
+        """The channel of the reference band."""
+        return self.bands.index(self.band)
+
+    @property
     def native_pixels(self) -> float:
         """Side of a pixel of the images in native pixels, those of the files; 1 unless they were resized."""
         return self.native_side / self.size if self.resized else 1.0
@@ -129,21 +144,25 @@ class Survey:
     @property
     def pixel_scale(self) -> float:
         """Arcseconds a pixel of the images: the median of the files', or what they were interpolated to."""
-        native = PIXEL_SCALE if self.pixel_scales is None else float(np.median(self.pixel_scales))
+        native = PIXEL_SCALE if self.pixel_scales is None else float(np.nanmedian(self.pixel_scales))
         return self.scale or native * self.native_pixels
 
     @property
     def summary(self) -> str:
         """One line: how many objects are used, band, pixel scale, zero point, and what is in quarantine."""
         lost = self.quarantine[~self.quarantine["reason"].isin(ASIDE)]
-        objects = len(self) + lost.loc[~lost["reason"].isin(_NO_OBJECT), "name"].nunique()
-        said = [f"{len(self)} of {objects} used", f"band {self.band}" if self.band else "no band declared"]
+        gone = lost.loc[~lost["reason"].isin(_NO_OBJECT), "name"]
+        objects = len(self) + gone[~gone.isin(self.names)].nunique()
+        bands = f"bands {''.join(self.bands) if max(map(len, self.bands)) == 1 else ' '.join(self.bands)}"
+        said = [f"{len(self)} of {objects} used", bands if len(self.bands) > 1 else f"band {self.band}"]
+        said[1:] = said[1:] if self.band else ["no band declared"]
         by_default = self.scale is None and self.scale_declared is not None and not self.scale_declared.any()
         said.append(f"{self.pixel_scale:.3g} arcsec/px" + " by default (pixel_scale=)" * by_default)
         if self.scale and self.pixel_scales is not None:
-            said[-1] += f" (interpolated from {np.median(self.pixel_scales):.3g})"
+            said[-1] += f" (interpolated from {np.nanmedian(self.pixel_scales):.3g})"
         if self.zero_point_from is not None:
-            said.append("zero point " + _in_words(self.zero_point_from, self.zero_points))
+            known = np.isfinite(self.zero_points)
+            said.append("zero point " + _in_words(self.zero_point_from[known], self.zero_points[known]))
         if 10 * len(lost) > len(self) + len(lost):
             reasons = lost["reason"].value_counts(sort=True)
             said.append(
@@ -152,6 +171,12 @@ class Survey:
                 + ")"
             )
         return ", ".join(said)
+
+    def in_reference_band(self, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
+        """Images (n, size, size) and mask of some objects in the reference band."""
+        if self.images.ndim == 3:
+            return self.images[rows], self.mask[rows]
+        return self.images[rows, self.reference], self.mask[rows, self.reference]
 
     def rows(self, *splits: str) -> np.ndarray:
         """Rows of the objects in some splits.
@@ -225,20 +250,23 @@ def read_survey(
         workers: number of processes that read files; by default as many as are worth it.
         split_seed: seed of the split; see `lensq.survey.split.assign_splits`.
         progress: whether to show progress bars.
-        reading: `band` ("i"), `scale`, `zero_point` and `pixel_scale`: see `lensq.survey.ingest.Reading`.
-            What is not given is taken from `survey.yml` in the folder, where there is one.
+        reading: `bands`, one ("i", as by default) or several ("gri", or a sequence of names), with
+            `missing_band` ("quarantine", or "mask") for objects that lack one of several; or `band`, the name
+            of one; `scale`, `zero_point` and `pixel_scale`: see `lensq.survey.ingest.Reading`. What is not
+            given is taken from `survey.yml` in the folder, where there is one.
 
     Returns:
         The survey, its images memory-mapped.
 
     Raises:
         FileNotFoundError: the folder does not exist or holds no FITS file.
-        ValueError: a list or `survey.yml` is wrong, no file can be used, or their pixel scales differ.
+        ValueError: a list or `survey.yml` is wrong, no file can be used, none is of a band that is asked for,
+            their pixel scales differ, or `band` and `bands` do.
         PermissionError: the packed images cannot be written to `store`.
     """
     folder = Path(folder)
     how = Reading.of(folder, size=size, resize=resize, **reading)
-    inventory = take_inventory(folder, how.band)
+    inventory = take_inventory(folder, how.band, how.bands)
     how = replace(how, band=inventory.band)
     packed = _packed(folder, inventory, how, store, workers=workers, progress=progress)
     survey = _survey(folder, inventory, packed, how)
@@ -256,17 +284,23 @@ def _survey(folder: Path, inventory: Inventory, packed: Store, how: Reading) -> 
     """The survey without its split."""
     index, images, mask = packed.index, packed.images, packed.mask
     inventory = inventory.renamed(dict(zip(index["given"], index["name"], strict=True)))
-    fates, quarantine = settle(inventory, index)
-    usable = index[index["reason"] == ""]
-    listed = usable["name"].isin(inventory.members).to_numpy()
+    # A file of several bands counts once, as used if one of them is.
+    files = index[index["file"] != ""].sort_values("reason", kind="stable").drop_duplicates("file")
+    fates, quarantine = settle(inventory, files)
+    planes = index[index["group"] >= 0]
+    count = len(inventory.bands)
+    listed = planes["name"].isin(inventory.members).to_numpy()
     if not listed.all():  # objects named by their positions, which a list leaves out
-        usable, images, mask = usable[listed], images[listed], mask[listed]
-    if usable.empty:
+        planes, images, mask = planes[listed], images[listed[::count]], mask[listed[::count]]
+    if planes.empty:
         worst = quarantine[~quarantine["reason"].isin(ASIDE)].iloc[0]
         raise ValueError(
-            f"{folder}: not one of {len(index)} files can be used; "
+            f"{folder}: not one of {len(files)} files can be used; "
             f"{worst['file']}: {worst['reason']} ({worst['detail']})"
         )
+    best = (planes["reason"] == "").astype(int) + (planes["band"] == how.band)
+    places = best.to_numpy().reshape(-1, count).argmax(1) + np.arange(0, len(planes), count)
+    usable = planes.iloc[places]  # a row an object, of the reference band where there is one
     names = usable["name"].to_numpy().astype(str)
     selected, graded = (
         usable["name"].isin(inventory.lists[which] or ()).to_numpy() for which in ("selected", "graded")
@@ -291,8 +325,13 @@ def _survey(folder: Path, inventory: Inventory, packed: Store, how: Reading) -> 
         fingerprint=packed.fingerprint,
         fates=fates,
         files=usable["file"].to_numpy().astype(str),
-        notes=(*_note(folder), *inventory.notes, *check_flags(inventory, frozenset(names.tolist()))),
-        **_calibration(folder, usable, how),
+        notes=(
+            *_note(folder),
+            *inventory.notes,
+            *check_flags(inventory, frozenset(names.tolist())),
+            *_masked_bands(planes),
+        ),
+        **_calibration(folder, planes, how),
     )
 
 
@@ -303,7 +342,7 @@ def _note(folder: Path) -> list[str]:
 
 def _packed(folder: Path, inventory: Inventory, how: Reading, store: Path | str | None, **options) -> Store:
     """The packed images, in the folder that is given, in the survey's, or in the user's cache."""
-    files = inventory.files[inventory.files["chosen"]].reset_index(drop=True)
+    files = inventory.wanted
     kind = how.kind if folder.is_dir() else f"{folder.stem}-{how.kind}"
     place = Path(store or _home(folder) / "packed")
     try:
@@ -320,11 +359,15 @@ def read_like(trained: Mapping[str, Any], folder: Path | str, **reading) -> Surv
     """Open a survey with the pixels that a model was trained on, interpolated where their scale differs.
 
     Args:
-        trained: settings of a model or classifier: `size`, `resized` and `pixel_scale` (arcsec).
+        trained: settings of a model or classifier: `size`, `resized`, `pixel_scale` (arcsec) and `bands`.
         folder: of the survey.
-        reading: other arguments of `read_survey`.
+        reading: other arguments of `read_survey`. Without `band` or `bands` the survey is read in several
+            bands if the model was trained on several, and in one if it was trained on one.
     """
     how = {"size": trained["size"], "resize": trained.get("resized", False), **reading}
+    bands = trained.get("bands", ("i",))
+    if not {"band", "bands"} & reading.keys() and (len(bands) > 1 or Reading.of(Path(folder)).bands):
+        how["bands"] = bands
     try:
         survey = read_survey(folder, **how)
         if survey.resized or same_scale(survey, trained):
@@ -338,26 +381,41 @@ def _home(folder: Path) -> Path:
     return folder if folder.is_dir() else folder.parent
 
 
-def _calibration(folder: Path, usable: pd.DataFrame, how: Reading) -> dict[str, Any]:
+def _masked_bands(planes: pd.DataFrame) -> list[str]:
+    """How many objects lack a band, if any do."""
+    lacking = planes.loc[planes["reason"] != ""]
+    if lacking.empty:
+        return []
+    said = ", ".join(f"{n} lack {band}" for band, n in lacking["asked"].value_counts().items())
+    return [f"objects with a band masked for want of a usable image: {said}"]
+
+
+def _calibration(folder: Path, planes: pd.DataFrame, how: Reading) -> dict[str, Any]:
     """Band, zero points and pixel scales of the objects, which have to agree as far as it matters."""
-    declared = usable["pixel_scale"].notna().to_numpy()
-    scales = usable["pixel_scale"].fillna(how.pixel_scale).to_numpy()
-    least, most = scales.min(), scales.max()
+    used = planes["reason"].to_numpy() == ""
+    declared = planes["pixel_scale"].notna().to_numpy()
+    scales = planes["pixel_scale"].fillna(how.pixel_scale).where(used).to_numpy()
+    least, most = np.nanmin(scales), np.nanmax(scales)
     if not (how.scale or how.resize) and most > (1 + 2 * SAME_SCALE) * least:
         default = f" ({(~declared).sum()} files declare none and count as {how.pixel_scale:g})"
         raise MixedScalesError(
             f"{folder}: pixel scales from {least:.3g} to {most:.3g} arcsec{default * (not declared.all())}: "
-            f"give scale={np.median(scales):.3g} to bring all images to one"
+            f"give scale={np.nanmedian(scales):.3g} to bring all images to one"
         )
-    bands = set(usable["band"]) - {""}
-    return {
-        "band": how.band if how.band in bands else next(iter(bands), ""),
-        "zero_points": usable["zero_point"].fillna(how.zero_point).to_numpy(),
-        "zero_point_from": usable["zero_point_from"].to_numpy().astype(str),
+    bands = set(planes["band"]) - {""}
+    shape = (-1, len(how.bands)) if how.bands else (-1,)
+    columns = {
+        "zero_points": planes["zero_point"].fillna(how.zero_point).where(used).to_numpy(),
+        "zero_point_from": planes["zero_point_from"].to_numpy().astype(str),
         "pixel_scales": scales,
         "scale_declared": declared,
+        "noise": planes["noise"].where(used).to_numpy(),
+    }
+    return {
+        "band": how.band if how.bands or how.band in bands else next(iter(bands), ""),
+        "bands": how.bands,
         "scale": how.scale,
-        "noise": usable["noise"].to_numpy(),
+        **{name: values.reshape(shape) for name, values in columns.items()},
     }
 
 

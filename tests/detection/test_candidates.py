@@ -160,8 +160,9 @@ def recovered(survey, monkeypatch, own, n_ordinary=10_000):
     def injected(survey, rows, n=500):
         where.append(rows)
         truth = pd.DataFrame({"is_lens": np.arange(n + 7) >= 7, "separation": 1.0})
-        images = np.zeros((n + 7, 32, 32), np.float32)
-        return SimpleNamespace(truth=truth, images=images, mask=images == 0, group=np.arange(n + 7) + 10**6)
+        pixels = np.zeros((n + 7, 32, 32), np.float32)
+        own = {"truth": truth, "group": np.arange(n + 7) + 10**6}
+        return SimpleNamespace(**own, in_reference_band=lambda rows: (pixels[rows], pixels[rows] == 0))
 
     monkeypatch.setattr(candidates, "injected_survey", injected)
     apart = [""] * 500

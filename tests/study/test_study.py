@@ -200,7 +200,7 @@ def test_a_list_that_failed_half_way_does_not_count_as_made(tmp_path, monkeypatc
     model.parent.mkdir(parents=True)
     model.touch()
     monkeypatch.delenv("TRAIN", raising=False)
-    monkeypatch.setattr(run, "build_folder", lambda profile: tmp_path / "simulated")
+    monkeypatch.setattr(run, "build_folder", lambda profile, bands: tmp_path / "simulated")
 
     def fails(notebook, out, parameters):
         out.touch()
@@ -210,6 +210,24 @@ def test_a_list_that_failed_half_way_does_not_count_as_made(tmp_path, monkeypatc
     with pytest.raises(SystemExit, match="MemoryError"):
         run.candidates(tmp_path / "mine", {"profile": "smoke", "survey": "/data/mine"})
     assert not (tmp_path / "mine" / "candidates.ipynb").exists()
+
+
+def test_bands_reach_the_list_and_the_study_that_trains_the_model(tmp_path, monkeypatch):
+    trained, given = [], []
+    monkeypatch.delenv("TRAIN", raising=False)
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "snakemake", lambda build, how, *_: trained.append((build, how)))
+    monkeypatch.setattr(run, "to_page", lambda page: page)
+
+    def rank(notebook, out, parameters):
+        given.append(parameters["bands"])
+        out.touch()
+
+    monkeypatch.setattr(run, "run_notebook", rank)
+    run.candidates(tmp_path / "mine", {"profile": "smoke", "survey": "/data/mine", "bands": "gri"})
+    assert given == ["gri"]
+    assert trained == [(tmp_path / "_build" / "smoke-gri", {"profile": "smoke", "bands": "gri"})]
+    assert build_folder(bands=("VIS", "NIR_Y")) == tmp_path / "_build" / "VISNIR_Y"
 
 
 def test_the_lab_opens_the_list_of_a_survey_and_makes_it_first(tmp_path, monkeypatch):
@@ -283,6 +301,7 @@ def test_a_page_begins_with_the_note_of_its_survey(tmp_path):
         (["candidates"], "Name the folder"),
         (["book", "PROFILE=`touch {}/pwned`"], "there is no such profile"),
         (["book", "PROFILE=smoke", "SURVEY={}/none"], "is no folder"),
+        (["book", "PROFILE=smoke", "BANDS=$(touch {}/pwned)"], "expected names of bands"),
         (["sweep", "VARIANT=$(touch {}/pwned)"], "is no variant"),
         (["sweep", "GRID=latent=$(touch {}/pwned)"], "write each parameter once"),
     ],

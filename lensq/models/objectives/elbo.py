@@ -20,10 +20,10 @@ class Batch:
     """What an objective sees of a batch of B objects.
 
     Attributes:
-        images: preprocessed images (B, 1, S, S), 0 where masked.
-        mask: (B, 1, S, S) bool, True for real pixels.
+        images: preprocessed images (B, C, S, S), 0 where masked.
+        mask: (B, C, S, S) bool, True for real pixels.
         features: the encoder's output (B, F).
-        reconstruct: latent vectors (B, D) or (B, K, D) to reconstructions (B, [K,] 1, S, S) and their
+        reconstruct: latent vectors (B, D) or (B, K, D) to reconstructions (B, [K,] C, S, S) and their
             negative log likelihoods (B,) or (B, K).
         generator: source of the latent noise, or None for the posterior mean.
         labels: (B,) integers, -1 where unlabelled, or None.
@@ -138,7 +138,7 @@ class Elbo(nn.Module):
         """Per-object terms of a batch.
 
         Returns:
-            "reconstruction" (B,), "kl" (B, D), "mu", "logvar" and "z" (B, D), "mean" (B, 1, S, S), and each
+            "reconstruction" (B,), "kl" (B, D), "mu", "logvar" and "z" (B, D), "mean" (B, C, S, S), and each
             of `extras` (B,). Without a generator z = mu: the KL divergence is exact as ever, the
             reconstruction is the negative log likelihood at the posterior mean and not its expectation.
         """

@@ -204,13 +204,18 @@ class FeatureNetwork(nn.Module):
     def forward(self, images: Tensor, others: Tensor) -> Tensor:
         """Squared difference of the feature maps of two images, averaged over each map, summed over layers.
 
+        Of several bands each is looked at as a grey image of its own, and their differences are averaged.
+
         Args:
-            images: (B, 1, S, S), the fixed side; no gradient goes there.
-            others: (B, 1, S, S).
+            images: (B, C, S, S), the fixed side; no gradient goes there.
+            others: (B, C, S, S).
 
         Returns:
             (B,), in units of each layer's variance; 0 for identical images.
         """
+        if (bands := images.shape[1]) > 1:
+            grey = (pixels.flatten(0, 1)[:, None] for pixels in (images, others))
+            return self(*grey).view(-1, bands).mean(1)
         with torch.no_grad():
             fixed = self.maps(images)
         compared = self.maps(others)

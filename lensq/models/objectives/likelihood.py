@@ -34,15 +34,16 @@ class GaussianLikelihood(nn.Module):
             self.register_buffer("log_scale", log_scale)
 
     def forward(self, images: Tensor, mean: Tensor, mask: Tensor) -> Tensor:
-        """Negative log likelihood per object: S^2 times the mean over its real pixels, in nats.
+        """Negative log likelihood per object: C S^2 times the mean over its real pixels, in nats.
 
-        The mean over real pixels makes a padded image comparable with a full one. An image without any
-        real pixel gets 0.
+        The mean over real pixels makes a padded image comparable with a full one. The pixels of all C bands
+        count alike: `lensq.survey.images.Preprocessing` has given the bands the same noise. An image without
+        any real pixel gets 0.
 
         Args:
-            images: (B, 1, S, S).
-            mean: reconstructions, (B, 1, S, S) or (B, K, 1, S, S).
-            mask: (B, 1, S, S) bool, True for real pixels.
+            images: (B, C, S, S).
+            mean: reconstructions, (B, C, S, S) or (B, K, C, S, S).
+            mask: (B, C, S, S) bool, True for real pixels.
 
         Returns:
             (B,) or (B, K).
@@ -52,7 +53,7 @@ class GaussianLikelihood(nn.Module):
         log_scale = self.log_scale.clamp(min=math.log(1e-4))
         squares = torch.where(mask, images - mean, 0).square().sum(dim=(-3, -2, -1))
         real = mask.sum(dim=(-3, -2, -1))
-        side2 = images.shape[-1] * images.shape[-2]
+        pixels = math.prod(images.shape[-3:])
         nll = 0.5 * squares * torch.exp(-2 * log_scale) / real.clamp(min=1)
         constant = (log_scale + 0.5 * math.log(2 * math.pi)) * (real > 0)
-        return side2 * (nll + constant)
+        return pixels * (nll + constant)

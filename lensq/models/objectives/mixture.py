@@ -120,7 +120,7 @@ class Mixture(Elbo):
         Returns:
             "reconstruction" (B,), "kl" (B, D), "cluster_kl" (B,), "cluster" (B, K): q(y|x), and its
             logarithm "log_cluster", "mu" and "logvar" (B, D): mean and log variance of the mixture q(z|x),
-            "z" (B, K, D), "mean" (B, 1, S, S): the expected reconstruction.
+            "z" (B, K, D), "mean" (B, C, S, S): the expected reconstruction.
             Without a generator the z of each cluster is its posterior mean: both KL terms are exact as ever,
             the reconstruction is the expectation over y of the negative log likelihood at these means.
         """
