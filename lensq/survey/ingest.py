@@ -54,9 +54,7 @@ def declared_of(folder: Path) -> dict[str, Any]:
         declared = _one_of(**declared)
         Reading(**{name: value for name, value in declared.items() if name != "note"})
     except (yaml.YAMLError, AttributeError, ValueError) as error:
-        remedy = (
-            "it may hold band or bands, note (text), scale, zero_point, pixel_scale (numbers), one a line"
-        )
+        remedy = "it may hold band or bands, a note (text), scale, zero_point, pixel_scale (numbers)"
         raise ValueError(f"{path}: {' '.join(str(error).split())}; {remedy}") from error
     return declared
 
