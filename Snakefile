@@ -76,6 +76,8 @@ STUDY = {
         [f"results/{CHOSEN}/detection.json", "results/leaderboard.csv"],
         [f"results/{CHOSEN}/completeness.csv"],
     ),
+    # On surveys of its own: what more than one band buys.
+    "17_colour": ([], ["results/colour.csv"]),
 }
 # Reads how long all the others took, and what the benchmarks measured.
 BENCHMARKS = [str(file) for file in sorted((ROOT / "benchmarks" / "results").glob("*.json"))]
@@ -105,6 +107,7 @@ def parameters(notebook):
         "survey": str(Path(OWN_SURVEY).resolve()) if OWN_SURVEY else str(HERE / "survey"),
         "results": str(HERE / "results"),
         "test_survey": str(HERE / "test_survey"),
+        "surveys": str(HERE / "colour"),
     } | BANDS
     declared = read_parameters(NOTEBOOKS / f"{notebook}.ipynb")
     places = {name: place for name, place in places.items() if name in declared}
