@@ -140,8 +140,7 @@ def fdr_study(
     n_positive = round(prevalence * n_objects)
     n_flagged = round(len(flagged) / max(len(normals) + len(flagged), 1) * (n_objects - n_positive))
     n_rejected = n_objects - n_positive - n_flagged
-    short = n_calibration + n_rejected > len(normals) or n_positive + most > len(anomalies)
-    if short or not n_positive:
+    if n_calibration + n_rejected > len(normals) or n_positive < 1:
         raise ValueError(
             f"{n_calibration} objects that calibrate, {most} of them hidden anomalies, and {n_objects} "
             f"to list with {n_positive} anomalies cannot be drawn from {len(normals)} rejected objects and "
