@@ -38,7 +38,9 @@ _FLUX_UNIT = re.compile(
     r"((?i:n|nano|u|µ|micro|milli)|m|)((?i:jy|jansky|maggy|maggies|mgy))(?i:\s*/\s*pix(el)?)?"
 )
 _POWERS = {"n": 9, "nano": 9, "u": 6, "µ": 6, "micro": 6, "m": 3, "milli": 3, "": 0}
-_BAD = ("BAD", "SAT", "NO_DATA", "CR", "UNMASKEDNAN")
+_BAD = frozenset(("BAD", "SAT", "NO_DATA", "CR", "UNMASKEDNAN"))
+_OF_COADDS = frozenset(("CLIPPED", "REJECTED", "SENSOR_EDGE", "INEXACT_PSF"))
+"""Planes that the pipeline of HSC and Rubin adds to the masks of coadds alone."""
 _LEGACY_BITS = {"g": 0x24, "r": 0x48, "z": 0x90, "i": 0xC000}
 """SATUR and ALLMASK of a band in MASKBITS, https://www.legacysurvey.org/dr10/bitmasks."""
 
@@ -293,14 +295,18 @@ def to_variance(plane: np.ndarray, hdu: Hdu) -> np.ndarray:
 def bad_bits(mask: Hdu, band: str) -> int:
     """The bits of a mask that say that a pixel has no data: by name in MP_ and MSKN cards, or Legacy's.
 
-    MP_<name> is the bit's number; MSKN<k> the name of bit k, whose value MSKM<k> may give.
+    MP_<name> is the bit's number; MSKN<k> the name of bit k, whose value MSKM<k> may give. In a coadd of HSC
+    or Rubin, CR says that a cosmic ray hit one of its exposures; the pixel is as good as any other.
     """
     bits = _LEGACY_BITS.get(band, 0) if "MASKBITS" in words(mask) else 0
-    for key in mask.cards:
-        if key.startswith("MP_") and key[3:] in _BAD:
+    names = {key: key[3:] for key in mask.cards if key.startswith("MP_")}
+    names |= {key: mask.text(key).upper() for key in mask.cards if re.fullmatch(r"MSKN\d\d?", key)}
+    bad = _BAD if _OF_COADDS.isdisjoint(names.values()) else _BAD - {"CR"}
+    for key in (key for key, name in names.items() if name in bad):
+        value = f"MSKM{key[4:]}"
+        if key.startswith("MP_"):
             bits |= 1 << mask.integer(key, 0, 62)
-        elif re.fullmatch(r"MSKN\d\d?", key) and mask.text(key).upper() in _BAD:
-            value = f"MSKM{key[4:]}"
+        else:
             bits |= mask.integer(value, 0) if value in mask.cards else 1 << min(int(key[4:]), 62)
     return bits
 

@@ -393,6 +393,16 @@ def test_mask_planes_mask_what_has_no_data(tmp_path, name, cards, band):
     np.testing.assert_array_equal(read.pixels, expected)
 
 
+@pytest.mark.parametrize("plane", ["CLIPPED", "REJECTED", "SENSOR_EDGE", "INEXACT_PSF"])
+def test_cosmic_rays_of_the_exposures_of_a_coadd_mask_nothing(tmp_path, plane):
+    bits = np.zeros(IMAGE.shape, np.int32)
+    bits[0], bits[1] = 8, 1
+    for cards in ({"MP_BAD": 0, "MP_CR": 3, f"HIERARCH MP_{plane}": 14}, {"MSKN0": "BAD", "MSKN3": "CR"}):
+        cards |= {} if "MP_CR" in cards else {"MSKN14": plane}
+        read = read_image(write(tmp_path, hdu(IMAGE, primary=True, FILTER="i"), hdu(bits, "MASK", **cards)))
+        assert np.isnan(read.pixels).any(1).nonzero()[0].tolist() == [1]
+
+
 def test_masks_without_named_bits_mask_nothing(tmp_path):
     for name in ("MASK", "BPM", "DQ"):
         read = read_image(

@@ -79,12 +79,28 @@ def test_what_is_read_is_what_astropy_reads(shared_real):
             masked = np.zeros(expected.shape, bool)
             if len(hdus) > 2 and "MP_BAD" in hdus[2].header:
                 bits = sum(
-                    1 << hdus[2].header[f"MP_{name}"]
-                    for name in ("BAD", "SAT", "CR", "NO_DATA", "UNMASKEDNAN")
+                    1 << hdus[2].header[f"MP_{name}"] for name in ("BAD", "SAT", "NO_DATA", "UNMASKEDNAN")
                 )
                 masked = np.nan_to_num(hdus[2].data).astype(int) & bits != 0
         expected[masked] = np.nan
         np.testing.assert_allclose(read_image(path).pixels, expected, rtol=1e-6, err_msg=str(path))
+
+
+def test_cosmic_rays_of_exposures_leave_no_trace_in_coadds(shared_real):
+    """Why CR is no fault there: 24% of the sky has it, and its noise is that of all other sky."""
+    under, beside = [], []
+    for path in fits_files(shared_real / "hsc_cosmos_qso" / "original"):
+        with fits.open(path) as hdus:
+            mask, header = hdus[2].data.astype(int), hdus[2].header
+            has = {name: mask >> header[f"MP_{name}"] & 1 == 1 for name in ("CR", "DETECTED", "SAT")}
+            sky, ratio = ~(has["DETECTED"] | has["SAT"]), hdus[1].data / np.sqrt(hdus[3].data)
+            under.append(ratio[sky & has["CR"]])
+            beside.append(ratio[sky & ~has["CR"]])
+    under, beside = np.concatenate(under), np.concatenate(beside)
+    assert len(under) > 30_000
+    assert under.std() == pytest.approx(beside.std(), rel=0.01)
+    assert under.mean() == pytest.approx(beside.mean(), abs=0.03)
+    assert (under > 5).mean() < 1e-4
 
 
 def test_surveys_of_real_files_account_for_every_file(shared_real, tmp_path):
