@@ -323,6 +323,7 @@ def test_buttons_are_shown_where_there_is_an_address(extension, address):
 EXAMPLE = (BOOK / "adding_a_variant.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_variant_is_added_in_under_forty_lines(tmp_path, monkeypatch):
     """The code of the page, run as it stands on a toy survey; only epochs and sizes are cut short."""
     import torch

@@ -41,6 +41,7 @@ def documented(package: str) -> Iterator[tuple[str, str, str]]:
                 yield f"{name}.{part}", text, "method"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["", *PACKAGES])
 def test_docstrings_render_without_a_warning(package):
     shown = list(documented(package))

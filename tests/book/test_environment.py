@@ -82,6 +82,7 @@ def binder() -> dict:
     return json.loads(run.stdout)
 
 
+@pytest.mark.slow
 def test_binder_builds_from_environment_yml(binder):
     assert binder["pack"] == "CondaBuildPack"
     assert binder["python"] == "3.11"

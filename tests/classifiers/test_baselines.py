@@ -56,6 +56,7 @@ def table(sample, fitted):
     return fitted.score(*sample)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", COLUMNS)
 def test_double_sources_stand_out_in_the_table_of_every_detector(table, column):
     test = table[table["split"] == "test"]
@@ -83,6 +84,7 @@ def test_what_the_masked_pixels_hold_does_not_matter(sample, fitted):
     pd.testing.assert_frame_equal(clean, dirty)
 
 
+@pytest.mark.slow
 def test_labels_reach_only_the_baseline_that_says_so(sample, fitted):
     images, mask, objects = sample
     dealt = objects.assign(label=np.random.default_rng(2).permutation(objects["label"]))
@@ -92,6 +94,7 @@ def test_labels_reach_only_the_baseline_that_says_so(sample, fitted):
     assert changed == USES_LABELS
 
 
+@pytest.mark.slow
 def test_labels_outside_selection_are_never_read(sample, fitted):
     images, mask, objects = sample
     hidden = objects.assign(label=objects["label"].where(objects["split"] == "selection", -1))
@@ -99,6 +102,7 @@ def test_labels_outside_selection_are_never_read(sample, fitted):
     assert np.allclose(other["pca_logistic"], fitted.score(images, mask, objects)["pca_logistic"])
 
 
+@pytest.mark.slow
 def test_selection_objects_are_scored_by_classifiers_that_did_not_see_them(sample, table):
     images, mask, objects = sample
     shuffled = objects.assign(label=np.random.default_rng(3).permutation(objects["label"]))
@@ -111,6 +115,7 @@ def test_selection_objects_are_scored_by_classifiers_that_did_not_see_them(sampl
     assert roc_auc_score(selection["label"], selection["pca_logistic"]) < 0.65
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_baselines_and_no_global_generator_moves(sample, fitted, table):
     numpy_before, torch_before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     again = fit_baselines(*sample, components=8).score(*sample)
@@ -129,6 +134,7 @@ def test_each_baseline_says_what_it_cost(sample, fitted, table):
     assert fitted.labels_used == (sample[2]["split"] == "selection").sum()
 
 
+@pytest.mark.slow
 def test_only_train_images_shape_what_needs_no_labels(sample, fitted):
     images, mask, objects = sample
     other = images.copy()

@@ -64,6 +64,7 @@ def test_properties_are_those_of_the_lenses_drawn(survey, injected):
     assert all(np.abs(total - value).min() < 1e-4 for value in lenses["magnitude_i"])
 
 
+@pytest.mark.slow
 def test_the_population_is_another_one():
     plain, other = draw_lenses(400, 3), draw_lenses(400, 3, 0.2)
     wider = torch.log(torch.hypot(other.x[:, 0], other.y[:, 0]) / torch.hypot(plain.x[:, 0], plain.y[:, 0]))

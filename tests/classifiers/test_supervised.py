@@ -27,6 +27,7 @@ def model(survey, tmp_path_factory):
     return fit_supervised(survey, survey.labels, out=tmp_path_factory.mktemp("supervised"), **OPTIONS)
 
 
+@pytest.mark.slow
 def test_it_tells_pairs_from_single_stars_that_it_never_saw(model, survey):
     rows = survey.rows("conformal", "test")
     score = model.score(survey, rows, progress=False)
@@ -40,6 +41,7 @@ def weights(model):
     return torch.cat([value.flatten().float() for value in model.network.state_dict().values()])
 
 
+@pytest.mark.slow
 def test_labels_outside_train_and_selection_shape_nothing(model, survey, tmp_path):
     flipped = np.where(np.isin(survey.split, ["train", "selection"]), survey.labels, 1 - survey.labels)
     again = fit_supervised(survey, flipped, out=tmp_path, **OPTIONS)
@@ -57,6 +59,7 @@ def test_unlabelled_objects_are_left_out(survey, tmp_path):
     ] == len(survey.rows("train"))
 
 
+@pytest.mark.slow
 def test_a_second_call_reads_what_the_first_wrote(survey, tmp_path, monkeypatch):
     quick = OPTIONS | {"epochs": 1}
     first = fit_supervised(survey, survey.labels, out=tmp_path, **quick)
@@ -75,6 +78,7 @@ def test_a_second_call_reads_what_the_first_wrote(survey, tmp_path, monkeypatch)
     assert Classifier.load(tmp_path / "model.pt").settings["seed"] == 1
 
 
+@pytest.mark.slow
 def test_a_score_is_of_one_image_whatever_is_scored_with_it(model, survey, monkeypatch):
     rows = survey.rows("test")
     together = model.score(survey, rows, progress=False)

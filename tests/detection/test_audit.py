@@ -56,6 +56,7 @@ def test_a_step_that_takes_test_rows_stops_the_audit(monkeypatch, chooser):
         audit.refusals(rows(), rows(split="test", seed=2))
 
 
+@pytest.mark.slow
 def test_splits_are_what_the_survey_says(survey, scores):
     audit.check_splits(scores, survey)
     audit.check_splits(scores.sample(frac=0.5, random_state=0), survey)
@@ -76,6 +77,7 @@ def test_a_group_across_two_splits_is_a_leak(survey, scores):
         audit.check_splits(scores, replace(survey, group=group))
 
 
+@pytest.mark.slow
 def test_honest_scores_are_reproduced(scores, model, survey):
     table = audit.reproduce(scores, model, survey, objects=50)
     assert table["same"].all()
@@ -99,6 +101,7 @@ def test_means_moved_by_the_label_and_columns_from_elsewhere_are_named(scores, m
     assert table.index[~table["same"]].tolist() == ["oracle"]
 
 
+@pytest.mark.slow
 def test_a_scoring_that_reads_labels_is_found_out(monkeypatch, model, survey):
     def peeking(model, survey, **options):
         table = score(model, survey, **options)
@@ -109,12 +112,14 @@ def test_a_scoring_that_reads_labels_is_found_out(monkeypatch, model, survey):
     assert set(table.index[~table["same"]]) == {"knn", "kl"}
 
 
+@pytest.mark.slow
 def test_scores_of_a_batch_are_not_reproduced(scores, model, survey):
     within = scores["mutual_information"] - scores.groupby("label")["mutual_information"].transform("mean")
     table = audit.reproduce(scores.assign(mutual_information=within), model, survey)
     assert table.index[~table["same"]].tolist() == ["mutual_information"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positives", [5, 40, 400])
 def test_average_precision_of_a_guess_is_that_of_random_rankings(positives):
     rng = np.random.default_rng(positives)
@@ -129,6 +134,7 @@ def test_average_precision_of_a_guess_is_that_of_random_rankings(positives):
     assert guess > 0.1
 
 
+@pytest.mark.slow
 def test_dealt_labels_bring_everything_to_chance():
     runs = audit.chance_runs(
         rows(shifts={1: 2.0}), rows(split="test", seed=2, shifts={1: 2.0}), ["kl", "signal"], n=2, runs=30
@@ -143,6 +149,7 @@ def test_dealt_labels_bring_everything_to_chance():
     assert audit.chance_summary(runs).loc["kl", "covered"] == table["covers"].mean()
 
 
+@pytest.mark.slow
 def test_objects_that_choose_and_evaluate_are_caught():
     own = rows(400, 40, split="test", seed=3, dimensions=64)
     honest = audit.chance_runs(rows(400, 40, dimensions=64), own, ["kl"], n=1, runs=15)

@@ -118,6 +118,7 @@ def scores_of(survey, split="conformal", labels=None):
     return pd.DataFrame(table | {"split": split, "label": labels, "score": rng.normal(size=len(survey))})
 
 
+@pytest.mark.slow
 def test_every_object_is_ranked_or_set_apart(survey):
     ranked = rank(scores_of(survey), survey, examined=150)
     kept = ranked["set_apart"] == ""
@@ -140,6 +141,7 @@ def test_p_values_are_those_of_the_rejected_objects_on_conformal_tiles(survey):
     assert ranked["p"].drop(tested.index).isna().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labels", "why"),
     [(-1, "no object has a label"), (0, "no object is flagged"), (1, "all objects are flagged")],
@@ -226,6 +228,7 @@ def test_in_the_models_own_survey_only_selection_tiles_count(survey, monkeypatch
     assert "1,000 objects of the selection tiles, there are 999" in few.said
 
 
+@pytest.mark.slow
 def test_the_written_lists_agree(survey, tmp_path):
     plain = write_candidates(rank(scores_of(survey), survey), survey, tmp_path)
     held, votable = pd.read_csv(tmp_path / "candidates.csv"), Table.read(tmp_path / "candidates.vot")
@@ -234,6 +237,7 @@ def test_the_written_lists_agree(survey, tmp_path):
     assert np.array_equal(np.ma.filled(votable["rank"], -1), held["rank"].fillna(-1))
 
 
+@pytest.mark.slow
 def test_regions_hold_any_name(survey):
     ranked = rank(scores_of(survey), survey)
     ranked.loc[:1, "name"] = ['a} {b "c", \n<d>', "it's, é"]
@@ -243,6 +247,7 @@ def test_regions_hold_any_name(survey):
     assert all(form.fullmatch(line) for line in regions[2:])
 
 
+@pytest.mark.slow
 def test_the_users_catalogue_comes_out_beside_its_objects(survey, tmp_path):
     given = pd.DataFrame({"redshift": np.arange(len(survey)) / 10, "score": "theirs"})
     owner = SimpleNamespace(names=survey.names, catalogue=given, notes=(), summary="all used")
@@ -325,6 +330,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_list_and_page_are_written_for_any_folder(case, trained, tmp_path):
     n, labels = CASES[case]

@@ -52,6 +52,7 @@ def results(sample, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_object_of_it_is_for_testing_and_none_is_known(sample, held_out):
     assert set(held_out.split) == {"test"}
     assert len(held_out) == 30
@@ -99,6 +100,7 @@ def test_the_table_is_the_score_of_each_image_with_its_truth(results, held_out):
     assert table["group"].tolist() == held_out.group.tolist()
 
 
+@pytest.mark.slow
 def test_another_model_or_survey_is_scored_anew_and_the_record_says_so(sample, results, held_out, tmp_path):
     first = score_on_test(results, VARIANT, held_out, progress=False)
     train(sample, results, seed=1)
@@ -124,6 +126,7 @@ def test_the_record_says_what_the_survey_is(results, held_out):
     assert entry["date"].endswith("+00:00")
 
 
+@pytest.mark.slow
 def test_a_model_is_scored_as_it_was_scored_for_choosing(sample, results, held_out):
     model = load_model(results / VARIANT)
     score(model, sample, out=results / VARIANT / "scores.parquet", symmetries=True, progress=False)
@@ -133,6 +136,7 @@ def test_a_model_is_scored_as_it_was_scored_for_choosing(sample, results, held_o
     assert np.allclose(table["kl"], expected["kl"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_scores_of_another_model_choose_nothing(sample, results, held_out):
     fit(sample, VARIANT, out=results / VARIANT, seed=5, **TINY)
     with pytest.raises(ValueError, match="was scored by another model than BetaTC_VAE"):

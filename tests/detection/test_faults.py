@@ -51,6 +51,7 @@ def test_class_pure_batches_give_away_narrower_latents_and_only_these(width, shu
         assert roc_auc_score(positive, score) == pytest.approx(auroc, abs=0.03)
 
 
+@pytest.mark.slow
 def test_terms_of_a_large_batch_have_a_closed_form():
     table, positive = clump(0.6, dimensions=1, n=4000, anomalies=4000)
     scored = batch_scores(table, class_pure_batches(positive, 4000))
@@ -118,6 +119,7 @@ def test_a_list_of_repeated_normals_holds_no_anomaly():
     assert listed["is_lens"].dtype == rows["is_lens"].dtype
 
 
+@pytest.mark.slow
 def test_statistics_of_repeated_normals_find_nothing():
     rows = scores_table(2000, 300, dimensions=40, shifts={3: 2.0}, split="selection")
     assert choose_detector(rows, "kl", n=1).dimensions == (3,)

@@ -106,6 +106,7 @@ def test_the_scale_bar_follows_the_scale_and_is_left_out_without_one(cutouts, tm
 HOSTILE = ["<img src=x onerror=alert(1)>", "a&b", "it's", 'quote"quote', "$\\frac{1}{$", "50%_^{"]
 
 
+@pytest.mark.slow
 def test_names_are_shown_as_they_are_and_never_as_mathematics(cutouts):
     images = cutouts[0][: len(HOSTILE)]
     for figure in (
@@ -119,6 +120,7 @@ def test_names_are_shown_as_they_are_and_never_as_mathematics(cutouts):
     assert [label.replace("\n", " ") for label in labels] == [name.replace("_", " ") for name in HOSTILE]
 
 
+@pytest.mark.slow
 def test_long_captions_fit_their_cutout(cutouts):
     names = [f"J{i:06d}.31+022021.25" for i in range(8)]
     figure = figures.gallery(cutouts[0][:8], names)
@@ -195,6 +197,7 @@ def test_training_curves_are_the_history():
             assert line.get_label() == part
 
 
+@pytest.mark.slow
 def test_rows_of_statistics_mark_what_is_chosen(statistics):
     axes = axes_of(figures.dimension_rows(statistics, (1, 4)))
     columns = ["chi2", "cramers_v", "ks", "welch_t", "relative_entropy", "mutual_information"]
@@ -221,6 +224,7 @@ def test_boxes_are_medians_of_each_class(scores):
     assert axis.get_ylabel() == "$\\mu$"
 
 
+@pytest.mark.slow
 def test_many_dimensions_get_several_rows_of_boxes():
     axes = axes_of(figures.box_plots(scores_table(40, 20, dimensions=70), "logvar"))
     ticks = [tick.get_text() for axis in axes for tick in axis.get_xticklabels()]
@@ -261,6 +265,7 @@ def test_objects_beyond_the_ends_are_counted_and_a_long_tail_leaves_the_bulk_its
     assert axes_of(flat)[0].get_xscale() == "linear"
 
 
+@pytest.mark.slow
 def test_kl_by_rank_averages_the_right_dimensions(scores, statistics):
     axes = axes_of(figures.kl_by_rank(scores, statistics, n=2))
     order = statistics.sort_values("chi2")["dimension"].tolist()
@@ -293,6 +298,7 @@ def test_a_map_draws_lenses_over_normals(scores):
         assert same_color(drawn.get_facecolor()[0][:3], colour)
 
 
+@pytest.mark.slow
 def test_a_map_has_the_commonest_classes_in_colours_of_their_own(scores):
     table = joint_map(scores, n_normals=60, n_anomalies=20, perplexity=10)
     kinds = np.where(np.arange(len(table)) % 3 == 0, "star", "galaxy")
@@ -315,6 +321,7 @@ def test_a_map_has_the_commonest_classes_in_colours_of_their_own(scores):
 # Detection
 
 
+@pytest.mark.slow
 def test_score_histograms_have_units_and_thresholds(scores):
     labels = {"signal": "signal (nats)", "noise": "noise (flux)"}
     axes = axes_of(figures.score_histograms(scores, labels, thresholds={"signal": 1.5}))
@@ -339,6 +346,7 @@ def test_threshold_panels_draw_the_curves(scores, statistics):
     assert axes[1].get_xlabel() == "threshold on mean KL (nats), 3 dimensions"
 
 
+@pytest.mark.slow
 def test_intervals_are_those_of_the_table(scores):
     detectors = [choose_detector(scores, s) for s in ("signal", "noise")]
     table = compare_detectors(detectors, scores, resamples=30)
@@ -479,6 +487,7 @@ def test_completeness_curves_show_shares_and_intervals(lenses):
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("separation (arcsec)", "completeness")
 
 
+@pytest.mark.slow
 def test_completeness_map_leaves_thin_cells_empty(lenses):
     found = (lenses["separation"] > 1.5).to_numpy()
     edges = ([0.5, 2, 4], [17, 17.5, 19, 23])
@@ -512,6 +521,7 @@ def test_names_of_columns_become_words():
     assert labels == ["PCA kNN", "KL, 5 dimensions", "star star"]
 
 
+@pytest.mark.slow
 def test_figures_are_of_book_width_on_white_and_closed(scores, statistics):
     before = plt.get_fignums()
     figure = figures.dimension_rows(statistics)
@@ -523,6 +533,7 @@ def test_figures_are_of_book_width_on_white_and_closed(scores, statistics):
     assert plt.get_fignums() == before
 
 
+@pytest.mark.slow
 def test_drawing_leaves_the_reader_s_style_alone(statistics):
     before = dict(plt.rcParams)
     figures.dimension_rows(statistics)

@@ -45,6 +45,7 @@ def test_noise_is_what_the_variance_says_where_there_is_one(toy):
     assert conditions(survey, np.arange(100))["noise"] == pytest.approx([0.03] * 4)
 
 
+@pytest.mark.slow
 def test_what_lies_beyond_is_said_with_numbers(toy):
     trained = {"conditions": conditions(survey_of(toy, 0.6, 0.02), np.arange(200))}
     assert beyond(trained, survey_of(toy, 0.6, 0.02)) == []

@@ -40,6 +40,7 @@ def test_shapes_of_the_published_encoder():
     assert outputs(decoder.iloc[[0, -1]]) == ["2048", "1×64×64"]
 
 
+@pytest.mark.slow
 def test_a_mixture_shows_its_clusters_and_a_feature_network_no_parameters():
     mixture = layer_table(VAE(MODELS["UNSUP_GMVAE"].config(size=20, latent=3, width=4, clusters=7)))
     own = mixture[mixture["part"] == "parameters"]

@@ -35,6 +35,7 @@ print(json.dumps([outside, first, again, held, psutil.Process().memory_info().rs
 GLIBC = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not GLIBC, reason="another C library than glibc")
 def test_freed_memory_is_used_again_inside_the_block_alone():
     run = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)

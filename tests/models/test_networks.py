@@ -15,6 +15,7 @@ def test_decoder_returns_to_the_encoders_size(name, size):
     assert decoder(torch.rand(5, 3)).shape == (5, 1, size, size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "width", "channels"),
     [

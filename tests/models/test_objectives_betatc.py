@@ -63,6 +63,7 @@ def averages(z, mu, logvar, batch, objects, sampling, batches, seed=2):
     return torch.stack(found).mean(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [2, 4])
 @pytest.mark.parametrize("correlation", [0.0, 0.8])
 def test_enumerated_terms_are_the_closed_forms(dimensions, correlation):
@@ -113,6 +114,7 @@ def test_total_correlation_is_zero_for_independent_and_positive_for_correlated_l
     assert 0.1 < found[0.5] < found[0.9]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["stratified", "weighted"])
 @pytest.mark.parametrize("batch", [5, 50, 200])
 def test_density_estimates_against_full_enumeration_of_200_objects(sampling, batch):
@@ -221,6 +223,7 @@ def test_loss_is_the_weighted_sum_of_its_curves():
     torch.testing.assert_close(loss, expected + 0.7 * 0.4 * curves["dimension_wise_kl"])
 
 
+@pytest.mark.slow
 def test_minimising_the_total_correlation_decorrelates():
     noise = torch.randn(256, 2, generator=seeded(), dtype=torch.float64)
     mixing = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64, requires_grad=True)

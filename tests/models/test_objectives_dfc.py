@@ -35,6 +35,7 @@ def photograph(name):
     return (pixels - mean[:, None, None]) / std[:, None, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "classes"), [("flower.jpg", {985}), ("china.jpg", {442, 698})]
 )  # ImageNet: 985 daisy, 442 bell cote, 698 palace
@@ -59,6 +60,7 @@ def test_padding_is_that_of_tensorflow(kernel, stride, first):
     torch.testing.assert_close(convolution(pixels), pixels[..., first::stride, first::stride])
 
 
+@pytest.mark.slow
 def test_layer_variances_are_those_of_photographs():
     network = EfficientNetLite0().eval()
     network.load_state_dict(network.read(""))
@@ -71,6 +73,7 @@ def test_layer_variances_are_those_of_photographs():
                 assert 0.1 < x.var((0, 2, 3)).mean().item() / variances[name] < 10
 
 
+@pytest.mark.slow
 def test_merged_normalisations_change_no_feature(network):
     plain = EfficientNetLite0().eval()
     plain.load_state_dict(plain.read(""))
@@ -103,6 +106,7 @@ def test_feature_loss_of_an_object_does_not_depend_on_the_batch(network):
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_train_leaves_the_network_frozen():
     objective = DFC(3, 2, DFCOptions(feature_layers=LAYERS))
     network = objective.network
@@ -151,6 +155,7 @@ def test_loss_adds_the_weighted_feature_loss_and_masked_pixels_do_not_count():
     torch.testing.assert_close(terms(mean)["feature"][1], objective.network(pixels, mean)[1])
 
 
+@pytest.mark.slow
 def test_vgg19_reads_its_file_and_normalises_as_imagenet(tmp_path):
     with torch.device("meta"):
         shapes = {k: v.shape for k, v in vgg19_bn().state_dict().items() if k.startswith("features.")}

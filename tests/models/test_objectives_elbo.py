@@ -91,6 +91,7 @@ def test_sum_of_squares_plus_weighted_kl_is_this_likelihood():
         torch.testing.assert_close(weight * difference, squares, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_learned_scale_finds_the_noise():
     noise = 0.2 * torch.randn(64, 1, 8, 8, generator=seeded())
     likelihood, mask = GaussianLikelihood(1.0, learned=True), torch.ones(64, 1, 8, 8, dtype=torch.bool)

@@ -75,6 +75,7 @@ class Known(nn.Module):
         return self.values if len(self.values) > 1 else self.values[0]
 
 
+@pytest.mark.slow
 def test_sampled_module_averages_to_the_evidence():
     """`Mixture.forward` itself, with the true posteriors in place of its heads."""
     world = World(count=5)
@@ -192,6 +193,7 @@ def test_known_labels_replace_the_sum_and_unknown_ones_do_not():
     torch.testing.assert_close(terms["cluster"], free["cluster"])
 
 
+@pytest.mark.slow
 def test_class_one_is_the_anomaly_from_the_loss_to_the_score():
     """Objects labelled as anomalies end with the higher score, and their cross-entropy is that of class 1."""
     objective, batch = labelled([1, 1, 1, 0, 0, 0], classification_weight=5.0)

@@ -110,6 +110,7 @@ def test_a_killed_fit_resumes_to_the_same_weights(survey, whole, tmp_path):
     pd.testing.assert_frame_equal(history.drop(columns="seconds"), whole[0].history.drop(columns="seconds"))
 
 
+@pytest.mark.slow
 def test_a_training_begun_on_a_gpu_resumes_on_a_cpu(survey, whole, tmp_path, monkeypatch):
     step = loop.Task.training_step
     interrupted(survey, tmp_path, monkeypatch)
@@ -138,12 +139,14 @@ def test_a_training_begun_on_a_gpu_resumes_on_a_cpu(survey, whole, tmp_path, mon
     assert set(alive) == {0}
 
 
+@pytest.mark.slow
 def test_training_takes_no_accelerator_without_double_precision(survey, whole, tmp_path, monkeypatch):
     """Apple Silicon has none; there Lightning would take it of its own accord."""
     monkeypatch.setattr("lightning_fabric.accelerators.mps.MPSAccelerator.is_available", lambda: True)
     assert fit(survey, out=tmp_path, **OPTIONS).fingerprint == whole[0].fingerprint
 
 
+@pytest.mark.slow
 def test_the_reference_sample_is_where_the_model_is(survey, tmp_path, monkeypatch):
     """Its images are laid out for `prepare`, and again for `finish`, which may run on another device."""
     laid = []
@@ -165,6 +168,7 @@ def test_the_reference_sample_is_where_the_model_is(survey, tmp_path, monkeypatc
         assert {each.device.type for pair in pairs for each in pair} == {device}
 
 
+@pytest.mark.slow
 def test_a_seed_gives_one_model_and_another_seed_another(survey, whole, tmp_path):
     again = fit(survey, out=tmp_path / "again", **OPTIONS)
     assert_same(again.vae.state_dict(), whole[0].vae.state_dict())
@@ -194,6 +198,7 @@ def test_two_processes_share_what_does_not_go_round(tmp_path):
     assert model.history["validation_loss"].notna().all()
 
 
+@pytest.mark.slow
 def test_global_random_state_is_left_alone(survey, tmp_path):
     torch.manual_seed(7)
     np.random.seed(7)  # noqa: NPY002
@@ -212,6 +217,7 @@ def test_a_finished_fit_returns_at_once_and_unchanged(survey, whole, tmp_path, c
     assert (out / "model.pt").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_other_settings_start_afresh_and_say_so(survey, tmp_path, caplog):
     options = OPTIONS | {"epochs": 1}
     first = fit(survey, out=tmp_path, **options)
@@ -223,6 +229,7 @@ def test_other_settings_start_afresh_and_say_so(survey, tmp_path, caplog):
     assert len(second.history) == 1
 
 
+@pytest.mark.slow
 def test_changed_code_is_another_fit(survey, tmp_path, monkeypatch, caplog):
     options = OPTIONS | {"epochs": 1}
     fit(survey, out=tmp_path, **options)
@@ -232,6 +239,7 @@ def test_changed_code_is_another_fit(survey, tmp_path, monkeypatch, caplog):
     assert "code" in caplog.text
 
 
+@pytest.mark.slow
 def test_training_learns_and_keeps_the_best_epoch(survey, tmp_path):
     model = fit(survey, out=tmp_path, **OPTIONS | {"epochs": 12, "patience": None})
     losses = model.history["validation_loss"]
@@ -267,6 +275,7 @@ def test_save_and_load(whole, tmp_path):
     assert not loaded.vae.training
 
 
+@pytest.mark.slow
 def test_a_recipe_trains_the_same_model_again(survey, tmp_path):
     options = OPTIONS | {
         "variant": "BetaTC_VAE",
@@ -296,6 +305,7 @@ def interrupted(survey, out, monkeypatch, epoch=2):
             fit(survey, out=out, **OPTIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "empty", "foreign"])
 def test_a_torn_checkpoint_is_said_and_training_starts_anew(
     survey, whole, tmp_path, monkeypatch, caplog, damage
@@ -312,6 +322,7 @@ def test_a_torn_checkpoint_is_said_and_training_starts_anew(
     assert model.fingerprint == whole[0].fingerprint
 
 
+@pytest.mark.slow
 def test_a_damaged_model_is_made_again_from_its_checkpoint(survey, whole, tmp_path, monkeypatch, caplog):
     shutil.copytree(whole[1], tmp_path / "out")
     (tmp_path / "out" / "model.pt").write_bytes(b"no model")
@@ -323,6 +334,7 @@ def test_a_damaged_model_is_made_again_from_its_checkpoint(survey, whole, tmp_pa
     assert load_model(tmp_path / "out").fingerprint == whole[0].fingerprint
 
 
+@pytest.mark.slow
 def test_the_checkpoint_is_never_seen_half_written(survey, whole, tmp_path, monkeypatch):
     """A kill while it is written leaves the one before, wherever TMPDIR is."""
     interrupted(survey, tmp_path, monkeypatch, epoch=1)
@@ -372,6 +384,7 @@ def test_arguments_are_checked(survey, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_ends_with_the_error_that_is_documented(survey, tmp_path):
     with pytest.raises(FloatingPointError, match="is not finite"):
         fit(survey, out=tmp_path, **OPTIONS | {"learning_rate": 1e30})
@@ -379,6 +392,7 @@ def test_a_training_that_diverges_ends_with_the_error_that_is_documented(survey,
     assert not (tmp_path / "model.pt").exists()
 
 
+@pytest.mark.slow
 def test_labels_are_used_only_where_it_is_said(survey, tmp_path):
     fast = OPTIONS | {"epochs": 1, "max_images": 40}
     train = survey.rows("train")
@@ -514,6 +528,7 @@ def test_no_batch_is_short_in_training(survey):
         assert {len(batch.x) for each in batches for batch in each} == {size}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", list(MODELS))
 def test_every_variant_trains_in_bf16_to_finite_curves(variant, survey, tmp_path):
     options = OPTIONS | {"variant": variant, "epochs": 2, "max_images": 48, "precision": "bf16"}

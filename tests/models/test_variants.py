@@ -90,6 +90,7 @@ def test_the_seven_names():
     assert tuple(MODELS) == NAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_training_does_not_collapse(models, name):
     """Squared errors are 0.6 of the training mean's or less, latents in use, scores tell objects apart."""
@@ -188,6 +189,7 @@ def test_another_device_gives_the_same_scores(models, name):
     assert_same_scores({term: value.cpu() for term, value in there.items()}, here)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [1.0, 200.0])
 def test_the_hypersphere_keeps_its_spread(weight):
     """At the default weight and at the published one: after twenty epochs the distances from the centre still

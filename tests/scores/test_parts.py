@@ -117,6 +117,7 @@ def test_a_worker_killed_half_way_through_a_part_costs_nothing(model, surveys, t
     assert "east.0.parquet is of other surveys or ranges" in foreign.stderr
 
 
+@pytest.mark.slow
 def test_ranges_hold_each_row_once_and_refuse_a_survey_that_changed(model, surveys, tmp_path):
     counts = tmp_path / "north.json"
     read_counts(model, surveys / "north", counts)

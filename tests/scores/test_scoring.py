@@ -100,6 +100,7 @@ def test_scores_depend_on_nothing_but_image_and_model(variant, models, survey, t
     assert all(torch.equal(state[name], value) for name, value in model.vae.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", list(MODELS))
 def test_bf16_ranks_as_fp32(variant, models, survey):
     exact = numbers(score(models(variant), survey, progress=False))
@@ -221,6 +222,7 @@ def test_latent_density_survives_a_collapsed_dimension():
     assert torch.isfinite(knn).all()
 
 
+@pytest.mark.slow
 def test_symmetry_averages_do_not_change_when_the_image_is_rotated(model, survey):
     scores = score(model, survey, symmetries=True, progress=False)
     view = 6
@@ -235,6 +237,7 @@ def test_symmetry_averages_do_not_change_when_the_image_is_rotated(model, survey
     assert scores["reconstruction"].std() < plain["reconstruction"].std() * 2
 
 
+@pytest.mark.slow
 def test_columns_are_documented_and_add_up(models, survey):
     for variant in MODELS:
         scores = score(models(variant), survey, progress=False)
@@ -312,6 +315,7 @@ def test_a_survey_of_another_size_is_refused(model, survey, tmp_path):
         score(bare, survey, progress=False)
 
 
+@pytest.mark.slow
 def test_reconstructions_match_their_scores(model, survey):
     rows = np.array([3, 1, 120])
     inputs, reconstructions = reconstruct(model, survey, rows)
@@ -340,6 +344,7 @@ def test_label_free_columns_rank_without_labels():
     assert label_free(scores) == ["kl", "knn"]
 
 
+@pytest.mark.slow
 def test_threads_change_neither_scores_nor_the_caller(model, survey):
     one = score(model, survey, progress=False)
     torch.set_num_threads(3)
@@ -349,6 +354,7 @@ def test_threads_change_neither_scores_nor_the_caller(model, survey):
     assert_close(several, one)
 
 
+@pytest.mark.slow
 def test_only_a_few_batches_wait_to_be_written(model, survey, tmp_path, monkeypatch):
     """So that memory does not grow with the survey."""
     monkeypatch.setattr(scoring, "ROW_GROUP", 16)

@@ -90,17 +90,20 @@ def test_matching_takes_the_nearest_and_none_twice():
         match_magnitudes(target, pool, each=3)
 
 
+@pytest.mark.slow
 def test_two_halves_of_one_simulation_are_not_told_apart(quasars):
     result = two_sample_auroc(quasars[:40], quasars[40:], seed=0, trees=100)
     assert 0.35 < result["value"] < 0.65
     assert result["low"] < 0.5 < result["high"]
 
 
+@pytest.mark.slow
 def test_another_point_spread_function_is_told_apart(quasars):
     other = noisy(np.stack([star(10 ** (0.4 * (27 - m)), sigma=2.0) for m in np.linspace(19, 21, 40)]))
     assert two_sample_auroc(other, quasars, seed=1, trees=100)["value"] > 0.95
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_answer(quasars):
     runs = [two_sample_auroc(quasars[:20], quasars[20:], seed=3, trees=30) for _ in range(2)]
     pd.testing.assert_series_equal(*runs)

@@ -61,6 +61,7 @@ def lines(folder, name):
     return (folder / f"candidates_list_{name}.txt").read_text().split()
 
 
+@pytest.mark.slow
 def test_layout_is_that_of_the_real_survey(survey):
     truth = read_truth(survey)
     assert sorted(p.name for p in survey.iterdir()) == [
@@ -132,6 +133,7 @@ def test_truth_tells_where_the_images_are(survey):
     assert found > 0.6 * image.max()
 
 
+@pytest.mark.slow
 def test_same_pixels_for_any_number_of_workers(tmp_path, small_shards):
     one = simulate_survey(tmp_path / "one", 30, seed=9, workers=1, progress=False)
     three = simulate_survey(tmp_path / "three", 30, seed=9, workers=3, progress=False)
@@ -141,6 +143,7 @@ def test_same_pixels_for_any_number_of_workers(tmp_path, small_shards):
     assert set(lines(other, "raw")).isdisjoint(lines(one, "raw"))
 
 
+@pytest.mark.slow
 def test_a_survey_made_in_pieces_is_the_survey_made_at_once(tmp_path, small_shards):
     whole = simulate_survey(tmp_path / "whole", 30, seed=4, **QUIET)
     pieces = tmp_path / "pieces"
@@ -151,6 +154,7 @@ def test_a_survey_made_in_pieces_is_the_survey_made_at_once(tmp_path, small_shar
     pd.testing.assert_frame_equal(read_truth(whole), read_truth(pieces))
 
 
+@pytest.mark.slow
 def test_an_interrupted_survey_continues(tmp_path, small_shards, monkeypatch):
     whole = simulate_survey(tmp_path / "whole", 30, seed=4, **QUIET)
     made, real = [], writer.make_cutout
@@ -231,6 +235,7 @@ def test_impossible_parameters_are_errors_before_any_work(tmp_path, change, mess
     assert not (tmp_path / "survey").exists()
 
 
+@pytest.mark.slow
 def test_another_survey_is_never_overwritten_unasked(tmp_path):
     folder = simulate_survey(tmp_path / "survey", 5, seed=1, **QUIET)
     with pytest.raises(ValueError, match="seed = 1"):
@@ -262,6 +267,7 @@ def test_share_of_lenses_is_met(rate, n, expected):
     assert abs((plan.classes == "lens").sum() - expected) <= 1
 
 
+@pytest.mark.slow
 def test_names_are_unique_and_fill_the_footprint():
     plan = make_plan(200_000, 2, "catalogue", 0.05)
     assert len(set(plan.names)) == 200_000
@@ -311,6 +317,7 @@ def test_second_cutouts_share_pixels_with_the_first(shift):
     assert second.truth["companion_separation"] == pytest.approx(np.hypot(x, y) * 0.168, abs=0.5)
 
 
+@pytest.mark.slow
 def test_every_object_is_another_one():
     images = np.concatenate(list(gallery(3, seed=2, size=32).values()))
     assert images.shape == (36, 32, 32)
@@ -320,6 +327,7 @@ def test_every_object_is_another_one():
         assert len({truth[name] for truth in points}) == 5
 
 
+@pytest.mark.slow
 def test_several_sizes(tmp_path):
     folder = simulate_survey(tmp_path / "survey", 12, seed=1, size=(47, 80), **QUIET)
     truth = read_truth(folder)
@@ -328,12 +336,14 @@ def test_several_sizes(tmp_path):
         assert fits.getdata(folder / "fits_data" / f"{name}_HSC-I_img.fits", 1).shape == (size, size)
 
 
+@pytest.mark.slow
 def test_labels_as_truth(tmp_path):
     folder = simulate_survey(tmp_path / "survey", 20, seed=1, anomaly_rate=0.4, labels="truth", **QUIET)
     truth = read_truth(folder)
     assert lines(folder, "selected") == truth.loc[truth["is_lens"], "name"].tolist()
 
 
+@pytest.mark.slow
 def test_flux_matched_control_gives_ordinary_objects_the_light_of_lenses():
     rng, central = np.random.default_rng(0), []
     for name in ("point", "disk", "star_star"):

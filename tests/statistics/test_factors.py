@@ -36,6 +36,7 @@ def shared(right: float) -> float:
     return 1 - entropy(right)
 
 
+@pytest.mark.slow
 def test_the_gap_of_binary_channels_is_that_of_their_closed_form():
     factor = np.repeat([-1.0, 1.0], 1000)
     noise = np.random.default_rng(1).permuted(factor)
@@ -45,6 +46,7 @@ def test_the_gap_of_binary_channels_is_that_of_their_closed_form():
     assert row["gap"] == pytest.approx(shared(0.9) - shared(0.75), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_rare_value_counts_by_its_entropy():
     factor = np.repeat([-1.0, 1.0], [1500, 500])
     noise = np.random.default_rng(1).permuted(factor)
@@ -53,6 +55,7 @@ def test_a_rare_value_counts_by_its_entropy():
     assert row["information"] == pytest.approx((entropy(0.3) - entropy(0.1)) / entropy(0.25), abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, -3.0])
 def test_one_dimension_that_is_the_factor_has_a_gap_of_nearly_one(scale):
     rng = np.random.default_rng(0)
@@ -64,6 +67,7 @@ def test_one_dimension_that_is_the_factor_has_a_gap_of_nearly_one(scale):
     assert row["chance"] < 0.01
 
 
+@pytest.mark.slow
 def test_a_factor_that_two_dimensions_share_has_no_gap():
     factor = np.random.default_rng(0).normal(size=2000)
     row = mutual_information_gap(coded(factor, factor, 2 * factor)).iloc[0]
@@ -71,6 +75,7 @@ def test_a_factor_that_two_dimensions_share_has_no_gap():
     assert row["gap"] == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_dimension_lost_in_its_posterior_noise_tells_nothing():
     rng = np.random.default_rng(0)
     factor = rng.normal(size=2000)
@@ -89,6 +94,7 @@ def test_chance_is_exceeded_by_independent_codes_one_time_in_twenty():
     assert 2 <= above <= 22
 
 
+@pytest.mark.slow
 def test_unknown_objects_are_left_out_factor_by_factor():
     rng = np.random.default_rng(0)
     scores = coded(rng.normal(size=500), *rng.normal(size=(2, 500)))

@@ -19,6 +19,7 @@ from lensq.statistics.latent import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", ["kl", "mu", "logvar"])
 @pytest.mark.parametrize("anomalies", [40, 1000])
 def test_two_halves_of_normals_give_uniform_p_values(statistic, anomalies):
@@ -31,6 +32,7 @@ def test_two_halves_of_normals_give_uniform_p_values(statistic, anomalies):
     assert (table["q"] < 0.05).sum() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("against", ["label", "is_lens"])
 def test_halves_of_normals_are_dealt_anew_and_tell_nothing(against):
     rows = scores_table(900, 300, dimensions=8, shifts={2: 3.0}, split="selection")

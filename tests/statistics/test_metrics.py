@@ -149,6 +149,7 @@ def test_unequal_weights_cost_resolution():
     assert effective_size([5, 1]) == pytest.approx(36 / 26)
 
 
+@pytest.mark.slow
 def test_recall_interval_is_binomial():
     score, positive = two_gaussians(5000, 400)
     row = measure(score, positive, threshold=1.5, resamples=4000).loc["recall"]
@@ -156,6 +157,7 @@ def test_recall_interval_is_binomial():
     assert (row["high"] - row["low"]) / (2 * 1.96 * error) == pytest.approx(1, abs=0.07)
 
 
+@pytest.mark.slow
 def test_area_interval_agrees_with_delong():
     score, positive = two_gaussians(2000, 150, distance=1.0)
     row = measure(score, positive, resamples=3000).loc["AUROC"]
@@ -178,6 +180,7 @@ def test_resamples_by_weights_equal_resamples_by_copying():
             assert drawn[name][r] == pytest.approx(expected[name], nan_ok=True)
 
 
+@pytest.mark.slow
 def test_copies_of_one_object_are_resampled_together():
     score, positive = two_gaussians(600, 60)
     copies, classes, groups = np.repeat(score, 9), np.repeat(positive, 9), np.repeat(np.arange(660), 9)
@@ -212,6 +215,7 @@ def test_a_score_does_not_differ_from_itself():
     assert not table["clear"].any()
 
 
+@pytest.mark.slow
 def test_pairing_sees_what_separate_intervals_hide():
     score, positive = two_gaussians(2000, 200)
     worse = score + np.random.default_rng(7).normal(0, 0.25, len(score))
@@ -265,6 +269,7 @@ def test_a_list_holds_all_lenses_or_their_share_of_it():
     assert short["lenses"].iloc[1] == pytest.approx(50)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_list_covers_and_groups_widen_it():
     score, positive = two_gaussians(20_000, 400, distance=3.0)
     options = {"n": [500], "prevalence": [1e-2], "resamples": 300}

@@ -154,6 +154,7 @@ def test_ratios_stand_with_their_machine():
     ]
 
 
+@pytest.mark.slow
 def test_bars_and_panels_show_the_tables(executed):
     times = stage_times(executed)
     figure = figures.stage_bars(times)

@@ -183,6 +183,7 @@ def test_a_survey_is_simulated_in_its_own_place_alone(kernel):
         check_parameters(needs=["../_build/survey"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "value"), [("latnet", 4), ("latent", 0)])
 def test_papermill_by_hand_stops_before_any_work(tmp_path, name, value):
     """The cells that a notebook of the study opens with, in a real kernel."""

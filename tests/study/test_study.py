@@ -22,6 +22,8 @@ from lensq.study import run
 from lensq.study.profiles import read_profile
 from lensq.study.run import build_folder, hold
 
+pytestmark = pytest.mark.slow  # Snakemake takes seconds to begin
+
 PROFILES = sorted((ROOT / "notebooks" / "profiles").glob("*.yml"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 

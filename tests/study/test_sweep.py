@@ -86,6 +86,7 @@ def test_a_sweep_over_seeds_alone_has_nothing_to_put_together():
         over_seeds(compare_runs({"seed=0": table(1)}, "kl", resamples=5))
 
 
+@pytest.mark.slow
 def test_the_graph_holds_a_run_for_every_combination(tmp_path):
     run = snakemake(tmp_path, "variant=SVDD_VAE", "grid=latent=2,3 seed=0,1", "--dry-run", "--", "sweep")
     assert run.returncode == 0, run.stderr
@@ -95,6 +96,7 @@ def test_the_graph_holds_a_run_for_every_combination(tmp_path):
     assert "06_RESNET18" not in run.stdout
 
 
+@pytest.mark.slow
 def test_a_wrong_grid_stops_before_any_work(tmp_path):
     run = snakemake(tmp_path, "variant=SVDD_VAE", "grid=latent=0", "--", "sweep")
     assert run.returncode

@@ -187,6 +187,7 @@ def test_compressed_tiles_in_a_compressed_file(tmp_path):
     np.testing.assert_array_equal(decode(path, risky=True).pixels, image)
 
 
+@pytest.mark.slow
 def test_compressed_tiles_are_read_in_a_process_that_may_die(tmp_path, monkeypatch):
     path = save(tmp_path / "a.fits.fz", fits.PrimaryHDU(), tiles(IMAGE, "GZIP_1", quantize_level=0.0))
     with pytest.raises(RiskyError):
@@ -340,6 +341,7 @@ def test_a_file_too_large_for_a_cutout_is_not_loaded(path, monkeypatch):
     assert reason_of(path) == "unreadable"
 
 
+@pytest.mark.slow
 def test_a_file_cut_anywhere_is_either_whole_or_refused(path):
     image = cutouts.pixels(40)
     content = as_bytes(cutouts.hdus(image))
@@ -365,6 +367,7 @@ def test_damage_behind_the_image_does_no_harm(path):
     np.testing.assert_array_equal(read_image(path).pixels, IMAGE)
 
 
+@pytest.mark.slow
 def test_random_damage_never_raises_anything_else(path):
     content = as_bytes(cutouts.hdus(IMAGE))
     rng = np.random.default_rng(1)

@@ -17,6 +17,7 @@ IMAGE = np.random.default_rng(0).normal(size=(64, 64)).astype("f4")
 EMPTY = fits.PrimaryHDU()
 
 
+@pytest.mark.slow
 def test_a_few_hundred_damaged_files(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -127,6 +128,7 @@ def test_two_files_in_one_are_one_image_or_none(tmp_path):
         np.testing.assert_array_equal(read_image(path).pixels, IMAGE)
 
 
+@pytest.mark.slow
 def test_bombs_do_not_fill_the_memory(tmp_path):
     path = tmp_path / "a.fits.gz"
     path.write_bytes(gzip.compress(PLAIN + bytes(2**28), 9))

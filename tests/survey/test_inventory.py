@@ -38,6 +38,7 @@ def read(folder):
     return read_survey(folder, size=40, progress=False)
 
 
+@pytest.mark.slow
 def test_lists_give_names_and_labels(tmp_path):
     a, b, c, d = names(4)
     survey = read(write_survey(tmp_path, [c, a, d, b], raw=[d, b, a, c], selected=[c, a], graded=[a, b]))
@@ -49,6 +50,7 @@ def test_lists_give_names_and_labels(tmp_path):
         np.testing.assert_array_equal(survey.images[survey.names == name][0], cutouts.pixels(40, seed=i))
 
 
+@pytest.mark.slow
 def test_lists_may_have_labels_comments_blank_lines_and_windows_line_ends(tmp_path):
     a, b, c = names(3)
     write_survey(tmp_path, [a, b, c])
@@ -69,6 +71,7 @@ def test_a_rejected_object_among_the_selected_is_an_error(tmp_path):
         read(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [".", "fits_data"])
 def test_a_folder_without_lists_is_unlabelled(tmp_path, place):
     for i, file in enumerate(
@@ -88,6 +91,7 @@ def test_a_folder_without_lists_is_unlabelled(tmp_path, place):
     assert survey.counts()["files"]["found"] == 3
 
 
+@pytest.mark.slow
 def test_without_a_raw_list_every_file_is_an_object(tmp_path):
     a, b, c = names(3)
     survey = read(write_survey(tmp_path, [a, b], selected=[b, c]))
@@ -272,6 +276,7 @@ def spoil(path, fault, rng):
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_counts_add_up_for_any_mixture_of_faults(tmp_path, seed):
     rng = np.random.default_rng(seed)
@@ -345,6 +350,7 @@ def fates(folder, band="i"):
     return {row.file: (row.name, row.band, row.fate) for row in files.itertuples()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layout",
     [
@@ -454,6 +460,7 @@ def test_objects_in_folders_of_their_own_are_named_by_these(tmp_path):
     assert read(tmp_path).names.tolist() == ["one", "three", "two"]
 
 
+@pytest.mark.slow
 def test_more_than_a_tenth_in_quarantine_is_said(tmp_path):
     write_survey(tmp_path, names(10))
     (tmp_path / "fits_data" / f"a{ENDING}").write_text("<html>")

@@ -77,6 +77,7 @@ def files_in(folder):
 WHOLE = ["images.npy", "index.parquet", "masks.npy"]
 
 
+@pytest.mark.slow
 def test_files_are_read_once_and_then_memory_mapped(folder, reads):
     survey = read(folder)
     assert sorted(reads()) == [name(i) for i in range(N + 1)]
@@ -105,11 +106,13 @@ def test_stamps_are_cropped_padded_and_masked(folder):
             assert survey.mask[i].all()
 
 
+@pytest.mark.slow
 def test_processes_pack_the_same_as_one(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(ingest, "FILES_IN_A_PART", 7)
     assert_same(read(folder), read(folder, store=tmp_path / "elsewhere", workers=2))
 
 
+@pytest.mark.slow
 def test_sizes_have_stores_of_their_own(folder):
     surveys = [read(folder), read(folder, size=64), read(folder, size=64, resize=True)]
     assert {survey.images.shape for survey in surveys[1:]} == {(N, 64, 64)}
@@ -121,6 +124,7 @@ def test_sizes_have_stores_of_their_own(folder):
     }
 
 
+@pytest.mark.slow
 def test_changed_new_and_removed_files_are_noticed(folder, reads, tmp_path):
     old = read(folder)
     cutouts.write(file_of(folder, 7), cutouts.pixels(48, 1007))
@@ -138,6 +142,7 @@ def test_changed_new_and_removed_files_are_noticed(folder, reads, tmp_path):
     assert files_in(folder) == WHOLE
 
 
+@pytest.mark.slow
 def test_the_same_bytes_at_another_time_are_found_the_same(folder, reads):
     old = read(folder)
     reads()
@@ -146,6 +151,7 @@ def test_the_same_bytes_at_another_time_are_found_the_same(folder, reads):
     assert name(3) in reads()
 
 
+@pytest.mark.slow
 def test_files_that_become_readable_are_read(folder, monkeypatch, reads):
     def refuse(path, **options):
         if name(5) in str(path):
@@ -159,6 +165,7 @@ def test_files_that_become_readable_are_read(folder, monkeypatch, reads):
     assert len(read(folder)) == N
 
 
+@pytest.mark.slow
 def test_a_survey_in_which_nothing_was_usable_can_be_mended(tmp_path):
     path = tmp_path / "fits_data" / f"{name(0)}_HSC-I_img.fits"
     path.parent.mkdir()
@@ -195,6 +202,7 @@ survey.read_survey(sys.argv[1], workers=2, progress=False)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_ingest_leaves_nothing_behind(folder, tmp_path):
     command = [sys.executable, "-c", SLOW, str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
@@ -219,6 +227,7 @@ def test_a_killed_ingest_leaves_nothing_behind(folder, tmp_path):
     assert sorted(os.listdir(folder / "packed")) == ["48-crop", "48-crop.lock"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["index.parquet", "images.npy", "masks.npy"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "empty", "a byte"])
 def test_a_damaged_store_is_packed_again(folder, part, damage):
@@ -233,6 +242,7 @@ def test_a_damaged_store_is_packed_again(folder, part, damage):
     assert_same(read(folder), survey)
 
 
+@pytest.mark.slow
 def test_a_large_array_is_read_through_when_its_time_has_changed(folder, monkeypatch):
     monkeypatch.setattr(store, "CHECKED_ALWAYS", 1000)
     survey = read(folder)
@@ -251,6 +261,7 @@ def test_a_large_array_is_read_through_when_its_time_has_changed(folder, monkeyp
     assert_same(read(folder), survey)
 
 
+@pytest.mark.slow
 def test_a_store_of_another_format_is_packed_again(folder, reads, monkeypatch):
     read(folder)
     reads()
@@ -259,6 +270,7 @@ def test_a_store_of_another_format_is_packed_again(folder, reads, monkeypatch):
     assert len(reads()) == N + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_files_that_kill_or_hang_their_reader_are_refused_and_the_others_read(folder, monkeypatch, workers):
     def deadly(path, **options):
@@ -284,6 +296,7 @@ def test_files_that_kill_or_hang_their_reader_are_refused_and_the_others_read(fo
     assert (survey.counts().loc["total"] == survey.counts().loc["found"]).all()
 
 
+@pytest.mark.slow
 def test_a_process_that_may_have_none_of_its_own_says_so_and_opens_what_is_packed(folder, monkeypatch):
     class Daemon:
         daemon = True
@@ -297,6 +310,7 @@ def test_a_process_that_may_have_none_of_its_own_says_so_and_opens_what_is_packe
     assert_same(read(folder), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["file", "standard input"])
 def test_a_script_without_a_guard_may_read_with_processes(folder, tmp_path, by):
     code = "print('begins', flush=True)\nimport lensq\n"
@@ -311,6 +325,7 @@ def test_a_script_without_a_guard_may_read_with_processes(folder, tmp_path, by):
 PLAIN = "import sys, lensq; print(lensq.read_survey(sys.argv[1], workers=1, progress=False).fingerprint)"
 
 
+@pytest.mark.slow
 def test_processes_that_pack_at_once_wait_for_each_other(folder):
     command = [sys.executable, "-c", PLAIN, str(folder)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
@@ -320,6 +335,7 @@ def test_processes_that_pack_at_once_wait_for_each_other(folder):
     assert files_in(folder) == WHOLE
 
 
+@pytest.mark.slow
 def test_who_waits_says_for_whom(folder):
     packed = folder / "packed" / "48-crop"
     packed.parent.mkdir(parents=True)
@@ -337,6 +353,7 @@ def test_who_waits_says_for_whom(folder):
     assert waiting.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_survey_that_cannot_be_written_to_is_packed_elsewhere(folder, tmp_path, monkeypatch, caplog):
     mkdir = Path.mkdir
 
@@ -357,6 +374,7 @@ def test_a_survey_that_cannot_be_written_to_is_packed_elsewhere(folder, tmp_path
     assert not (folder / "packed").exists()
 
 
+@pytest.mark.slow
 def test_a_packed_survey_opens_where_nothing_can_be_written(folder, monkeypatch):
     read(folder)
 
@@ -391,6 +409,7 @@ def test_a_full_disk_is_noticed_before_reading(folder, monkeypatch, reads):
     assert not reads()
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_while_reading_names_path_and_need_and_leaves_nothing(folder, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")

@@ -41,6 +41,7 @@ def survey(folder):
     return lensq.read_survey(folder, progress=False)
 
 
+@pytest.mark.slow
 def test_a_pixel_of_resized_images_is_as_large_as_the_files_say(folder, survey, tmp_path):
     assert (survey.native_side, survey.native_pixels) == (41, 1)
     resized = lensq.read_survey(folder, size=64, resize=True, store=tmp_path, progress=False)
@@ -175,6 +176,7 @@ def test_a_catalogue_without_positions_is_an_error(survey, catalogue):
         match_catalogue(survey, pd.DataFrame({"rank": [1], "dec": [1.0]}))
 
 
+@pytest.mark.slow
 def test_reading_needs_no_torch():
     code = "import sys, lensq.survey.survey, lensq.survey.ingest; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
@@ -198,6 +200,7 @@ def write_scaled(path, image, scale, **cards):
     hdus.writeto(path)
 
 
+@pytest.mark.slow
 def test_images_are_brought_to_one_pixel_scale_or_refused(tmp_path):
     wide = np.add.reduceat(np.add.reduceat(cutouts.pixels(96), range(0, 96, 2), 0), range(0, 96, 2), 1)
     write_scaled(tmp_path / "fine.fits", cutouts.pixels(96), 0.1)
@@ -216,6 +219,7 @@ def test_images_are_brought_to_one_pixel_scale_or_refused(tmp_path):
         read_survey(tmp_path, scale=-1)
 
 
+@pytest.mark.slow
 def test_a_survey_gets_the_pixels_of_the_model_that_scores_it(tmp_path):
     trained = {"size": 24, "resized": False, "pixel_scale": 0.2}
     for name, scales in {"same": (0.2, 0.2), "fine": (0.1, 0.1), "mixed": (0.1, 0.2)}.items():
@@ -234,6 +238,7 @@ def test_a_survey_gets_the_pixels_of_the_model_that_scores_it(tmp_path):
         check_pixels(same, trained | {"size": 32})
 
 
+@pytest.mark.slow
 def test_what_files_do_not_declare_is_a_parameter_and_said(tmp_path):
     for i in range(2):
         hdus = cutouts.hdus(cutouts.pixels(seed=i))
@@ -253,6 +258,7 @@ def test_what_files_do_not_declare_is_a_parameter_and_said(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_folder_may_say_how_it_is_read_and_arguments_win(tmp_path):
     for i in range(2):
         fits.PrimaryHDU(cutouts.pixels(48, i)).writeto(tmp_path / f"{i}.fits")
@@ -322,6 +328,7 @@ def layouts(folder, n=4):
     return first, [each for each in sorted(folder.iterdir()) if each != first]
 
 
+@pytest.mark.slow
 def test_the_noise_is_by_the_variance_and_not_after_interpolation(tmp_path):
     layouts(tmp_path)
     companions = tmp_path / "companions"
@@ -335,6 +342,7 @@ def test_the_noise_is_by_the_variance_and_not_after_interpolation(tmp_path):
     assert np.isnan(read_survey(companions, progress=False).noise).all()
 
 
+@pytest.mark.slow
 def test_a_survey_is_the_same_in_every_layout(tmp_path):
     first, others = layouts(tmp_path)
     expected = read_survey(first, progress=False)
@@ -350,6 +358,7 @@ def test_a_survey_is_the_same_in_every_layout(tmp_path):
         assert survey.pixel_scale == pytest.approx(0.168, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_bundle_without_names_of_bands_or_with_others_is_refused(tmp_path):
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["images"] = np.stack([[cutouts.pixels(48), cutouts.pixels(48, 1)]] * 3)
@@ -370,6 +379,7 @@ def test_a_bundle_without_names_of_bands_or_with_others_is_refused(tmp_path):
         read_survey(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_catalogue_goes_along_with_the_objects(survey, folder, tmp_path):
     table = Table(
         {"Name": [OTHERS[1], "nobody"], "RA": [0.0, 150.0], "Dec": [0.0, 2.0], "i_mag": [20.5, 19.0]}
@@ -389,6 +399,7 @@ def test_a_catalogue_goes_along_with_the_objects(survey, folder, tmp_path):
         read_survey(folder, catalogue=tmp_path / "c.fits", progress=False)
 
 
+@pytest.mark.slow
 def test_a_catalogue_gives_positions_where_the_files_have_none(tmp_path):
     for i, name in enumerate("ab"):
         hdus = cutouts.hdus(cutouts.pixels(seed=i))
@@ -430,6 +441,7 @@ def test_known_lenses_are_those_of_an_installed_package_merged(monkeypatch, tmp_
         match_catalogue(survey)
 
 
+@pytest.mark.slow
 def test_a_damaged_truth_names_file_and_remedy(tmp_path):
     cutouts.write(tmp_path / "a.fits", cutouts.pixels())
     (tmp_path / "truth.parquet").write_bytes(b"PAR1 and no more")
