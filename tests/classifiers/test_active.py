@@ -163,6 +163,7 @@ def budget(sides):
 
 
 class TestBudget:
+    @pytest.mark.slow
     def test_labels_raise_average_precision_on_objects_held_out(self, budget):
         summary = budget_summary(budget).set_index(["strategy", "labels"])
         for strategy in ("anomalous", "uncertain", "random"):
@@ -207,6 +208,7 @@ class TestBudget:
         table = label_budget(*sides, share=1.0, batch=40, seeds=3, **study)
         assert table["AP"].nunique() == 3
 
+    @pytest.mark.slow
     def test_a_wrong_answer_is_learnt(self, sides):
         """Answers need not be the truth: with answers dealt at random, labels buy nothing."""
         pool, held_out = sides

@@ -65,6 +65,7 @@ def test_double_sources_stand_out_in_the_table_of_every_detector(table, column):
     assert test[column].nunique() > 0.95 * len(test)
 
 
+@pytest.mark.slow
 def test_a_score_depends_on_its_image_alone(sample, fitted, table):
     images, mask, objects = sample
     rows = np.random.default_rng(1).permutation(len(objects))[:60]

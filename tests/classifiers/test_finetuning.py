@@ -14,7 +14,7 @@ from lensq.classifiers import finetuning
 from lensq.classifiers.finetuning import finetune, label_the_top, with_residual
 from lensq.statistics.guard import LABELLED_ON, LeakageError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 QUICK = {"steps": 60, "batch_size": 32, "progress": False}
 
@@ -45,20 +45,17 @@ def state(detector):
     return torch.cat([value.flatten().float() for value in detector.network.state_dict().values()])
 
 
-@pytest.mark.slow
 def test_pairs_are_found_without_labels(injected, survey):
     assert auroc(injected, survey, "conformal", "test") > 0.75
     assert injected.settings["labels_used"] == 0
 
 
-@pytest.mark.slow
 def test_labels_do_not_reach_a_detector_of_injected_lenses(injected, model, survey, tmp_path):
     blind = replace(survey, labels=np.full_like(survey.labels, -1), graded=np.zeros(len(survey), bool))
     again = finetune(model, blind, out=tmp_path, **QUICK | {"steps": 200})
     assert torch.equal(state(again), state(injected))
 
 
-@pytest.mark.slow
 def test_labels_come_on_top(injected, model, survey, tmp_path):
     labels = np.where(np.isin(survey.split, LABELLED_ON), survey.labels, -1)
     tuned = finetune(model, survey, labels, out=tmp_path, start=injected, **QUICK | {"learning_rate": 1e-3})
@@ -100,7 +97,6 @@ def test_a_label_of_a_tile_that_calibrates_or_tests_is_a_leak(model, survey, tmp
         finetune(model, survey, one_class, out=tmp_path, **QUICK)
 
 
-@pytest.mark.slow
 def test_same_seed_same_weights_and_the_model_is_left_alone(model, survey, tmp_path):
     before = {name: value.clone() for name, value in model.vae.state_dict().items()}
     first, second = (finetune(model, survey, out=tmp_path / name, **QUICK) for name in ("a", "b"))
@@ -110,7 +106,6 @@ def test_same_seed_same_weights_and_the_model_is_left_alone(model, survey, tmp_p
     assert not torch.equal(state(first), state(other))
 
 
-@pytest.mark.slow
 def test_a_second_call_reads_what_the_first_wrote(model, survey, tmp_path, monkeypatch):
     first = finetune(model, survey, out=tmp_path, **QUICK)
     monkeypatch.setattr(finetuning, "train", lambda *_, **__: pytest.fail("trained again"))

@@ -159,6 +159,7 @@ def test_a_galaxy_is_dimmed_in_all_bands_alike_and_its_sky_keeps_its_noise(monke
     assert injected[..., :6, :6].std((0, 2, 3)).tolist() == pytest.approx([0.02, 0.05, 0.2], rel=0.06)
 
 
+@pytest.mark.slow
 def test_photon_noise_of_a_band_has_the_gain_of_the_band(one_lens):
     images, mask = canvas(512, [FAINT] * 2)
     templates = gaussian(1.5).repeat(1, 2, 1, 1)

@@ -74,6 +74,7 @@ def test_the_population_is_another_one():
     assert not torch.equal(plain.flux[:, 1], other.flux[:, 1])
 
 
+@pytest.mark.slow
 def test_the_seed_decides(survey, injected):
     again, other = (injected_survey(survey, survey.rows("selection"), n=60, seed=seed) for seed in (1, 2))
     np.testing.assert_array_equal(again.images, injected.images)
@@ -96,6 +97,7 @@ def sky(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_copy_with_injected_lenses_stands_in_for_labels(sky, tmp_path):
     mine, copy = (read_survey(one, progress=False) for one in (sky, write_injected(sky, tmp_path)))
     changed = (mine.images != copy.images).any((1, 2))
@@ -109,6 +111,7 @@ def test_a_copy_with_injected_lenses_stands_in_for_labels(sky, tmp_path):
     assert "injected into 12 of its 240 objects" in copy.notes[0]
 
 
+@pytest.mark.slow
 def test_a_copy_of_fluxes_without_a_zero_point_declares_none(tmp_path, sky):
     folder = tmp_path / "sky"
     folder.mkdir()
@@ -120,6 +123,7 @@ def test_a_copy_of_fluxes_without_a_zero_point_declares_none(tmp_path, sky):
     ).all()
 
 
+@pytest.mark.slow
 def test_a_copy_is_made_anew_only_where_the_survey_changed(sky, tmp_path):
     folder = write_injected(sky, tmp_path)
     before = (folder / "cutouts.h5").stat().st_mtime_ns

@@ -12,7 +12,7 @@ from lensq.classifiers import classifier, supervised
 from lensq.classifiers.classifier import Classifier
 from lensq.classifiers.supervised import fit_supervised
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 OPTIONS = {"width": 4, "epochs": 6, "batch_size": 32, "learning_rate": 1e-2, "progress": False}
 
@@ -27,7 +27,6 @@ def model(survey, tmp_path_factory):
     return fit_supervised(survey, survey.labels, out=tmp_path_factory.mktemp("supervised"), **OPTIONS)
 
 
-@pytest.mark.slow
 def test_it_tells_pairs_from_single_stars_that_it_never_saw(model, survey):
     rows = survey.rows("conformal", "test")
     score = model.score(survey, rows, progress=False)
@@ -41,7 +40,6 @@ def weights(model):
     return torch.cat([value.flatten().float() for value in model.network.state_dict().values()])
 
 
-@pytest.mark.slow
 def test_labels_outside_train_and_selection_shape_nothing(model, survey, tmp_path):
     flipped = np.where(np.isin(survey.split, ["train", "selection"]), survey.labels, 1 - survey.labels)
     again = fit_supervised(survey, flipped, out=tmp_path, **OPTIONS)
@@ -59,7 +57,6 @@ def test_unlabelled_objects_are_left_out(survey, tmp_path):
     ] == len(survey.rows("train"))
 
 
-@pytest.mark.slow
 def test_a_second_call_reads_what_the_first_wrote(survey, tmp_path, monkeypatch):
     quick = OPTIONS | {"epochs": 1}
     first = fit_supervised(survey, survey.labels, out=tmp_path, **quick)
@@ -78,7 +75,6 @@ def test_a_second_call_reads_what_the_first_wrote(survey, tmp_path, monkeypatch)
     assert Classifier.load(tmp_path / "model.pt").settings["seed"] == 1
 
 
-@pytest.mark.slow
 def test_a_score_is_of_one_image_whatever_is_scored_with_it(model, survey, monkeypatch):
     rows = survey.rows("test")
     together = model.score(survey, rows, progress=False)

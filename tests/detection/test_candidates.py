@@ -355,6 +355,7 @@ def test_list_and_page_are_written_for_any_folder(case, trained, tmp_path):
     assert not re.search(r"<link|@import|url\(|{doc}|import lensq", page)
 
 
+@pytest.mark.slow
 def test_an_encoder_is_trained_on_its_own_survey_alone(trained, survey, tmp_path):
     model = lensq.load_model(trained / "SVDD_VAE")
     held = injected_detector(trained, model, survey)

@@ -24,6 +24,8 @@ from lensq.scores.scoring import score
 from lensq.statistics.guard import LeakageError
 from lensq.statistics.metrics import best_threshold, expected_in_list, measure
 
+pytestmark = pytest.mark.slow
+
 TINY = {"width": 2, "latent": 2, "batch_size": 32, "reference_size": 32, "progress": False}
 
 
@@ -50,7 +52,6 @@ def entries(results, survey):
     return variant_entries(results, survey, survey, scores=["kl"], progress=False)
 
 
-@pytest.mark.slow
 def test_each_variant_comes_with_a_named_score_and_those_asked_for(entries):
     assert {model for model, _ in entries} == {"BetaTC_VAE", "SEMISUP_GMVAE"}
     assert {("BetaTC_VAE", "kl"), ("SEMISUP_GMVAE", "kl"), ("SEMISUP_GMVAE", "anomaly_logit")} <= set(entries)
@@ -66,7 +67,6 @@ def test_labels_and_seconds_are_those_of_the_training(entries, results, survey):
         assert entry.images_seen == 2 * len(train)
 
 
-@pytest.mark.slow
 def test_all_entries_are_of_the_same_objects(entries, results, survey):
     table = score_on_test(results, "BetaTC_VAE", survey, progress=False)
     assert np.array_equal(entries["BetaTC_VAE", "kl"].test, table["kl"])
@@ -84,7 +84,6 @@ def test_all_entries_are_of_the_same_objects(entries, results, survey):
         assert min(entry.train_s, entry.score_per_s) > 0
 
 
-@pytest.mark.slow
 def test_another_seed_is_the_same_training_otherwise(results, survey):
     first, second = (
         load_model(results / "BetaTC_VAE"),
@@ -95,7 +94,6 @@ def test_another_seed_is_the_same_training_otherwise(results, survey):
     assert first.fingerprint != second.fingerprint
 
 
-@pytest.mark.slow
 def test_the_spread_is_over_all_trainings_and_the_interval_of_the_first(results, survey):
     options = {"scores": ["kl"], "progress": False, "resamples": 20}
     row = seed_spread(results, "BetaTC_VAE", survey, survey, [3, 4], **options).loc["kl"]
@@ -137,7 +135,6 @@ def trained(results, survey, tmp_path_factory):
 NAME = "BetaTC_VAE + injected lenses"
 
 
-@pytest.mark.slow
 def test_fine_tuned_encoders_compete_at_the_cost_of_what_they_started_from(results, survey, trained):
     detectors, entries = trained
     labels = {key: entry.labels_used for key, entry in entries.items()}

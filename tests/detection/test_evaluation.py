@@ -23,6 +23,8 @@ from lensq.simulate import simulate_survey
 from lensq.statistics.guard import LeakageError
 from lensq.survey.survey import read_survey
 
+pytestmark = pytest.mark.slow
+
 VARIANT = "BetaTC_VAE"
 TINY = {"width": 2, "latent": 2, "epochs": 1, "batch_size": 8, "reference_size": 16, "progress": False}
 FRESH = {"objects": 30, "anomaly_rate": 0.3, "seed": 7002, "progress": False}
@@ -52,7 +54,6 @@ def results(sample, tmp_path):
     return tmp_path
 
 
-@pytest.mark.slow
 def test_every_object_of_it_is_for_testing_and_none_is_known(sample, held_out):
     assert set(held_out.split) == {"test"}
     assert len(held_out) == 30
@@ -100,7 +101,6 @@ def test_the_table_is_the_score_of_each_image_with_its_truth(results, held_out):
     assert table["group"].tolist() == held_out.group.tolist()
 
 
-@pytest.mark.slow
 def test_another_model_or_survey_is_scored_anew_and_the_record_says_so(sample, results, held_out, tmp_path):
     first = score_on_test(results, VARIANT, held_out, progress=False)
     train(sample, results, seed=1)
@@ -126,7 +126,6 @@ def test_the_record_says_what_the_survey_is(results, held_out):
     assert entry["date"].endswith("+00:00")
 
 
-@pytest.mark.slow
 def test_a_model_is_scored_as_it_was_scored_for_choosing(sample, results, held_out):
     model = load_model(results / VARIANT)
     score(model, sample, out=results / VARIANT / "scores.parquet", symmetries=True, progress=False)
@@ -136,7 +135,6 @@ def test_a_model_is_scored_as_it_was_scored_for_choosing(sample, results, held_o
     assert np.allclose(table["kl"], expected["kl"], rtol=1e-5)
 
 
-@pytest.mark.slow
 def test_scores_of_another_model_choose_nothing(sample, results, held_out):
     fit(sample, VARIANT, out=results / VARIANT, seed=5, **TINY)
     with pytest.raises(ValueError, match="was scored by another model than BetaTC_VAE"):

@@ -78,6 +78,7 @@ def test_masked_pixels_are_clear_or_without_colour(images):
     assert red > green > blue
 
 
+@pytest.mark.slow
 def test_every_gallery_draws_colours(images):
     mask = np.ones(images.shape, bool)
     for figure in (

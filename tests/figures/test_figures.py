@@ -143,6 +143,7 @@ def test_class_gallery_has_a_row_a_class(cutouts):
         assert np.allclose(shown(axis), picture)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [None, [0.5, 2.0, 1.0]])
 def test_residuals_are_input_less_reconstruction(cutouts, noise):
     images, mask = cutouts[0][:3], cutouts[1][:3]
@@ -249,6 +250,7 @@ def test_histograms_are_densities_of_each_class_over_the_same_bins(scores):
     assert legend == ["ordinary (600)", "lens (120)"]
 
 
+@pytest.mark.slow
 def test_objects_beyond_the_ends_are_counted_and_a_long_tail_leaves_the_bulk_its_bins(scores):
     rng = np.random.default_rng(5)
     values = np.r_[rng.normal(100, 1, 1000), rng.normal(100, 1, 90), np.geomspace(200, 1e5, 10)]
@@ -393,6 +395,7 @@ def test_false_discovery_curves(scores):
     assert left.get_lines()[2].get_label() == "2% of the calibration set are lenses"
 
 
+@pytest.mark.slow
 def test_loss_terms_are_those_of_the_variant(scores):
     rows = scores.assign(elbo=-scores["signal"], reconstruction=scores["noise"], total_correlation=1.0)
     axes = axes_of(figures.loss_histograms(rows, against="is_lens"))

@@ -23,7 +23,7 @@ from lensq.scores.residual import central_residual
 from lensq.scores.scoring import reconstruct, score
 from lensq.survey.images import Preprocessing, band_weights, noise_level
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 TINY = {"epochs": 1, "latent": 3, "width": 4, "batch_size": 16, "progress": False}
 

@@ -208,6 +208,7 @@ def test_global_random_state_is_left_alone(survey, tmp_path):
     assert (np.random.get_state()[1] == numpy_before).all()  # noqa: NPY002
 
 
+@pytest.mark.slow
 def test_a_finished_fit_returns_at_once_and_unchanged(survey, whole, tmp_path, capsys):
     model, out = whole
     before = (out / "model.pt").stat().st_mtime_ns

@@ -10,6 +10,8 @@ import torch
 from lensq.models.objectives.betatc import BetaTC
 from lensq.models.variants import MODELS, VAE, ModelConfig
 
+pytestmark = pytest.mark.slow
+
 SIZE, COUNT = 20, 12
 NAMES = (
     "SVDD_VAE",
@@ -90,7 +92,6 @@ def test_the_seven_names():
     assert tuple(MODELS) == NAMES
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_training_does_not_collapse(models, name):
     """Squared errors are 0.6 of the training mean's or less, latents in use, scores tell objects apart."""
@@ -153,7 +154,6 @@ def test_state_dict_and_configuration_rebuild_the_model(models, name, tmp_path):
         assert torch.equal(scores(again, images, mask)[term], value), term
 
 
-@pytest.mark.slow
 def test_another_process_gives_the_same_scores(models, tmp_path):
     images, mask = sky()
     saved = {name: (json.dumps(asdict(vae.config)), vae.state_dict()) for name, vae in models.items()}
@@ -189,7 +189,6 @@ def test_another_device_gives_the_same_scores(models, name):
     assert_same_scores({term: value.cpu() for term, value in there.items()}, here)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("weight", [1.0, 200.0])
 def test_the_hypersphere_keeps_its_spread(weight):
     """At the default weight and at the published one: after twenty epochs the distances from the centre still

@@ -23,7 +23,7 @@ from lensq.scores.residual import central_residual
 from lensq.scores.scoring import COLUMNS, label_free, reconstruct, score
 from lensq.survey.images import Preprocessing, noise_level, symmetries
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 OPTIONS = {
     "width": 4,
@@ -78,7 +78,6 @@ def rearranged(survey, order):
     return replace(survey, **{name: getattr(survey, name)[order] for name in per_object})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant", list(MODELS))
 def test_scores_depend_on_nothing_but_image_and_model(variant, models, survey, tmp_path):
     model = models(variant)
@@ -100,7 +99,6 @@ def test_scores_depend_on_nothing_but_image_and_model(variant, models, survey, t
     assert all(torch.equal(state[name], value) for name, value in model.vae.state_dict().items())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant", list(MODELS))
 def test_bf16_ranks_as_fp32(variant, models, survey):
     exact = numbers(score(models(variant), survey, progress=False))
@@ -129,7 +127,6 @@ def test_scores_tell_objects_apart(variant, models, survey):
         assert scores[name].nunique() > 0.8 * len(scores), name
 
 
-@pytest.mark.slow
 def test_another_process_gives_the_same_scores(model, survey, tmp_path):
     path = model.save(tmp_path / "model.pt")
     script = (
@@ -222,7 +219,6 @@ def test_latent_density_survives_a_collapsed_dimension():
     assert torch.isfinite(knn).all()
 
 
-@pytest.mark.slow
 def test_symmetry_averages_do_not_change_when_the_image_is_rotated(model, survey):
     scores = score(model, survey, symmetries=True, progress=False)
     view = 6
@@ -237,7 +233,6 @@ def test_symmetry_averages_do_not_change_when_the_image_is_rotated(model, survey
     assert scores["reconstruction"].std() < plain["reconstruction"].std() * 2
 
 
-@pytest.mark.slow
 def test_columns_are_documented_and_add_up(models, survey):
     for variant in MODELS:
         scores = score(models(variant), survey, progress=False)
@@ -315,7 +310,6 @@ def test_a_survey_of_another_size_is_refused(model, survey, tmp_path):
         score(bare, survey, progress=False)
 
 
-@pytest.mark.slow
 def test_reconstructions_match_their_scores(model, survey):
     rows = np.array([3, 1, 120])
     inputs, reconstructions = reconstruct(model, survey, rows)
@@ -328,7 +322,6 @@ def test_reconstructions_match_their_scores(model, survey):
     np.testing.assert_allclose(nll, scores["reconstruction"].iloc[rows], rtol=1e-4)
 
 
-@pytest.mark.slow
 def test_scoring_does_not_load_lightning(model, tmp_path):
     script = (
         "import sys, lensq.scores.scoring, lensq.models.training\n"
@@ -344,7 +337,6 @@ def test_label_free_columns_rank_without_labels():
     assert label_free(scores) == ["kl", "knn"]
 
 
-@pytest.mark.slow
 def test_threads_change_neither_scores_nor_the_caller(model, survey):
     one = score(model, survey, progress=False)
     torch.set_num_threads(3)
@@ -354,7 +346,6 @@ def test_threads_change_neither_scores_nor_the_caller(model, survey):
     assert_close(several, one)
 
 
-@pytest.mark.slow
 def test_only_a_few_batches_wait_to_be_written(model, survey, tmp_path, monkeypatch):
     """So that memory does not grow with the survey."""
     monkeypatch.setattr(scoring, "ROW_GROUP", 16)

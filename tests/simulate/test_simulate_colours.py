@@ -261,6 +261,7 @@ def test_noise_and_seeing_are_those_of_the_depth(band):
     assert fainter == pytest.approx(BAND.depth[k] - BAND.depth[2], abs=0.03)
 
 
+@pytest.mark.slow
 def test_files_are_one_a_band_and_i_is_that_of_a_survey_in_i(tmp_path):
     one = simulate_survey(tmp_path / "i", 12, seed=3, anomaly_rate=0.5, **QUIET)
     five = simulate_survey(tmp_path / "grizy", 12, seed=3, anomaly_rate=0.5, bands="grizy", **QUIET)
@@ -286,6 +287,7 @@ def test_files_are_one_a_band_and_i_is_that_of_a_survey_in_i(tmp_path):
     assert truth.loc[~truth["is_lens"], "image_reddening"].isna().all()
 
 
+@pytest.mark.slow
 def test_a_survey_in_bands_grows_like_any_other(tmp_path):
     whole = simulate_survey(tmp_path / "whole", 12, seed=3, bands="gi", **QUIET)
     pieces = simulate_survey(tmp_path / "pieces", 5, seed=3, bands="gi", **QUIET)

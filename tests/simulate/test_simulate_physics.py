@@ -151,6 +151,7 @@ def test_quasar_break_magnitude():
     assert break_magnitude(2.01) == pytest.approx(-25.59096969, abs=1e-6)  # the value slsim tests
 
 
+@pytest.mark.slow
 def test_cuts_hold_and_magnitudes_follow_magnifications(lenses):
     for lens in lenses:
         assert LENSES.separation_limits[0] - 1e-3 < lens.separation < LENSES.separation_limits[1] + 1e-3

@@ -80,6 +80,7 @@ def test_layout_is_that_of_the_real_survey(survey):
     )
 
 
+@pytest.mark.slow
 def test_files_are_valid_fits_at_the_named_place(survey):
     truth = read_truth(survey).set_index("name")
     for path in sorted((survey / "fits_data").iterdir())[:5]:

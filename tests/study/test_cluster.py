@@ -4,7 +4,10 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from conftest import ROOT, environment
+
+pytestmark = pytest.mark.slow
 
 SUBMIT = """#!/bin/bash
 # Queue a job script: run it in the background, and say under which number.

@@ -89,6 +89,7 @@ def test_channels_are_in_the_order_asked_for(tmp_path):
     assert survey.zero_points.shape == survey.pixel_scales.shape == survey.noise.shape == (4, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [cubes, extensions, bundle])
 def test_every_layout_gives_the_same_pixels(tmp_path, layout):
     files, other = read(one_file_a_band(tmp_path / "files"), BANDS), read(layout(tmp_path / "other"), BANDS)
@@ -99,6 +100,7 @@ def test_every_layout_gives_the_same_pixels(tmp_path, layout):
     assert other.counts().loc["usable", "files"] == len(NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [one_file_a_band, cubes, extensions, bundle])
 def test_one_band_is_the_plane_of_several(tmp_path, layout):
     folder = layout(tmp_path / "survey")
@@ -146,6 +148,7 @@ def test_objects_that_lack_a_band_are_quarantined(tmp_path):
     assert survey.summary.startswith("2 of 4 used")
 
 
+@pytest.mark.slow
 def test_or_kept_with_the_band_masked(tmp_path):
     folder = one_file_a_band(tmp_path)
     lost, broken = (
@@ -174,6 +177,7 @@ def test_a_mask_is_one_band_s(tmp_path):
     assert (~survey.mask[0]).sum((1, 2)).tolist() == [95, 95 + 9 * 47, 95]
 
 
+@pytest.mark.slow
 def test_each_band_has_its_zero_point_shape_and_scale(tmp_path):
     folder = one_file_a_band(tmp_path / "a")
     write(folder / "fits_data" / f"{NAMES[0]}_HSC-G_img.fits", stamp(0, "g", 41), FILTER="g", FLUXMAG0=10**10)
@@ -230,6 +234,7 @@ def test_band_and_bands_agree_or_one_is_an_error(tmp_path):
         read(folder, missing_band="zero")
 
 
+@pytest.mark.slow
 def test_survey_yml_may_name_several_bands(tmp_path):
     folder = one_file_a_band(tmp_path)
     (folder / "survey.yml").write_text("bands: gri\n")
@@ -242,6 +247,7 @@ def test_survey_yml_may_name_several_bands(tmp_path):
         read_survey(folder, progress=False)
 
 
+@pytest.mark.slow
 def test_a_survey_is_read_in_the_bands_of_a_model(tmp_path):
     folder = one_file_a_band(tmp_path)
     trained = {"size": 48, "resized": False, "pixel_scale": 0.168}
@@ -251,6 +257,7 @@ def test_a_survey_is_read_in_the_bands_of_a_model(tmp_path):
     assert read_like(trained | {"bands": ["i"]}, folder).bands == ("i",)
 
 
+@pytest.mark.slow
 def test_the_store_is_packed_once_a_set_of_bands_and_again_when_a_file_changes(tmp_path):
     folder = one_file_a_band(tmp_path)
     first = read(folder)

@@ -410,6 +410,7 @@ def test_bands_that_only_the_headers_tell_are_not_mixed(tmp_path):
         read_survey(tmp_path, band="z")
 
 
+@pytest.mark.slow
 def test_words_that_look_like_bands_are_names_where_they_tell_nothing(tmp_path):
     files = [f"point_{letter}.fits" for letter in "abcdefghijklmnopqrstuvwxyz"]
     write_files(tmp_path, *files)
