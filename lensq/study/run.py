@@ -156,7 +156,12 @@ def _snakemake(command: list[str]) -> int:
 
 def error_in(notebook: Path) -> str:
     """The error that ended an executed notebook, and where to read more; empty if none did."""
-    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    except ValueError:  # a disk that was full, most of the time
+        free = shutil.disk_usage(notebook.parent).free
+        return f"{notebook.stem}: {notebook} ends early; {free / 1e6:.0f} MB are free there: make space"
+    for cell in cells:
         for output in cell.get("outputs", []):
             if output["output_type"] == "error" and cell["metadata"].get("papermill", {}).get("exception"):
                 return f"{notebook.stem}: {output['ename']}: {output['evalue']} (in {notebook})"

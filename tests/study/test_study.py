@@ -272,6 +272,18 @@ def test_the_book_of_a_survey_without_labels_is_of_a_copy_with_lenses_and_lists_
     assert run.stand_in(build, {"profile": "smoke"}) == build
 
 
+def test_a_log_that_a_full_disk_cut_short_says_so_in_one_line(tmp_path, monkeypatch):
+    log = tmp_path / "14_candidates.ipynb"
+
+    def full(notebook, out, parameters, **how):
+        out.write_text('{"cells": [{"cell_ty')
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("papermill.execute_notebook", full)
+    with pytest.raises(SystemExit, match=r"14_candidates: .*14_candidates.ipynb ends early; \d+ MB are free"):
+        run.run_notebook(tmp_path / "any.ipynb", log, {})
+
+
 def test_a_page_begins_with_the_note_of_its_survey(tmp_path):
     (tmp_path / "survey").mkdir()
     notebook = nbformat.v4.new_notebook(
