@@ -1,7 +1,7 @@
 """The list of candidates: ranked without labels, artefacts set apart, written for TOPCAT and DS9."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -298,7 +298,9 @@ def write_candidates(ranked: pd.DataFrame, survey: Survey, folder: Path | str) -
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.txt").write_text("\n".join([*survey.notes, survey.summary]) + "\n", encoding="utf-8")
     table.to_csv(folder / "candidates.csv", index=False)
-    _votable(table).write(folder / "candidates.vot", format="votable", overwrite=True)
+    # In binary: astropy's writer of text overruns its memory where names have to be escaped.
+    how: dict[str, Any] = {"format": "votable", "tabledata_format": "binary2", "overwrite": True}
+    _votable(table).write(folder / "candidates.vot", **how)
     (folder / "candidates.reg").write_text(_regions(table.head(_REGIONS)), encoding="utf-8")
     return table
 

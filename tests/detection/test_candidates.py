@@ -1,7 +1,10 @@
 """Artefacts are set apart, the list adds up, and notebook 14 writes it for any folder."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -238,6 +241,26 @@ def test_the_written_lists_agree(survey, tmp_path):
 
 
 @pytest.mark.slow
+def test_no_length_of_a_name_overruns_the_memory_of_the_votable(tmp_path):
+    """Astropy's writer of text did, for names as plain as these."""
+    code = f"""
+import types
+import pandas as pd
+from astropy.table import Table
+from lensq.detection.candidates import write_candidates
+survey = types.SimpleNamespace(catalogue=None, notes=(), summary="")
+for length in range(140, 180):
+    names = ["a" * length, "<&>"]
+    table = pd.DataFrame({{"rank": [1, 2], "name": names, "ra": 1.0, "dec": 2.0, "set_apart": ""}})
+    write_candidates(table, survey, {str(tmp_path)!r})
+    assert list(Table.read({str(tmp_path / "candidates.vot")!r})["name"]) == names
+"""
+    command = [sys.executable, "-c", code]
+    environment = os.environ | {"PYTHONMALLOC": "debug"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
 def test_regions_hold_any_name(survey):
     ranked = rank(scores_of(survey), survey)
     ranked.loc[:1, "name"] = ['a} {b "c", \n<d>', "it's, é"]
