@@ -343,7 +343,11 @@ def test_a_survey_of_any_name_goes_through_the_graph(tmp_path, name, monkeypatch
     command += ["--configfile", str(config), "--cores", "1", "--dry-run", "--printshellcmds"]
     run = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
-    line = next(line for line in (run.stdout + run.stderr).splitlines() if "00_start_here.ipynb" in line and "run notebook" in line)
+    line = next(
+        line
+        for line in (run.stdout + run.stderr).splitlines()
+        if "00_start_here.ipynb" in line and "run notebook" in line
+    )
     words = shlex.split(line)
     assert yaml.safe_load(words[words.index("&&") - 1])["survey"] == str(survey)
 
