@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from test_injection import X, Y, gaussian
 from toy import toy_survey
 
 from lensq.classifiers import injection
@@ -25,20 +26,13 @@ from lensq.simulate.observe import typical
 from lensq.simulate.parameters import COLOURS
 from lensq.simulate.spectra import BANDS, colours
 
-SIZE = 48
-Y, X = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
 FAINT = 1e-3
 BEFORE = [51210.877, -6028.012, 5176.801]
 
 
-def gaussian(sigma):
-    template = np.exp(-(X**2 + Y**2) / (2 * sigma**2))
-    return torch.from_numpy(template / template.sum()).float()
-
-
 def canvas(n, flux):
     """A broad round galaxy with these fluxes in the bands, on each cutout; its masks."""
-    images = torch.stack([each * gaussian(3.0) for each in flux]).repeat(n, 1, 1, 1)
+    images = torch.stack([each * gaussian(3.0)[0] for each in flux]).repeat(n, 1, 1, 1)
     return images, torch.ones(images.shape, dtype=torch.bool)
 
 
@@ -50,9 +44,7 @@ def in_bands(survey, bands, factors):
     """A survey whose images in several bands are those of one band times a factor."""
     images = np.stack([np.asarray(survey.images) * factor for factor in factors], 1).astype(np.float32)
     mask = np.repeat(np.asarray(survey.mask)[:, None], len(bands), 1)
-    made = replace(survey, images=images, mask=mask)
-    object.__setattr__(made, "bands", bands)
-    return made
+    return replace(survey, images=images, mask=mask, bands=bands)
 
 
 @pytest.fixture
@@ -70,7 +62,7 @@ def ratios(what, scatter, n=64):
     """Ratio (n, 5, S, S) of each band to i, where there is light, of what is injected into nothing."""
     images, mask = canvas(n, [FAINT] * 5)
     options = InjectionOptions(bands="g r i z y", colour_scatter=scatter)
-    injected, _ = inject(images, mask, gaussian(1.5).repeat(1, 5, 1, 1), what, seeded(), options)
+    injected, _ = inject(images, mask, gaussian(1.5)[0].repeat(1, 5, 1, 1), what, seeded(), options)
     lit = (injected[:, 2] > 0.1)[:, None]
     return torch.where(lit, injected / injected[:, 2:3], torch.nan)
 
@@ -102,7 +94,7 @@ def test_dust_and_microlensing_change_the_colours_of_images_and_unrelated_source
 def test_light_in_the_reference_band_is_that_of_one_band(one_lens):
     images, mask = canvas(32, [FAINT] * 3)
     options = InjectionOptions(bands="r i z")
-    injected, _ = inject(images, mask, gaussian(1.5).repeat(1, 3, 1, 1), "lens", seeded(), options)
+    injected, _ = inject(images, mask, gaussian(1.5)[0].repeat(1, 3, 1, 1), "lens", seeded(), options)
     gained = (injected - images)[:, 1].sum((1, 2))
     assert torch.allclose(gained, torch.full((32,), 400.0), rtol=0.01)
 
@@ -113,8 +105,8 @@ def test_one_band_is_injected_as_it_was():
     found = []
     for what in ("lens", "single", "pair"):
         options = InjectionOptions(lenses=8, gain=10.0, bands="i")
-        injected, _ = inject(images, mask, gaussian(1.5)[None], what, seeded(1), options)
-        plain, _ = inject(images, mask, gaussian(1.5)[None], what, seeded(1), replace(options, bands=""))
+        injected, _ = inject(images, mask, gaussian(1.5)[0][None], what, seeded(1), options)
+        plain, _ = inject(images, mask, gaussian(1.5)[0][None], what, seeded(1), replace(options, bands=""))
         assert torch.equal(injected, plain)
         found.append(float((injected * torch.from_numpy(X + 2 * Y)).sum()))
     # As before there were several bands.
@@ -126,7 +118,7 @@ def test_another_order_of_the_bands_changes_the_order_alone(what):
     images, mask = canvas(8, [20.0, 60.0, 100.0, 130.0])
     images = images + 0.05 * torch.randn(images.shape, generator=seeded())
     mask[:, 1, :5] = False
-    templates = torch.stack([gaussian(width) for width in (1.8, 1.5, 1.2, 1.4)])[None]
+    templates = torch.stack([gaussian(width)[0] for width in (1.8, 1.5, 1.2, 1.4)])[None]
     order = [2, 0, 3, 1]
     one, other = (
         inject(
@@ -154,7 +146,7 @@ def test_a_galaxy_is_dimmed_in_all_bands_alike_and_its_sky_keeps_its_noise(monke
     pool = Lenses(nothing, nothing, nothing, torch.tensor([light / 2]), *redshifts)
     monkeypatch.setattr(injection, "draw_lenses", lambda n, seed, spread: pool)
     options = InjectionOptions(bands="r i z")
-    injected, _ = inject(noisy, mask, gaussian(1.5).repeat(1, 3, 1, 1), "lens", seeded(), options)
+    injected, _ = inject(noisy, mask, gaussian(1.5)[0].repeat(1, 3, 1, 1), "lens", seeded(), options)
     assert injected.sum((2, 3)).mean(0).tolist() == pytest.approx([25.0, 100.0, 200.0], rel=0.03)
     assert injected[..., :6, :6].std((0, 2, 3)).tolist() == pytest.approx([0.02, 0.05, 0.2], rel=0.06)
 
@@ -162,7 +154,7 @@ def test_a_galaxy_is_dimmed_in_all_bands_alike_and_its_sky_keeps_its_noise(monke
 @pytest.mark.slow
 def test_photon_noise_of_a_band_has_the_gain_of_the_band(one_lens):
     images, mask = canvas(512, [FAINT] * 2)
-    templates = gaussian(1.5).repeat(1, 2, 1, 1)
+    templates = gaussian(1.5)[0].repeat(1, 2, 1, 1)
     clean, spoilt = (
         inject(images, mask, templates, "lens", seeded(), InjectionOptions(gain=gain, bands="i y"))[0]
         for gain in (None, 10.0)
@@ -183,7 +175,7 @@ def test_bands_without_names_or_colours_are_errors(bands):
     images, mask = canvas(2, [1.0, 1.0, 1.0])
     options = InjectionOptions(lenses=8, bands=bands)
     with pytest.raises(ValueError, match="colours are known of g, r, i, z, y"):
-        inject(images, mask, gaussian(1.5).repeat(1, 3, 1, 1), "lens", seeded(), options)
+        inject(images, mask, gaussian(1.5)[0].repeat(1, 3, 1, 1), "lens", seeded(), options)
 
 
 def test_stars_and_galaxies_are_those_of_the_reference_band(tmp_path):

@@ -1,13 +1,10 @@
 """The inspector of a survey of several bands: what the browser gets, and that it draws colours."""
 
-import base64
-import json
-
 import numpy as np
 import pytest
 from tables import scores_table
 from test_inspector import decode
-from test_page import MODEL
+from test_page import show
 from toy import toy_in_bands
 
 from lensq.inspector import Inspector
@@ -74,12 +71,7 @@ def test_the_page_is_in_colour_and_in_grey_where_asked(survey, session, tmp_path
     model = fit(survey, "BetaTC_VAE", out=tmp_path, epochs=1, latent=3, width=4, progress=False)
     inspector = Inspector(survey, ranked(survey), model=model)
     page = session.new_page(viewport={"width": 1300, "height": 900})
-    data = {name: getattr(inspector, name) for name in ("page", "overview", "progress")}
-    data["pixels"] = base64.b64encode(inspector.pixels).decode()
-    script = inspector._esm.replace("export default", "window.widget =")
-    page.set_content(f"<style>{inspector._css}</style><div id=here></div>")
-    start = "widget.render({model, el: document.querySelector('#here')})"
-    page.add_script_tag(content=MODEL % json.dumps(data).replace("<", "\\u003c") + script + start)
+    show(inspector, page)
 
     def coloured(which: int) -> int:
         """Pixels that are not grey in a panel, or in the first of the gallery for -1."""

@@ -36,17 +36,22 @@ def inspector(tmp_path_factory):
     return Inspector(survey, table)
 
 
+def show(inspector, page):
+    """Draw an inspector on an empty page, without a kernel behind it."""
+    data = {name: getattr(inspector, name) for name in ("page", "overview", "progress")}
+    data["pixels"] = base64.b64encode(inspector.pixels).decode()
+    script = inspector._esm.replace("export default", "window.widget =")
+    page.set_content(f"<style>{inspector._css}</style><div id=here></div>")
+    start = "widget.render({model, el: document.querySelector('#here')})"
+    page.add_script_tag(content=MODEL % json.dumps(data).replace("<", "\\u003c") + script + start)
+
+
 @pytest.fixture
 def page(inspector, session):
     opened = session.new_page(viewport={"width": 1300, "height": 900})
     requests = []
     opened.on("request", lambda request: requests.append(request.url))
-    data = {name: getattr(inspector, name) for name in ("page", "overview", "progress")}
-    data["pixels"] = base64.b64encode(inspector.pixels).decode()
-    script = inspector._esm.replace("export default", "window.widget =")
-    opened.set_content(f"<style>{inspector._css}</style><div id=here></div>")
-    start = "widget.render({model, el: document.querySelector('#here')})"
-    opened.add_script_tag(content=MODEL % json.dumps(data).replace("<", "\\u003c") + script + start)
+    show(inspector, opened)
     yield opened
     assert requests == []
     opened.close()

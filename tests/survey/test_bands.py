@@ -130,13 +130,19 @@ def test_the_way_of_reading_one_band_is_described_as_ever(tmp_path):
     assert Reading.of(folder, bands="i").settings == plain
 
 
-def test_objects_that_lack_a_band_are_quarantined(tmp_path):
-    folder = one_file_a_band(tmp_path)
+def with_bands_missing(place):
+    """A survey in which the second object has no file in g and the third one cut short in r."""
+    folder = one_file_a_band(place)
     lost, broken = (
         folder / "fits_data" / f"{NAMES[n]}_HSC-{band}_img.fits" for n, band in ((1, "G"), (2, "R"))
     )
     lost.unlink()
     broken.write_bytes(broken.read_bytes()[:9000])
+    return folder
+
+
+def test_objects_that_lack_a_band_are_quarantined(tmp_path):
+    folder = with_bands_missing(tmp_path)
     survey = read(folder)
     assert survey.names.tolist() == [NAMES[0], NAMES[3]]
     held = survey.quarantine[~survey.quarantine["reason"].isin(ASIDE)]
@@ -150,12 +156,7 @@ def test_objects_that_lack_a_band_are_quarantined(tmp_path):
 
 @pytest.mark.slow
 def test_or_kept_with_the_band_masked(tmp_path):
-    folder = one_file_a_band(tmp_path)
-    lost, broken = (
-        folder / "fits_data" / f"{NAMES[n]}_HSC-{band}_img.fits" for n, band in ((1, "G"), (2, "R"))
-    )
-    lost.unlink()
-    broken.write_bytes(broken.read_bytes()[:9000])
+    folder = with_bands_missing(tmp_path)
     survey, whole = read(folder, missing_band="mask"), read(folder, "i")
     assert survey.names.tolist() == NAMES
     lacking = np.array([[False, False, False], [True, False, False], [False, True, False], [False] * 3])
