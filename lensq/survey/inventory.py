@@ -81,7 +81,7 @@ class Inventory:
     def wanted(self) -> pd.DataFrame:
         """The rows of `files` that are to be read; of several bands one an object and band, object by object.
 
-        Several bands add the columns asked (the band) and told (bool, whether the name of the file tells it).
+        Several bands add the columns asked (the band) and stated (bool, whether the name of the file tells it).
         A band without a file has "" for it.
         """
         chosen = self.files[self.files["chosen"]].reset_index(drop=True)
@@ -94,7 +94,7 @@ class Inventory:
         table["name"] = np.repeat(list(names), len(self.bands))
         table["by_position"] = chosen.groupby("name")["by_position"].any()[table["name"]].to_numpy()
         table["asked"] = np.tile(self.bands, len(names))
-        table["told"] = table["band"] == table["asked"]
+        table["stated"] = table["band"] == table["asked"]
         table.loc[np.array(rows) < 0, ["file", "bytes", "time"]] = "", 0, 0
         return table
 
@@ -408,7 +408,7 @@ def _set_aside(
 def _first_files(
     names: Iterable[str], bands: Iterable[str], wanted: tuple[str, ...]
 ) -> dict[tuple[str, str], int]:
-    """Place of the file of each object and band: the first of that band by its name, else of no told band."""
+    """Place of the file of each object and band: the first of that band by its name, else one without a band in its name."""
     first: dict[tuple[str, str], int] = {}
     for i, key in enumerate(zip(names, bands, strict=True)):
         first.setdefault(key, i)

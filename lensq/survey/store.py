@@ -198,7 +198,7 @@ def _pack(
             images.write(pixels)
             masks.write(mask)
     index = pd.DataFrame(records, columns=[field.name for field in fields(Record)])
-    own = ["name", "by_position", "bytes", "time", *(["asked", "told"] if how.bands else [])]
+    own = ["name", "by_position", "bytes", "time", *(["asked", "stated"] if how.bands else [])]
     index = pd.concat([files[own].reset_index(drop=True), index], axis=1)
     index["ra"] = np.where(np.isnan(named.ra.deg), index["ra"], named.ra.deg)
     index["dec"] = np.where(np.isnan(named.dec.deg), index["dec"], named.dec.deg)
@@ -208,7 +208,7 @@ def _pack(
     rows = index.loc[index["group"] >= 0, "row"].to_numpy()
     for name, kind in _ARRAYS.items():
         _order(partial / name, rows, np.dtype(kind), how.shape)
-    _write_index(partial, index.drop(columns=["row", "by_position", "told"], errors="ignore"), how)
+    _write_index(partial, index.drop(columns=["row", "by_position", "stated"], errors="ignore"), how)
 
 
 def _finished(index: pd.DataFrame, band: str) -> pd.DataFrame:
@@ -243,7 +243,7 @@ def _joined(index: pd.DataFrame, how: Reading) -> pd.DataFrame:
     index.loc[other, "reason"] = np.where(unknown, "ambiguous", "no such band")[other]
     said = np.where(unknown, "the file does not say its band", "there is " + index["band"])
     index.loc[other, "detail"] = index["asked"] + " was asked for, " + pd.Series(said)
-    index.loc[unknown & index["told"], ["reason", "detail"]] = ""
+    index.loc[unknown & index["stated"], ["reason", "detail"]] = ""
     usable = (index["reason"] == "").to_numpy().reshape(-1, count)
     # The reference band names and places an object, so that it is the same as in a survey of that band.
     order = np.argsort(np.arange(count) != how.bands.index(how.band), kind="stable")
