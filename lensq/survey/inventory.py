@@ -81,7 +81,7 @@ class Inventory:
     def wanted(self) -> pd.DataFrame:
         """The rows of `files` that are to be read; of several bands one an object and band, object by object.
 
-        Several bands add the columns asked (the band) and stated (bool, whether the name of the file tells it).
+        Several bands add the columns asked (the band) and stated (bool, whether the file name says it).
         A band without a file has "" for it.
         """
         chosen = self.files[self.files["chosen"]].reset_index(drop=True)
@@ -408,7 +408,7 @@ def _set_aside(
 def _first_files(
     names: Iterable[str], bands: Iterable[str], wanted: tuple[str, ...]
 ) -> dict[tuple[str, str], int]:
-    """Place of the file of each object and band: the first of that band by its name, else one without a band in its name."""
+    """Place of the file of each object and band: the first named for that band, else for none."""
     first: dict[tuple[str, str], int] = {}
     for i, key in enumerate(zip(names, bands, strict=True)):
         first.setdefault(key, i)

@@ -128,7 +128,7 @@ def test_missing_and_infinite_pixels_survive(path):
 
 @pytest.mark.parametrize("ending", [".fits", ".fits.gz", ".FITS.bz2"])
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress])
-def test_compressed_files_are_told_by_their_content(tmp_path, compress, ending):
+def test_compressed_files_are_known_by_their_content(tmp_path, compress, ending):
     image = cutouts.pixels()
     content = as_bytes(cutouts.hdus(image))
     path = tmp_path / f"a{ending}"
