@@ -197,7 +197,7 @@ def _pack(
             records += some
             images.write(pixels)
             masks.write(mask)
-    index = pd.DataFrame(records, columns=[field.name for field in fields(Record)])
+    index = pd.DataFrame(map(vars, records), columns=[field.name for field in fields(Record)])
     own = ["name", "by_position", "bytes", "time", *(["asked", "stated"] if how.bands else [])]
     index = pd.concat([files[own].reset_index(drop=True), index], axis=1)
     index["ra"] = np.where(np.isnan(named.ra.deg), index["ra"], named.ra.deg)
