@@ -119,9 +119,9 @@ def injected_survey(survey: Survey, rows: np.ndarray, *, n: int = 500, seed: int
 def write_injected(survey: Path | str, folder: Path | str, *, seed: int = 2, **reading) -> Path:
     """Write a copy of a survey without labels in which lenses are injected, and flagged.
 
-    `SHARE` of the objects, drawn from the galaxies, get a lens in place, of another population than that of
-    `lensq.classifiers.finetune`; as many a single source, and as many an unrelated pair, which count as
-    rejected, so that no trace of injecting tells. Everything that needs labels can work on the copy.
+    `SHARE` of the objects, drawn from the galaxies of all splits alike, get a lens in place, of another
+    population than that of `lensq.classifiers.finetune`; as many a single source, and as many an unrelated
+    pair, which count as rejected, so that no trace of injecting tells. Everything that needs labels can work on the copy.
 
     Args:
         survey: folder of the survey.
@@ -149,13 +149,15 @@ def write_injected(survey: Path | str, folder: Path | str, *, seed: int = 2, **r
     generator = keyed_generator(seed, "book")
     n = max(1, round(SHARE * len(rows)))
     galaxies = extended(original, rows)
-    galaxies = galaxies[torch.randperm(len(galaxies), generator=generator)[: 3 * n].numpy()]
+    galaxies = galaxies[torch.randperm(len(galaxies), generator=generator).numpy()]
+    galaxies = galaxies[np.argsort(original.split[galaxies], kind="stable")]  # each split gets its share
+    galaxies = galaxies[np.linspace(0, len(galaxies) - 1, 3 * n).astype(int)]
     options = replace(injection_options(original), lenses=n, pool_seed=seed, spread=SPREAD)
     templates, scale = point_sources(original, rows, seed=seed), original.pixel_scale
     injected = {}
     kinds: tuple[Kind, ...] = ("lens", "single", "pair")
-    for what, into in zip(kinds, np.array_split(galaxies, 3), strict=True):
-        into = np.sort(into)
+    for k, what in enumerate(kinds):
+        into = np.sort(galaxies[k::3])
         pixels = read_pixels(original, into)
         injected[what] = into, *inject(*pixels, templates, what, generator, options, pixel_scale=scale)
     folder.mkdir(parents=True, exist_ok=True)

@@ -104,6 +104,7 @@ def test_a_copy_with_injected_lenses_stands_in_for_labels(sky, tmp_path):
     assert (copy.labels == 1).sum() == 12
     assert changed.sum() == 3 * 12
     assert changed[copy.labels == 1].all()
+    assert set(copy.split[copy.labels == 1]) == set(copy.split)
     np.testing.assert_array_equal(copy.mask[~changed], mine.mask[~changed])
     for kept in ("names", "split", "band", "pixel_scale", "native_side"):
         np.testing.assert_array_equal(getattr(copy, kept), getattr(mine, kept))
