@@ -37,6 +37,7 @@ from lensq.survey.files import atomic
 from lensq.survey.fits import ZERO_POINT
 from lensq.survey.inventory import state_of
 from lensq.survey.lists import LISTS
+from lensq.survey.provenance import code_hash
 from lensq.survey.survey import Survey, read_survey
 
 FEWEST = 200
@@ -121,7 +122,8 @@ def write_injected(survey: Path | str, folder: Path | str, *, seed: int = 2, **r
 
     `SHARE` of the objects, drawn from the galaxies of all splits alike, get a lens in place, of another
     population than that of `lensq.classifiers.finetune`; as many a single source, and as many an unrelated
-    pair, which count as rejected, so that no trace of injecting tells. Everything that needs labels can work on the copy.
+    pair, which count as rejected, so that no trace of injecting tells. Everything that needs labels can
+    work on the copy.
 
     Args:
         survey: folder of the survey.
@@ -137,7 +139,8 @@ def write_injected(survey: Path | str, folder: Path | str, *, seed: int = 2, **r
     Raises:
         ValueError: the survey has fewer than `FEWEST` objects.
     """
-    folder, made = Path(folder), {"survey": state_of(survey, **reading), "seed": seed, "share": SHARE}
+    made = {"survey": state_of(survey, **reading), "seed": seed, "code": code_hash("classifiers.recovery")}
+    folder = Path(folder)
     record = folder / "injected.json"
     if record.is_file() and json.loads(record.read_text()) == made:
         return folder

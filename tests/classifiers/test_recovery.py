@@ -125,11 +125,14 @@ def test_a_copy_of_fluxes_without_a_zero_point_declares_none(tmp_path, sky):
 
 
 @pytest.mark.slow
-def test_a_copy_is_made_anew_only_where_the_survey_changed(sky, tmp_path):
+def test_a_copy_is_made_anew_only_where_the_survey_or_the_code_changed(sky, tmp_path, monkeypatch):
     folder = write_injected(sky, tmp_path)
     before = (folder / "cutouts.h5").stat().st_mtime_ns
     assert (write_injected(sky, folder) / "cutouts.h5").stat().st_mtime_ns == before
     (sky / "survey.yml").write_text("pixel_scale: 0.2\n")
-    assert (write_injected(sky, folder) / "cutouts.h5").stat().st_mtime_ns != before
+    changed = (write_injected(sky, folder) / "cutouts.h5").stat().st_mtime_ns
+    assert changed != before
+    monkeypatch.setattr("lensq.classifiers.recovery.code_hash", lambda module: "another")
+    assert (write_injected(sky, folder) / "cutouts.h5").stat().st_mtime_ns != changed
     with pytest.raises(ValueError, match="too few for a book"):
         write_injected(cutouts.write(tmp_path / "few" / "a.fits", cutouts.pixels()).parent, tmp_path / "x")
