@@ -28,13 +28,15 @@ from lensq.models.batches import keyed_generator, read_pixels
 from lensq.simulate.colours import draw_changes, draw_quasar, draw_unrelated
 from lensq.simulate.parameters import BAND, INSTRUMENT
 from lensq.simulate.population import draw_lens
-from lensq.simulate.spectra import BANDS, REFERENCE
+from lensq.simulate.spectra import BANDS, REFERENCE, colours
 from lensq.survey.images import PIXEL_SCALE
 from lensq.survey.survey import Survey
 
 _CORE, _APERTURE = 2.5, 12.0  # HSC pixels
-_TEMPLATE_INSIDE, _TEMPLATE_OUTSIDE = 6.0, 11.0  # HSC pixels, between which a template fades
+_TEMPLATE_INSIDE, _TEMPLATE_OUTSIDE = 6.0, 11.0  # HSC pixels, between which the wings of a template begin
+_SLOPES = (-12.0, -2.5)  # of wings: a power law of any finite flux that is not noise
 _IMAGES = 4  # of a lens, at most
+_BRIGHTER = 2.0  # most that a band gains on the reference, where a galaxy has next to no light in it
 _STACK = 12  # stars a template
 _SIZES = (0.05, 0.75)  # quantiles of the sizes of compact objects that are taken for stars
 
@@ -231,8 +233,8 @@ def point_sources(survey: Survey, rows: np.ndarray | None = None, *, n: int = 32
         seed: which of the compact objects.
 
     Returns:
-        (n, S, S) templates of unit flux, centred, from the sharpest to the broadest; they fade to nothing
-        at 1.85". Of several bands (n, C, S, S): the same stars in each.
+        (n, S, S) templates of unit flux, centred, from the sharpest to the broadest, with wings to their
+        edge. Of several bands (n, C, S, S): the same stars in each.
     """
     rows = survey.rows("train") if rows is None else rows
     core, flux = _measured(survey, rows)
@@ -241,7 +243,7 @@ def point_sources(survey: Survey, rows: np.ndarray | None = None, *, n: int = 32
     order = torch.randperm(len(compact), generator=keyed_generator(seed, "point sources")).numpy()
     images, mask = read_pixels(survey, np.sort(compact[order[: 2 * n * _STACK]]))
     radius = _radius(survey.size, survey.pixel_scale)
-    ring = (radius > _TEMPLATE_OUTSIDE - 2) & (radius < _TEMPLATE_OUTSIDE + 1)
+    ring = radius > 0.8 * radius.amax(1).min()  # near the border, where wings are faint
     images = torch.where(mask, images - images[..., ring].median(-1).values[..., None, None], 0.0)
     stars, width = _centred(images, radius, _bands(survey))
     stars = stars / stars[..., radius <= _TEMPLATE_OUTSIDE].sum(-1)[..., None, None].clamp(min=1e-3)
@@ -250,10 +252,25 @@ def point_sources(survey: Survey, rows: np.ndarray | None = None, *, n: int = 32
     by_size = by_size[(width[by_size] >= low) & (width[by_size] <= high)]
     stacks = by_size.tensor_split(min(n, max(1, len(by_size) // _STACK)))
     templates = torch.stack([stars[stack].median(0).values for stack in stacks])
+    templates = _with_wings(_centred(templates, radius, _bands(survey))[0], radius)
+    return templates / templates.sum((-2, -1), keepdim=True)
+
+
+def _with_wings(templates: Tensor, radius: Tensor) -> Tensor:
+    """Templates that pass, between 1.0" and 1.85", into the power law of their mean over angles there.
+
+    Farther out the stars' wings are below their noise; cut off, they would give away what is injected.
+    """
+    rings = [(radius >= r) & (radius < r + 1) for r in np.arange(_TEMPLATE_INSIDE, _TEMPLATE_OUTSIDE)]
+    rings = [ring for ring in rings if ring.any()]
+    height = torch.stack([templates[..., ring].mean(-1) for ring in rings], -1).clamp(min=1e-7).log()
+    place = torch.stack([radius[ring].log().mean() for ring in rings])
+    slope = ((place - place.mean()) * height).sum(-1) / (place - place.mean()).square().sum().clamp(min=1e-3)
+    height, slope = (part[..., None, None] for part in (height.mean(-1), slope.clamp(*_SLOPES)))
+    wings = (height + slope * (radius.clamp(min=1).log() - place.mean())).exp().clamp(max=1)
     edge = _TEMPLATE_OUTSIDE - _TEMPLATE_INSIDE
     fade = torch.cos(0.5 * torch.pi * ((radius - _TEMPLATE_INSIDE) / edge).clamp(0, 1)).square()
-    templates = _centred(templates, radius, _bands(survey))[0] * fade
-    return templates / templates.sum((-2, -1), keepdim=True)
+    return templates * fade + wings * (1 - fade)
 
 
 def _centred(images: Tensor, radius: Tensor, bands: str) -> tuple[Tensor, Tensor]:
@@ -286,7 +303,7 @@ def _moved(templates: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     theta[:, 0, 0] = theta[:, 1, 1] = 1
     theta[:, 0, 2], theta[:, 1, 2] = -2 * dx / size, -2 * dy / size
     grid = F.affine_grid(theta, (len(templates), 1, size, size), align_corners=False)
-    return F.grid_sample(planes, grid, mode="bicubic", align_corners=False).view_as(templates)
+    return F.grid_sample(planes, grid, "bicubic", "border", align_corners=False).view_as(templates)
 
 
 def _rolled(images: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
@@ -350,13 +367,31 @@ def inject(
         lit = flux[:, k] > 0
         if lit.any():
             added[lit] += fluxes[lit, k, ..., None, None] * _moved(template[lit], x[lit, k], y[lit, k])
-    kept = dimmed.view(-1, *[1] * (images.dim() - 1))
+    kept = _kept(images, mask, dimmed, pool.z_lens, lens, bands, pixel_scale)[..., None, None]
     variance = _sky_noise(images, mask).square()[..., None, None] * (1 - kept.square())
     if options.gain:
         variance = variance + added.clamp(min=0) / (options.gain * _gain_ratios(images, bands))
     injected = torch.where(mask, images * kept + added + noise * variance.sqrt(), 0.0)
     shift = _shift(x, y, flux, light * dimmed, generator)
     return _rolled(injected, *shift), _rolled(mask, *shift)
+
+
+def _kept(images, mask, dimmed: Tensor, z_lens, lens: Tensor, bands: str, pixel_scale: float) -> Tensor:
+    """Share (B,) or (B, C) of a cutout's light that is kept: as bright as its deflector, and as red.
+
+    In several bands its light within 2.0" gets the colours of an early type at the deflector's redshift: the
+    galaxies of a survey are bluer than deflectors, and would give lenses away. What would have to become
+    brighter in a band becomes fainter in the others.
+    """
+    if images.dim() == 3:
+        return dimmed
+    planes = zip(images.unbind(1), mask.unbind(1), strict=True)
+    light = torch.stack([concentration(*plane, pixel_scale)[1] for plane in planes], 1)
+    reference = _reference(bands, images.shape[1])
+    steps = colours("E", z_lens[lens].numpy())[:, [BANDS.index(name) for name in bands.split()]]
+    redder = 10 ** (-0.4 * torch.from_numpy(steps - steps[:, [reference]])).float()
+    kept = dimmed[:, None] * (redder * light[:, [reference]] / light).clamp(max=_BRIGHTER)
+    return kept / kept.amax(1, keepdim=True).clamp(min=1)
 
 
 def _shift(x: Tensor, y: Tensor, flux: Tensor, deflector: Tensor, generator: torch.Generator) -> list[Tensor]:

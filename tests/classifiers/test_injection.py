@@ -164,11 +164,23 @@ def test_templates_have_unit_flux_and_their_centroid_in_the_centre(tmp_path, siz
     assert templates.shape[1:] == (size, size)
     assert 1 <= len(templates) <= 4
     assert torch.allclose(templates.sum((1, 2)), torch.ones(len(templates)), atol=1e-4)
-    assert float(templates[:, 0, 0].abs().max()) < 1e-12
     places = torch.arange(size) - (size - 1) / 2
     for axis in (1, 2):
         assert float((templates.sum(axis) * places).sum(1).abs().max()) < 0.1
     assert torch.equal(templates, point_sources(survey, n=4))
+
+
+@pytest.mark.parametrize("pixel_scale", [PIXEL_SCALE, 0.262])
+def test_wings_of_point_sources_go_on_as_a_power_law_where_stars_are_noise(pixel_scale):
+    radius = injection._radius(SIZE, pixel_scale)
+    moffat = (1 + (radius / 2.5).square()) ** -3.0
+    noisy = moffat + 3e-5 * torch.randn(4, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    found = injection._with_wings(noisy, radius)
+    far, near = (radius > 13) & (radius < 20), radius < 6
+    # A Moffat profile of beta 3 falls as r^-6 far out, a little less steeply between 6 and 11 pixels.
+    assert (found / moffat)[:, far].numpy() == pytest.approx(np.full((4, far.sum()), 1.2), abs=0.4)
+    assert (found / moffat)[:, far].mean(1).numpy() == pytest.approx(np.full(4, 1.25), abs=0.15)
+    assert torch.equal(found[:, near], noisy[:, near])
 
 
 def test_a_star_with_a_neighbour_is_no_galaxy(tmp_path):
