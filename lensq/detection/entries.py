@@ -10,6 +10,7 @@ import pandas as pd
 from lensq.classifiers.baselines import USES_LABELS, Baselines
 from lensq.classifiers.classifier import Classifier
 from lensq.classifiers.finetuning import with_residual
+from lensq.classifiers.pointfits import PointFits
 from lensq.detection.evaluation import record_of, score_on_test, scored_as, variants_in
 from lensq.detection.leaderboard import Entry, named_on_selection, objects
 from lensq.models.training import Model, fit, load_model
@@ -81,7 +82,7 @@ def _cost_of(results: Path | str, variant: str, survey: Survey, into: str) -> tu
 
 
 def baseline_entries(fitted: Baselines, survey: Survey, held_out: Survey) -> dict[tuple[str, str], Entry]:
-    """Score the baselines on the test survey.
+    """Score the baselines on the test survey, and fit one point source and two to each object.
 
     Args:
         fitted: of `lensq.classifiers.baselines.fit_baselines` on the study's survey.
@@ -91,13 +92,18 @@ def baseline_entries(fitted: Baselines, survey: Survey, held_out: Survey) -> dic
     Returns:
         (baseline, column) to entry.
     """
+    begun = time.monotonic()
+    points = PointFits.of(survey)
+    seconds = time.monotonic() - begun
+    fitted_on_test, rate = _scored(points, held_out)
+    fits = Entry(points.score(survey, survey.rows("selection")), fitted_on_test, 0, seconds, rate)
     selection, test = (
         fitted.score(part.images[rows], part.mask[rows], objects(part, split))
         for part, split in ((survey, "selection"), (held_out, "test"))
         for rows in [part.rows(split)]
     )
     selection = fitted.held_out(selection)
-    return {
+    return {("fits of point sources", "delta_chi_squared"): fits} | {
         (NAMES[name], name): Entry(
             selection[name].to_numpy(),
             test[name].to_numpy(),
@@ -109,12 +115,17 @@ def baseline_entries(fitted: Baselines, survey: Survey, held_out: Survey) -> dic
     }
 
 
+def _scored(detector: Classifier | PointFits, held_out: Survey, **how) -> tuple[np.ndarray, float]:
+    """Scores of the test objects, and objects scored a second."""
+    begun = time.monotonic()
+    test = detector.score(held_out, held_out.rows("test"), **how)
+    return test, len(test) / (time.monotonic() - begun)
+
+
 def _timed(trained: Sequence[Classifier], held_out: Survey, before: Entry | None = None, **how) -> Entry:
     """Scores of the test objects by the last of some classifiers, at the cost of training all of them, and of
     what was trained before."""
-    begun = time.monotonic()
-    test = trained[-1].score(held_out, held_out.rows("test"), **how)
-    rate = len(test) / (time.monotonic() - begun)
+    test, rate = _scored(trained[-1], held_out, **how)
     seconds, images = (before.train_s, before.images_seen) if before else (0.0, 0.0)
     seconds += sum(float(each.history["seconds"].sum()) for each in trained)
     images += sum(each.images_seen for each in trained)

@@ -8,6 +8,7 @@ from lensq.classifiers.baselines import COLUMNS as BASELINES
 from lensq.classifiers.baselines import fit_baselines
 from lensq.classifiers.classifier import Classifier
 from lensq.classifiers.finetuning import finetune, label_the_top
+from lensq.classifiers.pointfits import PointFits
 from lensq.classifiers.supervised import fit_supervised
 from lensq.detection.entries import (
     NAMES,
@@ -82,6 +83,12 @@ def test_all_entries_are_of_the_same_objects(entries, results, survey):
         assert np.allclose(entry.test, own.loc[own["split"] == "test", name], rtol=1e-3, atol=1e-3), name
         assert bool(entry.labels_used) == (name == "pca_logistic")
         assert min(entry.train_s, entry.score_per_s) > 0
+    fits = every["fits of point sources", "delta_chi_squared"]
+    points = PointFits.of(survey)
+    assert np.array_equal(fits.selection, points.score(survey, survey.rows("selection")))
+    assert np.array_equal(fits.test, points.score(survey, survey.rows("test")))
+    assert fits.labels_used == 0
+    assert min(fits.train_s, fits.score_per_s) > 0
 
 
 def test_another_seed_is_the_same_training_otherwise(results, survey):
