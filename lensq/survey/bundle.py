@@ -4,8 +4,6 @@ The file has `images` (N, bands, side, side), or (N, side, side) of one band, wi
 perhaps names. The attributes of `images` or of the file say `bands`, `pixel_scale` and `zero_point`.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 from pathlib import Path

@@ -61,9 +61,7 @@ def read_catalogue(catalogue: Path | str | pd.DataFrame | Table) -> tuple[pd.Dat
             raise
         except Exception as error:  # astropy has as many as it has formats
             said = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"{path}: astropy cannot read this catalogue ({said}); save it as CSV"
-            ) from error
+            raise ValueError(f"{path}: astropy cannot read this catalogue ({said}); save as CSV") from error
     if isinstance(catalogue, Table):
         scalars = catalogue[[column for column in catalogue.colnames if catalogue[column].ndim == 1]]
         for column in scalars.itercols():
@@ -197,19 +195,13 @@ def match_catalogue(
         )
     known = np.flatnonzero(np.isfinite(theirs.ra.deg))
     if missing := len(catalogue) - len(known):
-        _log.warning(
-            "catalogue: %d of %d entries have no position and match nothing", missing, len(catalogue)
-        )
+        _log.warning("catalogue: %d of %d entries have no position, match nothing", missing, len(catalogue))
     ours = np.flatnonzero(np.isfinite(survey.coordinates.ra.deg))
-    if not (known.size and ours.size):
-        entry = found = np.empty(0, int)
-        separation = np.empty(0)
-    else:
-        entry, found, angle, _ = survey.coordinates[ours].search_around_sky(
-            theirs[known], radius_arcsec * u.arcsec
-        )
-        separation = angle.arcsec
-    matches = pd.DataFrame({"row": ours[found], "name": survey.names[ours[found]], "separation": separation})
+    most = radius_arcsec * u.arcsec
+    entry, found, angle, _ = survey.coordinates[ours].search_around_sky(theirs[known], most)
+    matches = pd.DataFrame(
+        {"row": ours[found], "name": survey.names[ours[found]], "separation": angle.arcsec}
+    )
     entries = catalogue.iloc[known[entry]].reset_index(drop=True)
     entries = entries.rename(columns={column: f"catalogue_{column}" for column in matches})
     return matches.join(entries).sort_values(["row", "separation"], ignore_index=True)

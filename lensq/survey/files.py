@@ -1,7 +1,5 @@
 """Write files so that they are whole or not there, and say clearly when they cannot be written."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

@@ -6,8 +6,6 @@ on, are decoded by fitsio, or by astropy where that fails. Compressed tiles, who
 libraries, are decoded by both in a process that may die, and have to come out the same.
 """
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io
@@ -180,20 +178,20 @@ def decode(
     except (UnusableError, RiskyError):
         raise
     except Exception as error:  # libraries meet damage with exceptions of every kind
-        said = (
-            getattr(error, "strerror", None)
-            or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        )
-        raise UnusableError("unreadable", said) from error
+        raise UnusableError("unreadable", in_one_line(error)) from error
+
+
+def in_one_line(error: Exception) -> str:
+    """What an exception of a library says, in at most 200 characters."""
+    return getattr(error, "strerror", None) or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _decode(path: Path | str, band: str, default: float, risky: bool) -> FitsImage:
     content, stored = _content(path)
+    if not content:
+        raise UnusableError("truncated", "empty file")
     if not content.startswith(b"SIMPLE"):
-        reason, said = (
-            ("not FITS", f"begins with {content[:24]!r}") if content else ("truncated", "empty file")
-        )
-        raise UnusableError(reason, said)
+        raise UnusableError("not FITS", f"begins with {content[:24]!r}")
     hdus: list[Hdu] = []
     damage = None
     try:

@@ -5,8 +5,6 @@ is held against the standard (Pence et al. 2010, A&A 524, A42; tile compression:
 library decodes afterwards against the place, shape and number format that stand here.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import re

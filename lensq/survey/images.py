@@ -36,9 +36,8 @@ PIXEL_SCALE = 0.168
 SAME_SCALE = 0.005
 """Pixel scales that differ by a smaller fraction count as one: a tenth of a pixel at the edge of a stamp."""
 
-_MODEL_SCALE = (
-    0.02  # a lens of 4 arcsec then has its images within half a pixel of where a model expects them
-)
+# A lens of 4 arcsec then has its images within half a pixel of where a model expects them.
+_MODEL_SCALE = 0.02
 
 SATURATION_IN_NOISE = 1000.0
 """Flux, in units of the survey's noise, that the asinh stretch maps to one."""
@@ -72,14 +71,7 @@ def fit_to_size(
         pixels: (size, size) float32, 0 where masked.
         mask: (size, size) bool, True where the pixel holds data. After interpolation, a pixel is real only
             if every input pixel that it draws on is.
-
-    Raises:
-        ValueError: the image is not two-dimensional or `size` is not positive.
     """
-    if image.ndim != 2:
-        raise ValueError(f"image: expected two dimensions, got shape {image.shape}")
-    if size < 1:
-        raise ValueError(f"size: expected a positive number of pixels, got {size}")
     if resize:
         side = min(image.shape)
         cut, real = _taken(image, _overlap(image.shape, side)[1])

@@ -19,7 +19,7 @@ from pebble import ProcessExpired, ProcessPool
 from tqdm import tqdm
 
 from lensq.survey.bundle import ENDINGS, read_row
-from lensq.survey.fits import TIME_LIMIT, ZERO_POINT, decode, limit_memory, supervised
+from lensq.survey.fits import TIME_LIMIT, ZERO_POINT, decode, in_one_line, limit_memory, supervised
 from lensq.survey.hdus import UnusableError
 from lensq.survey.images import PIXEL_SCALE, fit_to_size
 from lensq.survey.planes import band_names
@@ -247,8 +247,7 @@ def read_part(folder: Path, files: list[Wanted], how: Reading) -> Part:
         except UnusableError as error:
             record = Record(file, error.reason, error.detail)
         except Exception as error:  # what a library has not foreseen is no reason to stop the survey
-            said = " ".join(str(error).split())[:200]
-            record = Record(file, "unreadable", f"{type(error).__name__}: {said}")
+            record = Record(file, "unreadable", in_one_line(error))
         else:
             stamps.append((pixels, mask))
         records.append(record)
@@ -265,8 +264,7 @@ def _read(
     if row.isdecimal() and name.endswith(ENDINGS):
         image, ra, dec = read_row(folder / name, int(row), band=band, zero_point=how.zero_point)
     else:
-        options: dict[str, Any] = {"band": band, "zero_point": how.zero_point}
-        image = decode(folder / file, **options, risky=True)
+        image = decode(folder / file, band=band, zero_point=how.zero_point, risky=True)
         if wanted:
             ra, dec = image.position()
     native = how.pixel_scale if math.isnan(image.pixel_scale) else image.pixel_scale

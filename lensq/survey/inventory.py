@@ -275,14 +275,8 @@ def name_files(table: pd.DataFrame) -> pd.DataFrame:
     generic = [each for each, fate in zip(parsed, fates, strict=True) if not (fate or each.sure)]
     _take_bands(generic)
     _name_by_folder(generic)
-    made = pd.DataFrame(
-        {
-            "name": [each.object or each.stem for each in parsed],
-            "band": [each.band for each in parsed],
-            "by_position": [each.by_position for each in parsed],
-            "fate": fates,
-        }
-    )
+    rows = [(each.object or each.stem, each.band, each.by_position) for each in parsed]
+    made = pd.DataFrame(rows, columns=["name", "band", "by_position"]).assign(fate=fates)
     table = pd.concat([made, table.drop(columns="fate")], axis=1)
     return table.sort_values(["name", "file"], kind="stable", ignore_index=True)
 

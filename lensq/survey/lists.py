@@ -5,8 +5,6 @@ a file, another kind of minus, lower case, a comment; the first line may be a he
 UTF-16. What could mean two things is an error that names the file, the line and the remedy.
 """
 
-from __future__ import annotations
-
 import codecs
 import csv
 import re

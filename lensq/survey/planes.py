@@ -1,7 +1,5 @@
 """What a FITS file's headers say of its images: which one it is, in which band, how bright, how large."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

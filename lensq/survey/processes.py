@@ -1,7 +1,5 @@
 """Processes that end with their work, with their time, or with the process that started them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import current_process, get_all_start_methods, get_context

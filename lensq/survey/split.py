@@ -7,8 +7,6 @@ side whatever the order of the names and whatever other objects there are, as lo
 size of the tiles stay the same.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Sequence
@@ -136,22 +134,18 @@ def tiles(coordinates: SkyCoord, side: float) -> np.ndarray:
 
 
 def assign_splits(
-    names: Sequence[str],
-    coordinates: SkyCoord,
-    group: np.ndarray,
-    *,
-    seed: int = 0,
-    side: float | None = None,
+    names: Sequence[str], coordinates: SkyCoord, group: np.ndarray, *, seed: int = 0
 ) -> np.ndarray:
     """Give each object its split.
+
+    Tiles have the coarsest of `TILE_SIDES` at which the survey occupies `ENOUGH_TILES` tiles, or the finest
+    when it occupies fewer at all of them.
 
     Args:
         names: (N,) distinct names. An object without a position is placed by the hash of its name.
         coordinates: (N,) positions, NaN where unknown.
         group: (N,) group numbers; a group follows its member whose name sorts first.
         seed: another seed gives another, equally valid, split.
-        side: side of a tile in degrees; by default the coarsest of `TILE_SIDES` at which the survey
-            occupies `ENOUGH_TILES` tiles, or the finest when it occupies fewer at all of them.
 
     Returns:
         (N,) str, keys of `FRACTIONS`.
@@ -161,7 +155,7 @@ def assign_splits(
     key = np.empty(len(names), np.uint64)
     key[~known] = [int(hashlib.sha256(name.encode()).hexdigest()[:16], 16) for name in names[~known]]
     if known.any():
-        key[known] = _tile_keys(coordinates[known], side)
+        key[known] = _tile_keys(coordinates[known])
     order = np.lexsort((names, group))
     leader = np.empty(len(names), np.int64)
     first = np.flatnonzero(np.diff(group[order], prepend=-1)) if len(order) else order
@@ -171,13 +165,13 @@ def assign_splits(
     return np.array(list(FRACTIONS))[place]
 
 
-def _tile_keys(coordinates: SkyCoord, side: float | None) -> np.ndarray:
+def _tile_keys(coordinates: SkyCoord) -> np.ndarray:
     """(N,) uint64 tile numbers, distinct between sizes of tiles."""
-    for candidate in TILE_SIDES if side is None else (side,):
-        number = tiles(coordinates, candidate)
-        if side is None and len(np.unique(number)) >= ENOUGH_TILES:
+    for side in TILE_SIDES:
+        number = tiles(coordinates, side)
+        if len(np.unique(number)) >= ENOUGH_TILES:
             break
-    return number.astype(np.uint64) + (np.uint64(round(3600 * candidate)) << np.uint64(40))
+    return number.astype(np.uint64) + (np.uint64(round(3600 * side)) << np.uint64(40))
 
 
 def _scrambled(key: np.ndarray) -> np.ndarray:
@@ -187,36 +181,6 @@ def _scrambled(key: np.ndarray) -> np.ndarray:
         key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return key ^ (key >> np.uint64(31))
-
-
-def close_pairs(
-    names: np.ndarray, coordinates: SkyCoord, labels: np.ndarray, radius: float = 5.0
-) -> pd.DataFrame:
-    """List the pairs of objects that share pixels.
-
-    Args:
-        names: (N,) names.
-        coordinates: (N,) positions.
-        labels: (N,) labels: 1, 0, or -1 without a label.
-        radius: greatest separation in arcseconds.
-
-    Returns:
-        One row a pair: name_1, name_2, separation (arcseconds), label_1, label_2, discordant (bool: both
-        are labelled and the labels differ), closest first.
-    """
-    first, second, separation = neighbours(coordinates, radius)
-    pairs = pd.DataFrame(
-        {
-            "name_1": names[first],
-            "name_2": names[second],
-            "separation": separation,
-            "label_1": labels[first],
-            "label_2": labels[second],
-        }
-    )
-    labelled = (pairs["label_1"] >= 0) & (pairs["label_2"] >= 0)
-    pairs["discordant"] = labelled & (pairs["label_1"] != pairs["label_2"])
-    return pairs.sort_values("separation", ignore_index=True)
 
 
 def groups_table(
@@ -236,25 +200,10 @@ def groups_table(
     member = np.flatnonzero(count[group] > 1)
     member = member[np.argsort(group[member], kind="stable")]
     first = member[np.searchsorted(group[member], group[member])]
-    table = pd.DataFrame(
-        {
-            "group": group[member],
-            "members": names[member],
-            "n": 1,
-            "extent": coordinates[member].separation(coordinates[first]).arcsec,
-            "selected": labels[member] == 1,
-            "rejected": labels[member] == 0,
-            "split": split[member],
-        }
-    )
-    how = {
-        "members": " ".join,
-        "n": "sum",
-        "extent": "max",
-        "selected": "sum",
-        "rejected": "sum",
-        "split": "first",
-    }
-    table = table.groupby("group", as_index=False).agg(how)
+    table = pd.DataFrame({"group": group[member], "members": names[member], "n": 1})
+    table["extent"] = coordinates[member].separation(coordinates[first]).arcsec
+    table["selected"], table["rejected"] = labels[member] == 1, labels[member] == 0
+    how = {"members": " ".join, "n": "sum", "extent": "max", "selected": "sum", "rejected": "sum"}
+    table = table.assign(split=split[member]).groupby("group", as_index=False).agg(how | {"split": "first"})
     table["discordant"] = (table["selected"] > 0) & (table["rejected"] > 0)
     return table.sort_values(["n", "group"], ascending=[False, True], ignore_index=True)

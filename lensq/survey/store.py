@@ -6,8 +6,6 @@ whole beside its place and renamed into it, and packed anew when a file, a setti
 was; whoever has older arrays open keeps them.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import hashlib
@@ -64,15 +62,7 @@ class Store:
     fingerprint: str
 
 
-def open_store(
-    store: Path,
-    folder: Path,
-    files: pd.DataFrame,
-    how: Reading,
-    *,
-    workers: int | None = None,
-    progress: bool = True,
-) -> Store:
+def open_store(store: Path, folder: Path, files: pd.DataFrame, how: Reading, **options) -> Store:
     """Open the store of some files, packing them first unless it holds them as they are now.
 
     Args:
@@ -101,7 +91,7 @@ def open_store(
                 raise OSError(errno.ENOSPC, f"no space for the packed images in {store} ({sizes}): {_REMEDY}")
             with atomic(store, f"{sizes}; make space, or {_REMEDY}") as partial:
                 partial.mkdir()
-                _pack(partial, folder, files, how, workers, progress)
+                _pack(partial, folder, files, how, **options)
             opened = _opened(store, files, how)
     if opened is None:
         raise OSError(f"{store} cannot be read back: delete it and read the survey again")
@@ -184,7 +174,7 @@ def _locked(store: Path) -> Iterator[None]:
 
 
 def _pack(
-    partial: Path, folder: Path, files: pd.DataFrame, how: Reading, workers: int | None, progress: bool
+    partial: Path, folder: Path, files: pd.DataFrame, how: Reading, workers: int | None = None, progress=True
 ) -> None:
     """Read the files into a folder."""
     named = coordinates_from_names(files["name"].to_list())
@@ -203,50 +193,33 @@ def _pack(
     index["ra"] = np.where(np.isnan(named.ra.deg), index["ra"], named.ra.deg)
     index["dec"] = np.where(np.isnan(named.dec.deg), index["dec"], named.dec.deg)
     index["row"] = np.cumsum(index["reason"] == "") - 1
-    index["row"] = index["row"].where(index["reason"] == "", -1)
-    index = _joined(index, how) if how.bands else _finished(index, how.band)
+    index = _finished(index, how)
     rows = index.loc[index["group"] >= 0, "row"].to_numpy()
     for name, kind in _ARRAYS.items():
         _order(partial / name, rows, np.dtype(kind), how.shape)
     _write_index(partial, index.drop(columns=["row", "by_position", "stated"], errors="ignore"), how)
 
 
-def _finished(index: pd.DataFrame, band: str) -> pd.DataFrame:
-    """Names by position, one band, one file an object; groups; sorted by name."""
-    index = index.rename(columns={"name": "given"})
-    usable = index["reason"] == ""
-    places = zip(index["given"], index["by_position"], index["ra"], index["dec"], strict=True)
-    index["name"] = [(by and iau_name(ra, dec)) or name.replace("/", "_") for name, by, ra, dec in places]
-    bands = sorted(set(index.loc[usable, "band"]) - {""})
-    if band in bands or len(bands) > 1:
-        other = usable & ~index["band"].isin((band, ""))
-        index.loc[other, "reason"] = "no such band"
-        index.loc[other, "detail"] = f"{band} was asked for, there is " + index["band"]
-    index = index.sort_values(["name", "file"], kind="stable", ignore_index=True)
-    usable = index["reason"] == ""
-    second = usable & index["name"].where(usable).duplicated()
-    index.loc[second, "reason"] = "second file"
-    index["group"] = np.int64(-1)
-    usable &= ~second
-    index.loc[usable, "group"] = friends_of_friends(
-        SkyCoord(index.loc[usable, ["ra", "dec"]].to_numpy() * u.deg)
-    )
-    return index
+def _finished(index: pd.DataFrame, how: Reading) -> pd.DataFrame:
+    """Names by position; files of other bands, objects that lack one, second files; groups; sorted by name.
 
-
-def _joined(index: pd.DataFrame, how: Reading) -> pd.DataFrame:
-    """As `_finished`, of objects whose bands are in rows one after another: objects that lack a band."""
+    The bands of an object are in rows one after another.
+    """
     index = index.rename(columns={"name": "given"})
-    count = len(how.bands)
-    other = (index["reason"] == "") & (index["band"] != index["asked"])
-    unknown = other & (index["band"] == "")
+    usable, bands = index["reason"] == "", how.bands or (how.band,)
+    asked, stated, count = how.band, True, len(bands)
+    if how.bands:
+        asked, stated = index["asked"], index["stated"]
+    elif len(there := set(index.loc[usable, "band"]) - {""}) == 1:
+        [asked] = there
+    other = usable & (index["band"] != asked) & ~((index["band"] == "") & stated)
+    unknown = index["band"] == ""
     index.loc[other, "reason"] = np.where(unknown, "ambiguous", "no such band")[other]
     said = np.where(unknown, "the file does not say its band", "there is " + index["band"])
-    index.loc[other, "detail"] = index["asked"] + " was asked for, " + pd.Series(said)
-    index.loc[unknown & index["stated"], ["reason", "detail"]] = ""
+    index.loc[other, "detail"] = asked + " was asked for, " + pd.Series(said)
     usable = (index["reason"] == "").to_numpy().reshape(-1, count)
     # The reference band names and places an object, so that it is the same as in a survey of that band.
-    order = np.argsort(np.arange(count) != how.bands.index(how.band), kind="stable")
+    order = np.argsort(np.arange(count) != bands.index(how.band), kind="stable")
     best = np.arange(len(usable)) * count + order[usable[:, order].argmax(1)]
     for name in ("ra", "dec"):
         index[name] = np.repeat(index[name].to_numpy()[best], count)
@@ -255,7 +228,7 @@ def _joined(index: pd.DataFrame, how: Reading) -> pd.DataFrame:
     names = [(by and iau_name(ra, dec)) or name.replace("/", "_") for name, by, ra, dec in places]
     index["name"] = np.repeat(names, count)
     kept = usable.any(1) if how.missing_band == "mask" else usable.all(1)
-    for i in np.flatnonzero(~kept):
+    for i in np.flatnonzero(~kept & usable.any(1)):
         rows = index.index[count * i : count * (i + 1)]
         lacking = index.loc[rows[~usable[i]]]
         said = "; ".join(lacking["asked"] + ": " + lacking["reason"])
@@ -278,11 +251,8 @@ def _order(raw: Path, rows: np.ndarray, kind: np.dtype, shape: tuple[int, ...]) 
     """Bring these rows of raw numbers, in this order, into an array of numpy's format; zeros for row -1."""
     stamps = np.memmap(raw, kind, "r").reshape(-1, *shape[-2:]) if len(rows) else None
     with open(raw.with_suffix(".npy"), "wb") as target:
-        header = {
-            "descr": kind.str,
-            "fortran_order": False,
-            "shape": (len(rows) // math.prod(shape[:-2]), *shape),
-        }
+        whole = len(rows) // math.prod(shape[:-2]), *shape
+        header = {"descr": kind.str, "fortran_order": False, "shape": whole}
         np.lib.format.write_array_header_1_0(target, header)
         step = max(1, _PIECE // (kind.itemsize * math.prod(shape[-2:])))
         for first in range(0, len(rows), step):

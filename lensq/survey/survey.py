@@ -33,7 +33,7 @@ from lensq.survey.catalogues import align
 from lensq.survey.images import PIXEL_SCALE, SAME_SCALE, same_scale
 from lensq.survey.ingest import Reading, declared_of
 from lensq.survey.inventory import ASIDE, Inventory, check_flags, settle, take_inventory
-from lensq.survey.split import FRACTIONS, assign_splits, close_pairs, friends_of_friends, groups_table
+from lensq.survey.split import FRACTIONS, assign_splits, friends_of_friends
 from lensq.survey.store import Store, open_store
 
 _log = logging.getLogger(__name__)
@@ -195,14 +195,6 @@ class Survey:
             raise ValueError(f"splits: {sorted(unknown)} not among {sorted(FRACTIONS)} and 'calibration'")
         return np.flatnonzero(np.isin(self.split, sorted(wanted)))
 
-    def groups(self) -> pd.DataFrame:
-        """The groups of two objects or more: see `lensq.survey.split.groups_table`."""
-        return groups_table(self.names, self.coordinates, self.labels, self.group, self.split)
-
-    def close_pairs(self, radius_arcsec: float = 5.0) -> pd.DataFrame:
-        """The pairs of objects that share pixels: see `lensq.survey.split.close_pairs`."""
-        return close_pairs(self.names, self.coordinates, self.labels, radius_arcsec)
-
     def counts(self) -> pd.DataFrame:
         """What became of every line of every list, and of every file.
 
@@ -309,9 +301,7 @@ def _survey(folder: Path, inventory: Inventory, packed: Store, how: Reading) -> 
         folder=folder,
         names=names,
         coordinates=SkyCoord(usable["ra"].to_numpy() * u.deg, usable["dec"].to_numpy() * u.deg),
-        labels=np.full(len(names), -1, np.int8)
-        if inventory.lists["selected"] is None
-        else selected.astype(np.int8),
+        labels=np.where(inventory.lists["selected"] is None, -1, selected).astype(np.int8),
         graded=graded,
         images=images,
         mask=mask,
@@ -326,18 +316,13 @@ def _survey(folder: Path, inventory: Inventory, packed: Store, how: Reading) -> 
         fates=fates,
         files=usable["file"].to_numpy().astype(str),
         notes=(
-            *_note(folder),
+            *filter(None, [declared_of(folder).get("note")]),
             *inventory.notes,
             *check_flags(inventory, frozenset(names.tolist())),
             *_masked_bands(planes),
         ),
         **_calibration(folder, planes, how),
     )
-
-
-def _note(folder: Path) -> list[str]:
-    note = declared_of(folder).get("note", "")
-    return [note] * bool(note)
 
 
 def _packed(folder: Path, inventory: Inventory, how: Reading, store: Path | str | None, **options) -> Store:

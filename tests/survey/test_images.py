@@ -108,13 +108,6 @@ def test_one_value_elsewhere_is_data():
     assert fit_to_size(np.full((48, 48), 3.0), 48)[1].all()
 
 
-def test_fit_to_size_refuses_what_is_no_image():
-    with pytest.raises(ValueError, match="two dimensions"):
-        fit_to_size(np.zeros((3, 40, 40)), 48)
-    with pytest.raises(ValueError, match="size"):
-        fit_to_size(np.zeros((40, 40)), 0)
-
-
 def test_noise_is_measured_without_bias():
     images = sky(400)
     levels = noise_level(images, everywhere(images))

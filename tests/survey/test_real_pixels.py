@@ -16,10 +16,10 @@ from lensq.survey.images import fit_to_size, noise_level
 from lensq.survey.split import (
     FRACTIONS,
     assign_splits,
-    close_pairs,
     coordinates_from_names,
     friends_of_friends,
     groups_table,
+    neighbours,
 )
 
 pytestmark = pytest.mark.real
@@ -174,10 +174,10 @@ def test_every_real_name_has_a_position(real_list):
 
 
 def test_real_pairs_share_pixels_across_labels(real_list):
-    names, labels, coordinates = real_list
-    pairs = close_pairs(names, coordinates, labels, radius=5)
-    assert len(pairs) == 3_501
-    assert pairs["discordant"].sum() == 349
+    _, labels, coordinates = real_list
+    first, second, _ = neighbours(coordinates, 5.0)
+    assert len(first) == 3_501
+    assert (labels[first] != labels[second]).sum() == 349
 
 
 def test_the_real_split_keeps_groups_whole_and_shares_near(real_list):
@@ -186,9 +186,8 @@ def test_the_real_split_keeps_groups_whole_and_shares_near(real_list):
     split = assign_splits(names, coordinates, group)
     whole = pd.Series(split).groupby(group).nunique()
     assert (whole == 1).all()
-    pairs = close_pairs(names, coordinates, labels, radius=12)
-    where = pd.Series(split, index=names)
-    assert (where[pairs["name_1"]].to_numpy() == where[pairs["name_2"]].to_numpy()).all()
+    first, second, _ = neighbours(coordinates, 12.0)
+    assert (split[first] == split[second]).all()
     for name, share in FRACTIONS.items():
         assert (split == name).mean() == pytest.approx(share, abs=0.03)
         assert (split[labels == 1] == name).mean() == pytest.approx(share, abs=0.03)

@@ -7,7 +7,6 @@ from lensq.survey.split import (
     FRACTIONS,
     TILE_SIDES,
     assign_splits,
-    close_pairs,
     coordinates_from_names,
     friends_of_friends,
     groups_table,
@@ -153,7 +152,8 @@ def test_a_survey_of_a_few_square_degrees_is_split_too():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_no_group_is_on_two_sides(seed):
+def test_no_group_is_on_two_sides(seed, monkeypatch):
+    monkeypatch.setattr("lensq.survey.split.TILE_SIDES", (0.05,))
     rng = np.random.default_rng(seed)
     centres = random_sky(2000, seed)
     partners = centres.directional_offset_by(
@@ -162,7 +162,7 @@ def test_no_group_is_on_two_sides(seed):
     both = SkyCoord([centres, partners])
     names = np.array([f"object{i}" for i in range(len(both))])
     group = friends_of_friends(both)
-    split = assign_splits(names, both, group, seed=seed, side=0.05)
+    split = assign_splits(names, both, group, seed=seed)
     assert (split[:2000] == split[2000:]).all()
     assert len(set(zip(group, split, strict=True))) == len(set(group))
     assert (tiles(centres, 0.05) != tiles(partners, 0.05)).any()
@@ -186,9 +186,10 @@ def test_seed_changes_the_split():
     assert 0.2 < (one == other).mean() < 0.6
 
 
-def test_objects_of_a_tile_stay_together():
+def test_objects_of_a_tile_stay_together(monkeypatch):
+    monkeypatch.setattr("lensq.survey.split.TILE_SIDES", (2.0,))
     sky = random_sky(60_000, seed=11)
-    _, split = split_sky(sky, side=2.0)
+    _, split = split_sky(sky)
     assert len(set(zip(tiles(sky, 2.0), split, strict=True))) == len(np.unique(tiles(sky, 2.0)))
 
 
@@ -215,15 +216,6 @@ def test_empty_survey_has_an_empty_split():
 def five_objects():
     coordinates = SkyCoord([10, 10, 10, 50, 50] * u.deg, [0, 3 / 3600, 10 / 3600, 0, 4 / 3600] * u.deg)
     return np.array(list("abcde")), coordinates, np.array([1, 0, 0, 0, -1], np.int8)
-
-
-def test_close_pairs_tell_discordant_labels(five_objects):
-    pairs = close_pairs(*five_objects)
-    assert pairs[["name_1", "name_2", "discordant"]].to_numpy().tolist() == [
-        ["a", "b", True],
-        ["d", "e", False],
-    ]
-    np.testing.assert_allclose(pairs["separation"], [3, 4], rtol=1e-6)
 
 
 def test_groups_table_describes_groups(five_objects):
