@@ -217,8 +217,8 @@ def _pairs(batches: Batches, vae: VAE) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _settings(options: TrainingOptions, vae: VAE, train: Batches, validation: Batches) -> dict[str, Any]:
     """What makes one fit differ from another, as plain values of JSON."""
-    survey, uses_labels = train.survey, options.train_on != "all" or vae.uses_labels
-    seen = train.labels if vae.uses_labels else survey.labels[train.rows]
+    survey, uses_labels = train.survey, options.train_on != "all" or vae.objective.uses_labels
+    seen = train.labels if vae.objective.uses_labels else survey.labels[train.rows]
     arrays = (survey.names[train.rows], survey.names[validation.rows], train.labels, train.anomaly)
     objects = hashlib.sha256(b"|".join(b"" if a is None else a.tobytes() for a in arrays))
     settings = {
@@ -317,7 +317,7 @@ def fit(
     """
     out = Path(out)
     options, vae = _asked(survey, variant, settings)
-    train, validation = _batches(survey, options, vae.uses_labels)
+    train, validation = _batches(survey, options, vae.objective.uses_labels)
     made_with = _settings(options, vae, train, validation)
     if resume and (model := _finished(out / "model.pt", made_with)):
         if progress:

@@ -34,7 +34,6 @@ class ModelConfig:
         width: channels of the network's first stage.
         activation: of the output, "sigmoid" for images scaled to [0, 1] or "linear" for asinh.
         noise_scale: standard deviation of the Gaussian likelihood, in preprocessed pixel units.
-        learn_noise: fit the noise scale.
         reference_size: training objects kept with the model as its reference sample, at most.
         bands: number of bands C of the image.
         options: the objective's own, all fields of its `Options`.
@@ -48,7 +47,6 @@ class ModelConfig:
     width: int = 32
     activation: str = "sigmoid"
     noise_scale: float = 0.05
-    learn_noise: bool = False
     reference_size: int = 2048
     bands: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -154,7 +152,7 @@ class VAE(nn.Module):
             self.encoder, self.decoder = build_network(
                 config.network, config.size, config.latent, config.width, config.bands
             )
-            self.likelihood = GaussianLikelihood(config.noise_scale, learned=config.learn_noise)
+            self.likelihood = GaussianLikelihood(config.noise_scale)
             self.objective = objective(
                 self.encoder.features, config.latent, objective.Options(**config.options)
             )
@@ -163,16 +161,6 @@ class VAE(nn.Module):
         self.register_buffer("reference_logvar", torch.zeros(shape))
         self.register_buffer("reference_count", torch.tensor(0))
         self.to(memory_format=torch.channels_last)
-
-    @property
-    def extras(self) -> tuple[str, ...]:
-        """Names of the objective's own per-object terms."""
-        return self.objective.extras
-
-    @property
-    def uses_labels(self) -> bool:
-        """Whether `forward` looks at labels."""
-        return self.objective.uses_labels
 
     @property
     def reference(self) -> tuple[Tensor, Tensor] | None:

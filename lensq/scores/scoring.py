@@ -96,7 +96,7 @@ def _view_scores(
 ) -> dict[str, Tensor]:
     """Scores of one view of each image (B,); "mu", "logvar", "kl_by_dimension" (B, D), "cluster" (B, K)."""
     terms = {name: value.float() for name, value in vae(x, mask).items()}
-    scores = {name: terms[name] for name in ("reconstruction", *vae.extras, "mu", "logvar")}
+    scores = {name: terms[name] for name in ("reconstruction", *vae.objective.extras, "mu", "logvar")}
     scores["kl_by_dimension"], scores["kl"] = terms["kl"], terms["kl"].sum(1)
     scores["elbo"] = -(scores["reconstruction"] + scores["kl"] + terms.get("cluster_kl", 0.0))
     scores["central_residual"] = central_residual(x - terms["mean"], mask, radius)

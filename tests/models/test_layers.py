@@ -13,7 +13,7 @@ def outputs(layers) -> list[str]:
 
 @pytest.mark.parametrize("variant", MODELS)
 def test_every_trained_parameter_is_counted_once(variant):
-    vae = VAE(MODELS[variant].config(size=20, latent=3, width=4, learn_noise=True))
+    vae = VAE(MODELS[variant].config(size=20, latent=3, width=4))
     table = layer_table(vae)
     layers = table.iloc[:-1]
     trained = sum(p.numel() for p in vae.parameters())

@@ -211,7 +211,7 @@ def test_the_hypersphere_keeps_its_spread(weight):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_every_parameter(name):
-    vae = build(name, learn_noise=True)
+    vae = build(name)
     images, mask = sky()
     vae.prepare([(images, mask)])
     terms = vae(images, mask, generator=seeded(), labels=torch.arange(COUNT) % 3 - 1)

@@ -45,8 +45,9 @@ def test_samples_of_a_normal_prior_are_standard_normal():
 
 
 def test_samples_of_a_mixture_follow_its_clusters_and_their_shares():
-    model = untrained("UNSUP_GMVAE", clusters=2, cluster_prior=(0.2, 0.8))
+    model = untrained("UNSUP_GMVAE", clusters=2)
     objective = model.vae.objective
+    objective.log_py.copy_(torch.tensor([0.2, 0.8]).log())
     with torch.no_grad():
         objective.prior_mu.copy_(torch.tensor([[-50.0, 0, 0, 0], [50.0, 0, 3, 0]]))
         objective.prior_logvar.copy_(torch.tensor([[0.0] * 4, [0.0, 0.0, 2 * np.log(5.0), 0.0]]))

@@ -19,7 +19,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lensq.models.objectives.elbo import Batch, Elbo, ElboOptions, annealing, free_bits
+from lensq.models.objectives.elbo import Batch, Elbo, ElboOptions, Terms, annealing
 
 # Floats in one block of pairwise log densities: 2 MB, near a core's cache; much more on a GPU, for which a
 # block is one launch of a kernel.
@@ -146,7 +146,7 @@ class BetaTC(Elbo):
         super().__init__(features, latent, options)
         minibatch_log_weights(2, 2, options.sampling)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> Terms:
         """As `Elbo.forward`; in evaluation, with a reference sample, also the three terms per object (B,).
 
         With z = mu they are the integrands at the posterior mean: how much the object's own posterior stands
@@ -161,9 +161,7 @@ class BetaTC(Elbo):
             terms |= zip(self.extras, parts, strict=True)
         return terms
 
-    def loss(
-        self, terms: dict[str, Tensor], *, step: int, dataset_size: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, terms: Terms, *, step: int, dataset_size: int) -> tuple[Tensor, Terms]:
         """As `Elbo.loss`; the aggregate posterior is estimated from the minibatch, in evaluation too."""
         options = self.options
         z, mu, logvar = terms["z"], terms["mu"], terms["logvar"]
@@ -171,14 +169,7 @@ class BetaTC(Elbo):
         parts = decompose(z, mu, logvar, *aggregate_posterior(z, mu, logvar, log_weights))
         curves = {"reconstruction": terms["reconstruction"].mean(), "kl": terms["kl"].sum(1).mean()}
         curves |= {name: part.mean() for name, part in zip(self.extras, parts, strict=True)}
-        loss = (
-            curves["reconstruction"]
-            + options.mutual_information_weight * curves["mutual_information"]
-            + options.beta * curves["total_correlation"]
-            + options.dimension_wise_weight
-            * annealing(step, options.annealing_steps)
-            * curves["dimension_wise_kl"]
-        )
-        if options.free_bits > 0:
-            loss = loss + free_bits(terms["kl"], options.free_bits) - curves["kl"]
+        weight = options.dimension_wise_weight * annealing(step, options.annealing_steps)
+        loss = curves["reconstruction"] + options.mutual_information_weight * curves["mutual_information"]
+        loss = loss + options.beta * curves["total_correlation"] + weight * curves["dimension_wise_kl"]
         return loss, curves

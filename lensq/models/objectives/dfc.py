@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lensq.models.objectives.elbo import Batch, Elbo, ElboOptions
+from lensq.models.objectives.elbo import Batch, Elbo, ElboOptions, Terms
 from lensq.models.objectives.features import FeatureNetwork
 
 
@@ -48,7 +48,7 @@ class DFC(Elbo):
             options.feature_network, options.feature_weights, options.feature_layers
         )
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> Terms:
         """As `Elbo.forward`, and "feature" (B,), the feature loss of each object against its reconstruction.
 
         Masked pixels are 0 in both, and the loss is divided by the share of real pixels. Without a generator
@@ -59,9 +59,7 @@ class DFC(Elbo):
         real = batch.mask.float().mean((1, 2, 3)).clamp(min=1 / batch.mask[0].numel())
         return {**terms, "feature": feature / real}
 
-    def loss(
-        self, terms: dict[str, Tensor], *, step: int, dataset_size: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, terms: Terms, *, step: int, dataset_size: int) -> tuple[Tensor, Terms]:
         """As `Elbo.loss`, with the feature loss."""
         options = self.options
         loss, curves = super().loss(terms, step=step, dataset_size=dataset_size)

@@ -1,7 +1,7 @@
 """The evidence lower bound of a variational autoencoder with a standard normal prior.
 
 Kingma & Welling 2014 (arXiv 1312.6114), with a weight on the KL divergence (Higgins et al. 2017), its
-linear annealing (Bowman et al. 2016) and free bits (Kingma et al. 2016, arXiv 1606.04934, equation 15).
+linear annealing (Bowman et al. 2016).
 """
 
 import math
@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 LOGVAR_RANGE = (-20.0, 20.0)
+
+Terms = dict[str, Tensor]
+"""Per-object terms of a batch, or means over it, by name."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,6 @@ def annealing(step: int, steps: int) -> float:
     return 1.0 if steps <= 0 else min(1.0, step / steps)
 
 
-def free_bits(kl: Tensor, least: float) -> Tensor:
-    """Sum over dimensions of max(least, batch mean of the KL divergence), kl (B, D) in nats, a scalar."""
-    return kl.mean(0).clamp(min=least).sum() if least > 0 else kl.sum(1).mean()
-
-
 class GaussianHead(nn.Module):
     """Linear layer to the mean and the log variance of a diagonal Gaussian, always in single precision.
 
@@ -102,12 +100,10 @@ class ElboOptions:
     Attributes:
         beta: weight of the KL divergence; 1 is the evidence lower bound.
         annealing_steps: training steps over which the weight rises from 0.
-        free_bits: nats per dimension below which the KL divergence is not pushed.
     """
 
     beta: float = 1.0
     annealing_steps: int = 0
-    free_bits: float = 0.0
 
 
 class Elbo(nn.Module):
@@ -134,7 +130,7 @@ class Elbo(nn.Module):
         self.options: Any = options  # of the class `Options` of the objective
         self.posterior = GaussianHead(features, latent)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> Terms:
         """Per-object terms of a batch.
 
         Returns:
@@ -148,9 +144,7 @@ class Elbo(nn.Module):
         kl = gaussian_kl(mu, logvar)
         return {"reconstruction": nll, "kl": kl, "mu": mu, "logvar": logvar, "z": z, "mean": mean}
 
-    def loss(
-        self, terms: dict[str, Tensor], *, step: int, dataset_size: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, terms: Terms, *, step: int, dataset_size: int) -> tuple[Tensor, Terms]:
         """Loss of a batch and the means that make its curves.
 
         Args:
@@ -163,10 +157,10 @@ class Elbo(nn.Module):
         """
         weight = self.options.beta * annealing(step, self.options.annealing_steps)
         curves = {"reconstruction": terms["reconstruction"].mean(), "kl": terms["kl"].sum(1).mean()}
-        return curves["reconstruction"] + weight * free_bits(terms["kl"], self.options.free_bits), curves
+        return curves["reconstruction"] + weight * curves["kl"], curves
 
-    def prepare(self, terms: dict[str, Tensor]) -> None:
+    def prepare(self, terms: Terms) -> None:
         """Settle buffers before the first step, from "mu" and "logvar" (n, D) of training objects."""
 
-    def finish(self, terms: dict[str, Tensor]) -> None:
+    def finish(self, terms: Terms) -> None:
         """Settle buffers after training, from "mu" and "logvar" (n, D) of the reference sample."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class GaussianLikelihood(nn.Module):
-    """Independent Gaussian noise of one scale on every pixel, fixed or learned.
+    """Independent Gaussian noise of one scale on every pixel.
 
     With x the image, m the reconstruction and sigma the noise scale, the negative log likelihood of a
     pixel, in nats, is (x - m)^2 / (2 sigma^2) + log sigma + log(2 pi) / 2. No additive constant is
@@ -16,22 +16,17 @@ class GaussianLikelihood(nn.Module):
     constant: w = 0.005 means sigma = 0.05, and w = 0.01 means sigma = 0.0707.
 
     Args:
-        scale: noise scale in units of the preprocessed pixel; the starting value where it is learned.
-        learned: fit one global scale by maximum likelihood (sigma-VAE, Rybkin et al. 2021).
+        scale: noise scale in units of the preprocessed pixel.
 
     Raises:
         ValueError: if the scale is not positive and finite.
     """
 
-    def __init__(self, scale: float, *, learned: bool = False) -> None:
+    def __init__(self, scale: float) -> None:
         super().__init__()
         if not (math.isfinite(scale) and scale > 0):
             raise ValueError(f"noise_scale={scale} must be positive and finite")
-        log_scale = torch.tensor(math.log(scale))
-        if learned:
-            self.log_scale = nn.Parameter(log_scale)
-        else:
-            self.register_buffer("log_scale", log_scale)
+        self.register_buffer("log_scale", torch.tensor(math.log(scale)))
 
     def forward(self, images: Tensor, mean: Tensor, mask: Tensor) -> Tensor:
         """Negative log likelihood per object: C S^2 times the mean over its real pixels, in nats.

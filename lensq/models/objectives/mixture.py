@@ -15,7 +15,6 @@ reconstruction does not reach q(y|x), which therefore follows latent space, as i
 arXiv 1611.05148); and the mean of q(y|x) over a batch is drawn towards p(y). The bound's value is the same.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,6 +28,7 @@ from lensq.models.objectives.elbo import (
     Elbo,
     ElboOptions,
     GaussianHead,
+    Terms,
     annealing,
     gaussian_kl,
     sample_normal,
@@ -38,14 +38,8 @@ ORDINARY, ANOMALY = 0, 1
 
 
 def mixture_bound(
-    log_qy: Tensor,
-    log_py: Tensor,
-    nll: Tensor,
-    kl: Tensor,
-    labels: Tensor | None = None,
-    *,
-    exact_gradient: bool = True,
-) -> dict[str, Tensor]:
+    log_qy: Tensor, log_py: Tensor, nll: Tensor, kl: Tensor, labels: Tensor | None = None
+) -> Terms:
     """The terms of the negative lower bound of each object.
 
     Args:
@@ -54,11 +48,10 @@ def mixture_bound(
         nll: -log p(x|z) for the z of each cluster, (B, K).
         kl: KL(q(z|x,y) || p(z|y)) per dimension, (B, K, D).
         labels: (B,) the cluster of each object where it is known, else -1.
-        exact_gradient: let the gradient of the reconstruction reach q(y|x).
 
     Returns:
         "reconstruction" (B,), "kl" (B, D), "cluster_kl" (B,): KL(q(y|x) || p(y)), or
-        -log p(y) where y is known.
+        -log p(y) where y is known. The gradient of the reconstruction does not reach q(y|x).
     """
     weights = log_qy.exp()
     log_weights = log_qy
@@ -67,7 +60,7 @@ def mixture_bound(
         weights = torch.where(known, F.one_hot(labels.clamp(min=0), len(log_py)), weights)
         log_weights = torch.where(known, 0, log_qy)
     return {
-        "reconstruction": ((weights if exact_gradient else weights.detach()) * nll).sum(1),
+        "reconstruction": (weights.detach() * nll).sum(1),
         "kl": (weights.unsqueeze(2) * kl).sum(1),
         "cluster_kl": (weights * (log_weights - log_py)).sum(1),
     }
@@ -80,16 +73,12 @@ class MixtureOptions(ElboOptions):
     Attributes:
         clusters: number of clusters K.
         hidden: units of the hidden layers of q(y|x) and q(z|x,y).
-        cluster_prior: p(y), K positive numbers that are made to add up to 1; empty for equal ones.
         balance: weight, in nats, of KL(batch mean of q(y|x) || p(y)), against clusters that fall empty.
-        exact_gradient: let the gradient of the reconstruction reach q(y|x).
     """
 
     clusters: int = 10
     hidden: int = 256
-    cluster_prior: tuple[float, ...] = ()
     balance: float = 20.0
-    exact_gradient: bool = False
 
 
 class Mixture(Elbo):
@@ -102,7 +91,7 @@ class Mixture(Elbo):
         nn.Module.__init__(self)
         self.options = options
         count, hidden = options.clusters, options.hidden
-        self.register_buffer("log_py", _log_prior(options.cluster_prior, count), persistent=False)
+        self.register_buffer("log_py", torch.full((count,), 1 / count).log(), persistent=False)
         self.classifier = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, count))
         self.shared = nn.Linear(features, hidden)
         self.by_cluster = nn.Parameter(torch.randn(count, hidden))
@@ -114,7 +103,7 @@ class Mixture(Elbo):
         """Means and log variances of p(z|y), (K, D)."""
         return self.prior_mu, self.prior_logvar.clamp(*LOGVAR_RANGE)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> Terms:
         """Per-object terms of a batch, summed over clusters with the weights q(y|x).
 
         Returns:
@@ -132,8 +121,7 @@ class Mixture(Elbo):
         means, nll = batch.reconstruct(z)
         kl = gaussian_kl(mu, logvar, *self.prior())
         labels = batch.labels if self.uses_labels else None
-        exact = self.options.exact_gradient
-        terms = mixture_bound(log_qy, self.log_py, nll, kl, labels, exact_gradient=exact)
+        terms = mixture_bound(log_qy, self.log_py, nll, kl, labels)
         qy = log_qy.exp()
         average = (qy.unsqueeze(2) * mu).sum(1)
         spread = logvar.exp() + (mu - average.unsqueeze(1)).square()
@@ -141,9 +129,7 @@ class Mixture(Elbo):
         terms |= {"cluster": qy, "log_cluster": log_qy}
         return terms | {"mean": (qy[:, :, None, None, None] * means).sum(1)}
 
-    def loss(
-        self, terms: dict[str, Tensor], *, step: int, dataset_size: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, terms: Terms, *, step: int, dataset_size: int) -> tuple[Tensor, Terms]:
         """As `Elbo.loss`, with the balance of the clusters; beta and its annealing hold for both KL terms."""
         loss, curves = super().loss(terms, step=step, dataset_size=dataset_size)
         curves["cluster_kl"] = terms["cluster_kl"].mean()
@@ -185,7 +171,7 @@ class LabelledMixture(Mixture):
                 f"clusters={options.clusters}: the two clusters are the classes ordinary and anomaly"
             )
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> Terms:
         """As `Mixture.forward`, and "anomaly_logit" (B,): log q(anomaly|x) - log q(ordinary|x).
 
         With labels, also "cross_entropy" (B,): -log q(label|x), 0 where unlabelled, and "labelled" (B,).
@@ -199,21 +185,10 @@ class LabelledMixture(Mixture):
             terms |= {"cross_entropy": torch.where(known, -right, 0), "labelled": known.float()}
         return terms
 
-    def loss(
-        self, terms: dict[str, Tensor], *, step: int, dataset_size: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, terms: Terms, *, step: int, dataset_size: int) -> tuple[Tensor, Terms]:
         """As `Mixture.loss`, with the cross-entropy of the labelled objects if there are any."""
         loss, curves = super().loss(terms, step=step, dataset_size=dataset_size)
         if "labelled" in terms:
             curves["cross_entropy"] = terms["cross_entropy"].sum() / terms["labelled"].sum().clamp(min=1)
             loss = loss + self.options.classification_weight * curves["cross_entropy"]
         return loss, curves
-
-
-def _log_prior(probabilities: Sequence[float], count: int) -> Tensor:
-    if not probabilities:
-        return torch.full((count,), 1 / count).log()
-    prior = torch.tensor(probabilities)
-    if len(prior) != count or not (prior > 0).all():
-        raise ValueError(f"cluster_prior={tuple(probabilities)} must be {count} positive numbers")
-    return (prior / prior.sum()).log()

@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lensq.models.objectives.elbo import Batch, Elbo, ElboOptions
+from lensq.models.objectives.elbo import Batch, Elbo, ElboOptions, Terms
 
 
 def hypersphere_centre(mu: Tensor, margin: float = 0.1) -> Tensor:
@@ -77,15 +77,13 @@ class SVDD(Elbo):
         self.register_buffer("centre", torch.zeros(latent))
         self.register_buffer("radius2", torch.tensor(-1.0))
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> Terms:
         """As `Elbo.forward`, and "svdd_distance" (B,), from the centre to the posterior mean, always."""
         terms = super().forward(batch)
         squares = (terms["mu"] - self.centre).square().sum(1)
         return {**terms, "svdd_distance": torch.sqrt(squares + 1e-12)}
 
-    def loss(
-        self, terms: dict[str, Tensor], *, step: int, dataset_size: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, terms: Terms, *, step: int, dataset_size: int) -> tuple[Tensor, Terms]:
         """As `Elbo.loss`, with the hypersphere term; in training mode the radius follows the batch.
 
         Raises:
@@ -109,11 +107,11 @@ class SVDD(Elbo):
         curves["svdd"] = soft_boundary(squares, radius2, options.nu)
         return loss + options.svdd_weight * curves["svdd"], curves
 
-    def prepare(self, terms: dict[str, Tensor]) -> None:
+    def prepare(self, terms: Terms) -> None:
         """Set the centre to the mean of the posterior means (n, D), moved away from 0."""
         self.centre.copy_(hypersphere_centre(terms["mu"]))
 
-    def finish(self, terms: dict[str, Tensor]) -> None:
+    def finish(self, terms: Terms) -> None:
         """Set the radius to the reference sample's quantile.
 
         Raises:
