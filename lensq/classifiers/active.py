@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import QuantileTransformer
 
@@ -42,9 +41,7 @@ def _values(scores: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
         raise ValueError(f"the table lacks the columns {', '.join(missing)} that the head looks at")
     values = scores[list(columns)].to_numpy(np.float64)
     if bad := np.count_nonzero(~np.isfinite(values)):
-        raise ValueError(
-            f"{bad} values of {', '.join(columns[:4])} ... are not finite; score these objects again"
-        )
+        raise ValueError(f"{bad} values of {', '.join(columns[:4])} ... are not finite; score again")
     return values
 
 
@@ -64,7 +61,7 @@ class Head:
     lenses: int
     others: int
     _scale: QuantileTransformer
-    _classifier: LogisticRegression | HistGradientBoostingClassifier
+    _classifier: LogisticRegression
     _levels: tuple[np.ndarray, np.ndarray]
 
     def probability(self, scores: pd.DataFrame) -> np.ndarray:
@@ -143,14 +140,12 @@ class Pool:
         self._row = pd.Series(np.arange(len(values)), index=self.scores["name"].to_numpy())
         self._ordinary = np.random.default_rng(0).permutation(len(values))[:_BACKGROUND]
 
-    def fit(self, labels: pd.DataFrame, *, kind: Literal["logistic", "boosting"] = "logistic") -> Head:
-        """Train a head.
+    def fit(self, labels: pd.DataFrame) -> Head:
+        """Train a head, a logistic regression.
 
         Args:
             labels: `name` and `label`: 1 lens, 0 not, anything else is left out, as are objects that are not
                 in the pool. The order of the rows does not matter.
-            kind: "logistic" for a logistic regression, "boosting" for small boosted trees, which want more
-                labels.
 
         Returns:
             The head.
@@ -159,14 +154,7 @@ class Pool:
             ValueError: There is no lens among the labels, or an object has two.
         """
         rows, positive = self._labelled(labels)
-        if kind == "boosting":
-            classifier = HistGradientBoostingClassifier(
-                max_iter=60, max_leaf_nodes=6, min_samples_leaf=5, early_stopping=False
-            )
-        elif kind == "logistic":
-            classifier = LogisticRegression(C=_STRENGTH, solver="newton-cholesky")
-        else:
-            raise ValueError(f'kind {kind!r}: take "logistic" or "boosting"')
+        classifier = LogisticRegression(C=_STRENGTH, solver="newton-cholesky")
         others = np.count_nonzero(~positive)
         ordinary = np.setdiff1d(self._ordinary, rows)
         total = (len(rows) + _ORDINARY_WEIGHT) / 2  # of each class

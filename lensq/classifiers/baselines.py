@@ -24,24 +24,24 @@ from lensq.scores.residual import CENTRAL_RADIUS, central_residual
 from lensq.statistics.guard import labelled
 from lensq.survey.images import Preprocessing, band_weights, channels, noise_level
 
-COLUMNS = {
-    "pca_residual": "mean squared residual from the components in the central disc, less the noise of the "
-    "border",
-    "pca_mse": "mean squared residual from the principal components over all real pixels",
-    "pca_knn": "mean distance to the 10 nearest train objects in whitened principal components",
-    "deep_svdd": "distance from the centre of a hypersphere that a small network maps whitened components to "
-    "(Ruff et al. 2018), by PyOD",
-    "isolation_forest": "isolation forest (Liu et al. 2008) on simple features of the light",
-    "ecod": "tail probabilities of the simple features (Li et al. 2022), as -log",
-    "pca_logistic": "logistic regression on the components, with the labels of the selection split",
-}
-"""The score columns, all higher for more anomalous objects."""
+_OF_COMPONENTS = ("pca_residual", "pca_mse", "pca_knn", "deep_svdd", "pca_logistic")
+_OF_FEATURES = ("isolation_forest", "ecod")
+
+COLUMNS = (*_OF_COMPONENTS, *_OF_FEATURES)
+"""The score columns, all higher for more anomalous objects.
+
+pca_residual: mean squared residual from the components in the central disc, less the noise of the border.
+pca_mse: mean squared residual from the principal components over all real pixels.
+pca_knn: mean distance to the 10 nearest train objects in whitened principal components.
+deep_svdd: distance from the centre of a hypersphere that a small network maps whitened components to
+    (Ruff et al. 2018), by PyOD.
+pca_logistic: logistic regression on the components, with the labels of the selection split.
+isolation_forest: isolation forest (Liu et al. 2008) on simple features of the light.
+ecod: tail probabilities of the simple features (Li et al. 2022), as -log.
+"""
 
 USES_LABELS = frozenset({"pca_logistic"})
 """The columns that need labels; all others are trained on unlabelled images."""
-
-_OF_COMPONENTS = ("pca_residual", "pca_mse", "pca_knn", "deep_svdd", "pca_logistic")
-_OF_FEATURES = ("isolation_forest", "ecod")
 
 _BATCH = 1024
 _MOST_TRAIN = 10_000  # objects, drawn at random

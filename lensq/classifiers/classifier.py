@@ -5,7 +5,6 @@ variational autoencoder has trained before.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from tqdm.auto import tqdm
 from lensq.models.batches import read_pixels
 from lensq.models.memory import keep_freed_memory
 from lensq.models.networks import build_network
+from lensq.models.training import save_whole
 from lensq.survey.images import Preprocessing, check_pixels
 from lensq.survey.images import symmetries as symmetries_of
 from lensq.survey.survey import Survey
@@ -156,15 +156,9 @@ class Classifier:
 
     def save(self, path: Path) -> None:
         """Write the classifier to one file, whole or not at all."""
-        document = {
-            "preprocessing": asdict(self.preprocessing),
-            "history": self.history.to_dict("list"),
-            "settings": self.settings,
-        }
-        partial = path.with_name(path.name + ".partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"document": json.dumps(document), "state": self.network.state_dict()}, partial)
-        os.replace(partial, path)
+        document = {"preprocessing": asdict(self.preprocessing), "settings": self.settings}
+        document["history"] = self.history.to_dict("list")
+        save_whole({"document": json.dumps(document), "state": self.network.state_dict()}, path)
 
     @classmethod
     def load(cls, path: Path) -> "Classifier":

@@ -71,17 +71,11 @@ class _Draw:
         half = n // 2
         numbers = [half, *(round(half * share) for share in INJECTED_ORDINARY)]
         numbers.append(2 * half - sum(numbers))
-        kinds = [
-            (what, self._rows(pool, number, generator))
-            for what, pool, number in zip(
-                ("lens", "single", "single", "pair", None),
-                (self.galaxies, self.galaxies, self.train, self.galaxies, self.train),
-                numbers,
-                strict=True,
-            )
-        ]
+        kinds = "lens", "single", "single", "pair", None
+        pools = self.galaxies, self.galaxies, self.train, self.galaxies, self.train
+        drawn = [self._rows(*pool, generator) for pool in zip(pools, numbers, strict=True)]
         pixels, scale = [], self.survey.pixel_scale
-        for what, rows in kinds:
+        for what, rows in zip(kinds, drawn, strict=True):
             part = read_pixels(self.survey, rows)
             if what and len(rows):
                 part = inject(*part, self.templates, what, generator, self.options, pixel_scale=scale)
@@ -175,12 +169,8 @@ def finetune(
             network = nn.Sequential(encoder, nn.Linear(encoder.features, 1))
         network = network.to(memory_format=torch.channels_last)
     batches = map(_Draw(model, survey, labels, how), range(how.steps))
-    recipe: dict[str, Any] = {
-        "steps": how.steps,
-        "learning_rate": how.learning_rate,
-        "every": max(1, how.steps // 10),
-    }
-    history = train(network, batches, **recipe, warm_up=0.1, progress=progress)
+    recipe: dict[str, Any] = {"steps": how.steps, "every": max(1, how.steps // 10), "warm_up": 0.1}
+    history = train(network, batches, learning_rate=how.learning_rate, progress=progress, **recipe)
     detector = Classifier(network, model.preprocessing, history, settings)
     detector.save(path)
     return detector
@@ -195,12 +185,8 @@ def _settings(
         "variant": model.vae.config.variant,
         "network": model.vae.config.network,
         "width": model.vae.config.width,
-        "size": survey.size,
-        "resized": survey.resized,
-        "pixel_scale": survey.pixel_scale,
-        "bands": list(survey.bands),
+        **survey.as_read,
         "model": model.fingerprint,
-        "survey": survey.fingerprint,
         "start": start.settings if start else None,
         "labels_used": used + (start.settings["labels_used"] if start else 0),
         "labels": None if labels is None else hashlib.sha256(labels.tobytes()).hexdigest()[:16],
@@ -209,26 +195,23 @@ def _settings(
     }
 
 
-def with_residual(
-    log_odds: np.ndarray, scores: pd.DataFrame, train: pd.DataFrame, *, residual: str = "central_residual"
-) -> np.ndarray:
+def with_residual(log_odds: np.ndarray, scores: pd.DataFrame, train: pd.DataFrame) -> np.ndarray:
     """Log odds of the encoder plus what the decoder leaves over, with no weight to choose.
 
-    The logarithm of the residual counts in standard deviations of the train objects, one of which weighs as
-    much as one unit of log odds.
+    The logarithm of the central residual counts in standard deviations of the train objects, one of which
+    weighs as much as one unit of log odds.
 
     Args:
         log_odds: (N,) of a detector.
         scores: Scores table of the same N objects.
         train: Scores table, rows of the train split.
-        residual: column of the residual.
 
     Raises:
         LeakageError: a row of `train` is of another split.
     """
     require_split(train, "train", purpose="the scale of the residual")
-    least = max(float(np.quantile(train[residual], 0.01)), 1e-12)
-    scale, logarithm = (np.log(np.clip(table[residual], least, None)) for table in (train, scores))
+    least = max(float(np.quantile(train["central_residual"], 0.01)), 1e-12)
+    scale, logarithm = (np.log(table["central_residual"].clip(lower=least)) for table in (train, scores))
     return np.asarray(log_odds) + ((logarithm - scale.mean()) / scale.std()).to_numpy()
 
 

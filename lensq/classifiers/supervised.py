@@ -8,6 +8,7 @@ normals are equally likely in a batch.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from torch import Tensor
 from lensq.classifiers.classifier import Classifier, build_classifier, rotated, train
 from lensq.models.batches import Batches, keyed_generator
 from lensq.models.training import fit_preprocessing
-from lensq.survey.images import Preprocessing
 from lensq.survey.provenance import code_hash
 from lensq.survey.survey import Survey
 
@@ -79,12 +79,8 @@ def fit_supervised(
             where = f"{' and '.join(names)} of {survey.folder}"
             raise ValueError(f"a classifier needs labelled lenses and normals in {where}")
     settings = asdict(how) | {
+        **survey.as_read,
         "network": "resnet18",
-        "size": survey.size,
-        "resized": survey.resized,
-        "pixel_scale": survey.pixel_scale,
-        "bands": list(survey.bands),
-        "survey": survey.fingerprint,
         "labels_used": len(rows),
         "labels": hashlib.sha256(rows.tobytes() + labels[rows].tobytes()).hexdigest()[:16],
         "code": code_hash("classifiers.supervised"),
@@ -102,41 +98,20 @@ def fit_supervised(
         scores = model.score(survey, validation, symmetries=False, progress=False)
         return _balanced_loss(torch.from_numpy(scores), torch.from_numpy(labels[validation]))
 
-    batches, number = _batches(survey, rows, labels[rows], preprocessing, how)
-    recipe: dict[str, Any] = {
-        "steps": how.epochs * number,
-        "every": number,
-        "learning_rate": how.learning_rate,
-    }
-    history = train(network, batches, **recipe, validation=validation_loss, progress=progress)
+    own = survey, rows, preprocessing, how.batch_size, labels[rows], how.seed, True, labels[rows] == 1
+    batches = Batches(*own, device="cuda" if torch.cuda.is_available() else "cpu")
+    recipe: dict[str, Any] = {"steps": how.epochs * len(batches), "every": len(batches), "progress": progress}
+    recipe |= {"learning_rate": how.learning_rate, "validation": validation_loss}
+    history = train(network, _passes(batches, how), **recipe)
     model.history = history.assign(step=range(how.epochs)).rename(columns={"step": "epoch"})
     model.save(path)
     return model
 
 
-def _batches(
-    survey: Survey, rows: np.ndarray, labels: np.ndarray, preprocessing: Preprocessing, how: SupervisedOptions
-) -> tuple[Iterator[tuple[Tensor, Tensor]], int]:
-    """All batches of all epochs, and their number an epoch."""
-    epoch = 0
-    batches = Batches(
-        survey,
-        rows,
-        preprocessing,
-        how.batch_size,
-        labels=labels,
-        seed=how.seed,
-        shuffle=True,
-        anomaly=labels == 1,
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        epoch=lambda: epoch,
-    )
-
-    def passes():
-        nonlocal epoch
-        for epoch in range(how.epochs):
-            generator = keyed_generator(how.seed, "turns", epoch)
-            for x, _, wanted in batches:
-                yield rotated(x, generator), wanted
-
-    return passes(), len(batches)
+def _passes(batches: Batches, how: SupervisedOptions) -> Iterator[tuple[Tensor, Tensor]]:
+    """All batches of all epochs, each image rotated at random."""
+    for epoch in range(how.epochs):
+        batches.epoch = partial(int, epoch)
+        generator = keyed_generator(how.seed, "turns", epoch)
+        for x, _, wanted in batches:
+            yield rotated(x, generator), wanted

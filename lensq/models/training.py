@@ -71,18 +71,11 @@ class Model:
 
     def save(self, path: str | Path) -> Path:
         """Write the model to one file that `load_model` reads, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        document = {
-            "format": 1,
-            "config": asdict(self.vae.config),
-            "preprocessing": asdict(self.preprocessing),
-            "history": self.history.to_dict("list"),
-            "settings": self.settings,
-            "survey_fingerprint": self.survey_fingerprint,
-        }
-        save_whole({"document": json.dumps(document), "state": self.vae.state_dict()}, path)
-        return path
+        document = {"config": asdict(self.vae.config), "preprocessing": asdict(self.preprocessing)}
+        document |= {"history": self.history.to_dict("list"), "settings": self.settings}
+        document["survey_fingerprint"] = self.survey_fingerprint
+        save_whole({"document": json.dumps(document), "state": self.vae.state_dict()}, Path(path))
+        return Path(path)
 
 
 def load_model(path: str | Path) -> Model:
@@ -127,6 +120,7 @@ def save_whole(document: dict[str, Any], path: Path) -> None:
     Raises:
         OSError: The file cannot be written, for want of space for instance; the message names it.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         # Through an open file: given a path, torch says of a full disk "unexpected pos 704 vs 598".
         with atomic(path) as partial, partial.open("wb") as file:
@@ -164,21 +158,12 @@ def _batches(survey: Survey, options: TrainingOptions, uses_labels: bool) -> tup
     rows = _subset(rows, most, seed, "train")
     validation = _subset(validation, most and max(1, most // 9), seed, "validation")
     if uses_labels:
-        labels = reveal_labels(
-            survey.labels[rows], options.labelled_fraction, keyed_generator(seed, "labelled")
-        )
+        chance = keyed_generator(seed, "labelled")
+        labels = reveal_labels(survey.labels[rows], options.labelled_fraction, chance)
     preprocessing = fit_preprocessing(survey, rows, options.normalisation)
-    train = Batches(
-        survey,
-        rows,
-        preprocessing,
-        options.batch_size,
-        labels=labels,
-        seed=seed,
-        shuffle=True,
-        anomaly=survey.labels[rows] == 1 if options.train_on == "balanced" else None,
-        augmentation=options.augmentation,
-    )
+    own = survey, rows, preprocessing, options.batch_size, labels, seed
+    anomaly = survey.labels[rows] == 1 if options.train_on == "balanced" else None
+    train = Batches(*own, shuffle=True, anomaly=anomaly, augmentation=options.augmentation)
     return train, Batches(survey, validation, preprocessing, options.batch_size)
 
 
@@ -227,12 +212,8 @@ def _settings(options: TrainingOptions, vae: VAE, train: Batches, validation: Ba
         **asdict(options),
         "uses_labels": uses_labels,
         "labels_seen": int((seen >= 0).sum()) if uses_labels else 0,
-        "size": survey.size,
-        "resized": survey.resized,
-        "pixel_scale": survey.pixel_scale,
-        "bands": survey.bands,
+        **survey.as_read,
         "conditions": conditions(survey, train.rows),
-        "survey": survey.fingerprint,
         "objects": objects.hexdigest()[:16],
         "code": code_hash("models.training"),
     }

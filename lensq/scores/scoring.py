@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -36,9 +34,6 @@ if TYPE_CHECKING:
 
 ROW_GROUP = 8192
 """Rows of a Parquet row group, and the most that `score` holds in memory when it writes a file."""
-
-BATCHES_AHEAD = 16
-"""Batches that may be scored while a row group is being written."""
 
 PARQUET = {"use_dictionary": ["split"], "compression": "zstd", "compression_level": 1}
 """Looking for repeated numbers, as Parquet does by default, takes four times as long and finds none."""
@@ -170,8 +165,7 @@ def _table(survey: Survey, rows: np.ndarray, columns: dict[str, np.ndarray]) -> 
 
 @contextmanager
 def _workers(device: torch.device) -> Iterator[Callable]:
-    """A `map` that keeps its order and works ahead of its reader, so that scoring goes on while files are
-    written.
+    """A `map` that keeps its order and works ahead of its reader.
 
     On a CPU it runs as many batches at once as torch has threads, each on one thread. That beats torch's
     threads inside a batch, which wait for one another at every layer: by a fifth on an idle machine, several
@@ -185,44 +179,24 @@ def _workers(device: torch.device) -> Iterator[Callable]:
     settings = {"initializer": torch.set_num_threads, "initargs": (1,)} if on_cpu else {}
     try:
         with ThreadPoolExecutor(threads if on_cpu else 4, **settings) as pool:
-            yield partial(_map_ahead, pool)
+            yield pool.map
     finally:
         torch.set_num_threads(threads)
 
 
-def _map_ahead(pool: ThreadPoolExecutor, function: Callable, arguments: Iterable) -> Iterator:
-    waiting: deque[Future] = deque()
-    for argument in arguments:
-        waiting.append(pool.submit(function, argument))
-        if len(waiting) > BATCHES_AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _batches(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Rows in batches, none of which goes on from one row group to the next."""
-    for first in range(0, len(rows), ROW_GROUP):
-        group = rows[first : first + ROW_GROUP]
-        for start in range(0, len(group), batch_size):
-            yield group[start : start + batch_size]
-
-
 def _tables(scorer: _Scorer, rows: np.ndarray, batch_size: int, progress: bool) -> Iterator[pa.Table]:
     bar = tqdm(total=len(rows), unit=" objects", desc="score", disable=not progress)
-    parts, first, end = [], 0, 0
     # TF32, cuDNN's default, would round nearly like bf16 and make scores depend on the batch.
     on_gpu = scorer.device.type == "cuda"
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else nullcontext()
     with bar, exact, _workers(scorer.device) as run:
-        for part in run(scorer, _batches(rows, batch_size)):
-            parts.append(part)
-            end += len(part["kl"])
-            bar.update(len(part["kl"]))
-            if end == min(first + ROW_GROUP, len(rows)):
-                columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-                yield _table(scorer.survey, rows[first:end], columns)
-                parts, first = [], end
+        for group in np.split(rows, range(ROW_GROUP, len(rows), ROW_GROUP)):
+            parts = []
+            for part in run(scorer, np.split(group, range(batch_size, len(group), batch_size))):
+                parts.append(part)
+                bar.update(len(part["kl"]))
+            columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            yield _table(scorer.survey, group, columns)
 
 
 def score(

@@ -148,6 +148,12 @@ class Survey:
         return self.scale or native * self.native_pixels
 
     @property
+    def as_read(self) -> dict[str, Any]:
+        """What is kept with a model that is trained on it: fingerprint, and what `check_pixels` compares."""
+        pixels = {"size": self.size, "resized": self.resized, "pixel_scale": self.pixel_scale}
+        return pixels | {"bands": list(self.bands), "survey": self.fingerprint}
+
+    @property
     def summary(self) -> str:
         """One line: how many objects are used, band, pixel scale, zero point, and what is in quarantine."""
         lost = self.quarantine[~self.quarantine["reason"].isin(ASIDE)]

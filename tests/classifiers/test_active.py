@@ -106,18 +106,6 @@ def test_no_lens_or_two_labels_are_errors_that_say_so(pool, scores):
         Pool(scores, ["nothing"], start="signal")
 
 
-def test_boosted_trees_learn_what_no_line_can(scores):
-    rng = np.random.default_rng(0)
-    ring = scores.assign(mu_0=rng.normal(size=len(scores)), mu_1=rng.normal(size=len(scores)))
-    positive = (ring["mu_0"].abs() > 1.5).to_numpy()
-    ring["label"] = positive.astype(int)
-    ready = Pool(ring, ["mu_0", "mu_1"], start="noise")
-    labels = ring[["name", "label"]].head(300)
-    boosted, straight = (ready.fit(labels, kind=kind).probability(ring) for kind in ("boosting", "logistic"))
-    assert auroc(boosted, positive) > 0.93
-    assert auroc(straight, positive) < 0.7
-
-
 def test_an_object_with_a_label_stands_for_no_ordinary_one(scores):
     """With a label on every object of the pool none is left, and it is a plain weighted regression."""
     table = scores.head(200)

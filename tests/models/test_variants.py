@@ -79,7 +79,9 @@ def models():
 def scores(vae, images, mask):
     with torch.no_grad():
         terms = vae(images, mask)
-    return {name: terms[name] for name in ("reconstruction", "kl", "mu", "logvar", "mean", *vae.extras)}
+    return {
+        name: terms[name] for name in ("reconstruction", "kl", "mu", "logvar", "mean", *vae.objective.extras)
+    }
 
 
 def assert_same_scores(found, wanted, share=1e-4):
@@ -128,7 +130,7 @@ def test_scoring_changes_nothing(models, name):
     for key, value in vae.state_dict().items():
         assert torch.equal(value, before[key]), key
     assert not vae.training
-    for term in ("reconstruction", *vae.extras):
+    for term in ("reconstruction", *vae.objective.extras):
         assert found[term].shape == (COUNT,)
 
 
@@ -168,7 +170,7 @@ for name, (config, state) in saved.items():
     vae.load_state_dict(state)
     with torch.no_grad():
         terms = vae.eval()(images.flip(0), mask.flip(0))
-    found[name] = {term: terms[term].flip(0) for term in ("reconstruction", "kl", *vae.extras)}
+    found[name] = {term: terms[term].flip(0) for term in ("reconstruction", "kl", *vae.objective.extras)}
 torch.save(found, sys.argv[2])
 """
     arguments = [sys.executable, "-c", script, tmp_path / "models.pt", tmp_path / "scores.pt"]
@@ -228,7 +230,7 @@ def test_bfloat16_agrees_with_single_precision(models, name):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = scores(vae, images, mask)
     assert {value.dtype for value in rough.values()} == {torch.float32}
-    for term in ("reconstruction", *vae.extras):
+    for term in ("reconstruction", *vae.objective.extras):
         ranks = torch.stack([values[term].argsort().argsort().double() for values in (exact, rough)])
         assert torch.corrcoef(ranks)[0, 1] > 0.97, term
     assert (rough["mu"] - exact["mu"]).abs().max() < 0.1 * exact["mu"].abs().max()

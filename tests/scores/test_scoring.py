@@ -106,7 +106,7 @@ def test_bf16_ranks_as_fp32(variant, models, survey):
     # So small a model and set make the latent and the subtracted scores rough; in use they reach .9997 too.
     floors = {"reconstruction": 0.999, "elbo": 0.999, "kl": 0.999}
     extras = {"feature", "svdd_distance", "dimension_wise_kl", "anomaly_logit"} & set(
-        models(variant).vae.extras
+        models(variant).vae.objective.extras
     )
     for name in (*floors, "mahalanobis", "knn", "central_residual", *extras):
         assert spearmanr(exact[name], rough[name]).statistic > floors.get(name, 0.99), name
@@ -122,7 +122,7 @@ def test_scores_tell_objects_apart(variant, models, survey):
         "central_residual",
         "mahalanobis",
         "knn",
-        *(set(models(variant).vae.extras) - {"cluster_kl"}),  # of certain objects it is log K
+        *(set(models(variant).vae.objective.extras) - {"cluster_kl"}),  # of certain objects it is log K
     ):
         assert scores[name].nunique() > 0.8 * len(scores), name
 
@@ -346,23 +346,22 @@ def test_threads_change_neither_scores_nor_the_caller(model, survey):
     assert_close(several, one)
 
 
-def test_only_a_few_batches_wait_to_be_written(model, survey, tmp_path, monkeypatch):
+def test_no_more_than_a_row_group_waits_to_be_written(model, survey, tmp_path, monkeypatch):
     """So that memory does not grow with the survey."""
     monkeypatch.setattr(scoring, "ROW_GROUP", 16)
-    monkeypatch.setattr(scoring, "BATCHES_AHEAD", 2)
-    deal, write, dealt, waiting = scoring._batches, scoring._table, [], []
+    scored, waiting = [], []
+    call, write = scoring._Scorer.__call__, scoring._table
 
-    def batches(rows, size):
-        for batch in deal(rows, size):
-            dealt.append(len(batch))
-            yield batch
+    def counted(self, rows):
+        scored.append(len(rows))
+        return call(self, rows)
 
     def table(survey, rows, columns):
-        waiting.append(sum(dealt) - 1 - rows[-1])
+        waiting.append(sum(scored) - 1 - rows[-1])
         return write(survey, rows, columns)
 
-    monkeypatch.setattr(scoring, "_batches", batches)
+    monkeypatch.setattr(scoring._Scorer, "__call__", counted)
     monkeypatch.setattr(scoring, "_table", table)
     torch.set_num_threads(2)
     score(model, survey, out=tmp_path / "scores.parquet", batch_size=8, progress=False)
-    assert waiting == [16] * 9 + [0]
+    assert waiting == [0] * 10

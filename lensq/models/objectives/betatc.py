@@ -123,7 +123,6 @@ class BetaTCOptions(ElboOptions):
     Attributes:
         beta: weight of the total correlation.
         annealing_steps: training steps over which the dimension-wise KL divergence's weight rises from 0.
-        free_bits: nats per dimension below which the closed-form KL divergence is not let fall.
         mutual_information_weight: weight of the mutual information.
         dimension_wise_weight: weight of the dimension-wise KL divergence.
         sampling: "stratified" or "weighted", see `minibatch_log_weights`.
