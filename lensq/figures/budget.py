@@ -23,11 +23,12 @@ def label_budget(summaries: Mapping[str, pd.DataFrame]) -> Figure:
     """
     figure, axes = panels(len(summaries) + 1, 3, 2.7)
     for axis, (who, summary) in zip(axes, summaries.items(), strict=False):
+        if axis is not axes[0]:
+            axis.sharey(axes[0])
         _lines(axis, summary, "AP")
         for without in summary.loc[summary["labels"] == 0, "AP"].head(1):
             axis.axhline(without, color="0.4", linewidth=1)
         axis.set(title=who, ylabel="average precision" if axis is axes[0] else "")
-        axis.set_ylim(_limits(summaries))
     found = axes[len(summaries)]
     _lines(found, next(iter(summaries.values())), "found")
     found.set(title="found on the way", ylabel="positives among the labels")
@@ -50,11 +51,3 @@ def _lines(axis, summary: pd.DataFrame, column: str) -> None:
     axis.xaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
     axis.set_xlabel("labels")
-
-
-def _limits(summaries: Mapping[str, pd.DataFrame]) -> tuple[float, float]:
-    """Limits that hold every line and interval, within 0 and 1."""
-    low = min(table[["low", "AP"]].min(axis=None) for table in summaries.values())
-    high = max(table[["high", "AP"]].max(axis=None) for table in summaries.values())
-    margin = 0.05 * (high - low)
-    return max(0.0, low - margin), min(1.0, high + margin)

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 from io import BytesIO
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -29,14 +30,7 @@ def said(lines: Sequence[str]) -> HTML:
     return HTML(f'{_STYLE}<div class="lensq-said"><ul>{items}</ul></div>')
 
 
-def mosaic(
-    images: np.ndarray,
-    candidates: pd.DataFrame,
-    *,
-    mask: np.ndarray | None = None,
-    bands: Sequence[str] = (),
-    rgb: str | Sequence[str] = "",
-) -> HTML:
+def mosaic(images: np.ndarray, candidates: pd.DataFrame, **shown: Any) -> HTML:
     """Cutouts in the order of the table, with rank, name, score and links by position.
 
     Frames: lens colour where `label` is 1, the colour of ordinary objects where it is 0, grey where unknown.
@@ -44,15 +38,14 @@ def mosaic(
     Args:
         images: (N, S, S) or (N, C, S, S) flux.
         candidates: N rows: `name`, `ra`, `dec`, `score`; perhaps `rank`, `label`, `known_as`, `set_apart`.
-        mask: bool, as large; masked pixels are left clear.
-        bands, rgb: names of the channels, and which are drawn: see `lensq.figures.pictures`.
+        shown: `mask` (masked pixels are left clear), `bands` and `rgb`: see `lensq.figures.pictures.drawn`.
 
     Returns:
         The page's part; "None." without objects.
     """
     if candidates.empty:
         return HTML("<p>None.</p>")
-    pictures = drawn(images, mask, bands, rgb)
+    pictures = drawn(images, **shown)
     tiles = [_tile(*pair) for pair in zip(pictures, candidates.to_dict("records"), strict=True)]
     return HTML(f'{_STYLE}<div class="lensq-sheet">{"".join(tiles)}</div>')
 

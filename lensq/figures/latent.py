@@ -105,40 +105,29 @@ def dimension_rows(statistics: pd.DataFrame, chosen: Sequence[int] = ()) -> Figu
 
 
 @style.styled
-def box_plots(
-    scores: pd.DataFrame,
-    statistic: str = "mu",
-    *,
-    dimensions: Sequence[int] | None = None,
-    against: str = "label",
-) -> Figure:
+def box_plots(scores: pd.DataFrame, statistic: str = "mu", *, against: str = "label") -> Figure:
     """Ordinary and lens side by side in each dimension: median, quartiles, 5% and 95%.
 
     Args:
         scores: Scores table.
         statistic: `mu`, `logvar` or `kl`.
-        dimensions: which, in this order; all by default.
         against: the column that tells the classes.
     """
     rows, positive = labelled(scores, against)
-    values = _drawn_values(rows, statistic, dimensions)
-    number = values.shape[1]
+    values = _drawn_values(rows, statistic)
+    dimensions = np.arange(values.shape[1])
     look = {"widths": 0.34, "whis": (5, 95), "showfliers": False, "patch_artist": True, "manage_ticks": False}
-    dimensions = range(number) if dimensions is None else dimensions
-    figure, axes = style.panels(1 if number <= 32 else -(-number // 32), 1, 2.4, sharey=True)
-    per_panel = -(-number // len(axes))
-    for start, axis in zip(range(0, number, per_panel), axes, strict=True):
-        part = values[:, start : start + per_panel]
-        place = np.arange(part.shape[1])
+    figure, axes = style.panels(-(-len(dimensions) // 32), 1, 2.4, sharey=True)
+    for place, axis in zip(np.array_split(dimensions, len(axes)), axes, strict=True):
         for name, members, shift in (("ordinary", ~positive, -0.2), ("lens", positive, 0.2)):
             colour = {"color": style.COLOURS[name]}
             look |= {"whiskerprops": colour, "capprops": colour, "medianprops": {"color": "black"}}
             look["boxprops"] = {"facecolor": style.COLOURS[name], "edgecolor": "none", "alpha": 0.75}
             label = f"{name} ({members.sum():,})"
-            axis.boxplot(part[members], positions=place + shift, label=label, **look)
-        axis.set(ylabel=_AXIS[statistic], xlim=(-0.7, part.shape[1] - 0.3))
-        axis.set_xticks(place, [str(d) for d in list(dimensions)[start : start + per_panel]])
-        axis.tick_params(axis="x", labelsize=8.5 if per_panel <= 24 else 6.5)
+            axis.boxplot(values[np.ix_(members, place)], positions=place + shift, label=label, **look)
+        axis.set(ylabel=_AXIS[statistic], xlim=(place[0] - 0.7, place[-1] + 0.7))
+        axis.set_xticks(place, place)
+        axis.tick_params(axis="x", labelsize=8.5 if len(place) <= 24 else 6.5)
         axis.grid(False, axis="x")
     axes[-1].set_xlabel("latent dimension")
     style.shared_legend(figure, axes[0])

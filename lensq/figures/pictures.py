@@ -6,6 +6,7 @@ one and that of the shortest. Two bands are drawn in grey, in i or else the firs
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from astropy.visualization import make_lupton_rgb
@@ -15,7 +16,6 @@ from matplotlib.figure import Figure
 from lensq.figures.style import COLOURS, WIDTH, panels, readable, styled
 from lensq.survey.planes import band_names
 
-_FONT_FIT = 105.0  # points of font size that fit one letter to an inch of caption
 _SOFTENING = 3.0  # in units of the sky noise
 _MASKED = "#c9b8a8"
 _BY_WAVELENGTH = ("u", "g", "r", "VIS", "i", "z", "NIR_Y", "y", "Y", "NIR_J", "J", "NIR_H", "H", "K")
@@ -47,7 +47,7 @@ def shown_channels(bands: Sequence[str], rgb: str | Sequence[str] = "") -> list[
     return [order[-1], order[len(order) // 2], order[0]]
 
 
-def _drawn(images: np.ndarray, bands: Sequence[str], rgb: str | Sequence[str]) -> np.ndarray:
+def _drawn(images: np.ndarray, bands: Sequence[str] = (), rgb: str | Sequence[str] = "") -> np.ndarray:
     """Images (..., S, S) of one band as they are; of several, (..., C, S, S), in three bands or in one."""
     chosen = shown_channels(bands or [str(k) for k in range(images.shape[-3])], rgb)
     drawn = np.asarray(images)[..., chosen, :, :]
@@ -185,64 +185,40 @@ def _scale_bar(axis: Axes, size: int, pixel_scale: float | None) -> None:
 
 @styled
 def gallery(
-    images: np.ndarray,
-    captions: Sequence[str] | None = None,
-    *,
-    mask: np.ndarray | None = None,
-    columns: int = 8,
-    pixel_scale: float | None = None,
-    bands: Sequence[str] = (),
-    rgb: str | Sequence[str] = "",
+    images: np.ndarray, *, columns: int = 8, pixel_scale: float | None = None, **shown: Any
 ) -> Figure:
     """Cutouts in rows, stretched by `stretch`, with a scale bar of 2 arcsec in the first.
 
     Args:
         images: (N, S, S) or (N, C, S, S) flux.
-        captions: a line above each.
-        mask: bool, as large; masked pixels are drawn in beige.
         columns: cutouts in a row.
         pixel_scale: arcsec a pixel of the images, `survey.pixel_scale`; without it there is no scale bar.
-        bands, rgb: names of the channels, and which are drawn: see `shown_channels`.
+        shown: `mask` (masked pixels are drawn in beige), `bands` and `rgb`: see `drawn`.
     """
-    width = WIDTH / columns
-    written = [line for caption in captions or () for line in str(caption).split("\n")]
-    fontsize = min([8.5, *(_FONT_FIT * width / max(len(line), 1) for line in written)])
-    lines = len(written) / len(images)
-    figure, axes = panels(len(images), columns, width + 1.5 * lines * fontsize / 72)
-    if len(images) < columns:
-        figure.set_figwidth(width * len(images))
-    for i, (axis, picture) in enumerate(zip(axes, drawn(images, mask, bands, rgb), strict=True)):
+    figure, axes = panels(len(images), columns, WIDTH / columns)
+    figure.set_figwidth(WIDTH * min(len(images) / columns, 1))
+    for axis, picture in zip(axes, drawn(images, **shown), strict=True):
         _show(axis, picture)
-        if captions is not None:
-            axis.set_title(captions[i], fontsize=fontsize, pad=3, parse_math=False)
     _scale_bar(axes[0], images.shape[-1], pixel_scale)
     return figure
 
 
 @styled
 def class_gallery(
-    images: np.ndarray,
-    classes: Sequence[str],
-    *,
-    mask: np.ndarray | None = None,
-    columns: int = 8,
-    pixel_scale: float | None = None,
-    bands: Sequence[str] = (),
-    rgb: str | Sequence[str] = "",
+    images: np.ndarray, classes: Sequence[str], *, columns: int = 8, pixel_scale=None, **shown: Any
 ) -> Figure:
     """The first cutouts of each class, a row a class, in the order in which classes first appear.
 
     Args:
         images: (N, S, S) or (N, C, S, S) flux.
         classes: class of each.
-        mask: bool, as large.
         columns: cutouts in a row.
         pixel_scale: arcsec a pixel of the images, `survey.pixel_scale`; without it there is no scale bar.
-        bands, rgb: names of the channels, and which are drawn: see `shown_channels`.
+        shown: `mask`, `bands` and `rgb`: see `drawn`.
     """
     classes = np.asarray(classes)
     names = list(dict.fromkeys(classes.tolist()))
-    pictures = drawn(images, mask, bands, rgb)
+    pictures = drawn(images, **shown)
     figure, axes = panels(len(names) * columns, columns, WIDTH / (columns + 0.5))
     for row, name in enumerate(names):
         members = np.flatnonzero(classes == name)[:columns]
@@ -263,10 +239,8 @@ def reconstruction_grid(
     reconstructions: np.ndarray,
     *,
     mask: np.ndarray | None = None,
-    captions: Sequence[str] | None = None,
-    noise: Sequence[float] | None = None,
-    bands: Sequence[str] = (),
-    rgb: str | Sequence[str] = "",
+    captions: Sequence[str] = (),
+    **shown: Any,
 ) -> Figure:
     """Input, reconstruction and residual below one another, a column an object.
 
@@ -278,17 +252,13 @@ def reconstruction_grid(
         reconstructions: as large, in the same units.
         mask: bool, as large.
         captions: a line above each column.
-        noise: noise of each input in its own units; residuals are then in units of it.
-        bands, rgb: names of the channels, and which are drawn: see `shown_channels`.
+        shown: `bands` and `rgb`: see `drawn`.
     """
-    n = len(images)
-    real = np.ones(images.shape, bool) if mask is None else np.asarray(mask, bool)
+    n, real = len(images), True if mask is None else np.asarray(mask, bool)
     inputs, made = (np.where(real, np.asarray(a, np.float64), np.nan) for a in (images, reconstructions))
     if inputs.ndim == 4:
-        inputs, made = (_drawn(values, bands, rgb) for values in (inputs, made))
+        inputs, made = (_drawn(values, **shown) for values in (inputs, made))
     residual = inputs - made
-    if noise is not None:
-        residual = residual / np.expand_dims(np.asarray(noise, float), tuple(range(1, residual.ndim)))
     limit = np.nanquantile(np.abs(residual), 0.998)
     figure, axes = panels(3 * n, n, (WIDTH - 0.3) / n + 0.22)
     rows = axes[:n], axes[n : 2 * n], axes[2 * n :]
@@ -299,11 +269,11 @@ def reconstruction_grid(
             last = _show(rows[2][i], _coloured(np.clip(0.5 + residual[i] / (2 * limit), 0, 1)))
         else:
             last = _show(rows[2][i], residual[i], cmap="RdBu_r", vmin=-limit, vmax=limit)
-        if captions is not None:
-            rows[0][i].set_title(captions[i], fontsize=8.5, pad=3, parse_math=False)
+    for axis, caption in zip(rows[0], captions, strict=False):
+        axis.set_title(caption, fontsize=8.5, pad=3, parse_math=False)
     for row, name in zip(rows, ("input", "reconstruction", "residual"), strict=True):
         row[0].set_ylabel(name)
-    label = f"residual ({'input units' if noise is None else 'sky noise'})"
+    label = "residual (input units)"
     if inputs.ndim == 4:
         ends = f"black and white are \N{MINUS SIGN}{limit:.2g} and {limit:.2g} in a band"
         figure.supxlabel(f"{label}: grey is 0, {ends}", fontsize="medium")
@@ -313,14 +283,7 @@ def reconstruction_grid(
 
 
 @styled
-def picture_rows(
-    pictures: np.ndarray,
-    labels: Sequence[str] | None = None,
-    *,
-    columns: Sequence[str] = (),
-    bands: Sequence[str] = (),
-    rgb: str | Sequence[str] = "",
-) -> Figure:
+def picture_rows(pictures: np.ndarray, labels: Sequence[str] = (), **shown: Any) -> Figure:
     """Rows of drawn images, such as samples of a prior, or a latent dimension changed step by step.
 
     Grey is the square root of brightness on one scale a row, from its darkest 0.5% to its brightest pixel;
@@ -329,17 +292,14 @@ def picture_rows(
     Args:
         pictures: (R, A, S, S) or (R, A, C, S, S) images in one unit.
         labels: a word or two before each row.
-        columns: a word above each column.
-        bands, rgb: names of the channels, and which are drawn: see `shown_channels`.
+        shown: `bands` and `rgb`: see `drawn`.
     """
-    pictures = pictures if pictures.ndim == 4 else _drawn(pictures, bands, rgb)
+    pictures = pictures if pictures.ndim == 4 else _drawn(pictures, **shown)
     rows, across = pictures.shape[:2]
     figure, axes = panels(rows * across, across, (WIDTH - 0.8) / across + 0.03)
     for i, row in enumerate(pictures):
         for axis, picture in zip(axes[i * across : (i + 1) * across], _square_root(row, row), strict=True):
             _show(axis, _coloured(picture))
-        if labels is not None:
-            axes[i * across].set_ylabel(labels[i], rotation=0, ha="right", va="center")
-    for axis, word in zip(axes, columns, strict=False):
-        axis.set_title(word, fontsize=8.5, pad=3)
+    for axis, label in zip(axes[::across], labels, strict=False):
+        axis.set_ylabel(label, rotation=0, ha="right", va="center")
     return figure

@@ -82,9 +82,9 @@ def test_masked_pixels_are_clear_or_without_colour(images):
 def test_every_gallery_draws_colours(images):
     mask = np.ones(images.shape, bool)
     for figure in (
-        gallery(images, [*"abcd"], mask=mask, pixel_scale=0.168, bands="gri"),
+        gallery(images, mask=mask, pixel_scale=0.168, bands="gri"),
         class_gallery(images, [*"abab"], mask=mask, bands="gri", rgb="irg"),
-        reconstruction_grid(images, 0.9 * images, mask=mask, bands="gri", noise=np.ones(4)),
+        reconstruction_grid(images, 0.9 * images, mask=mask, bands="gri"),
         picture_rows(np.stack([images, images]), ["a", "b"], bands="gri"),
     ):
         shapes = {image.get_array().shape for axis in figure.axes for image in axis.images}

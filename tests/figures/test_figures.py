@@ -1,14 +1,12 @@
 """Figures show the numbers of their tables, in the right colours, with labels and units."""
 
 from dataclasses import replace
-from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import seaborn as sns
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import same_color, to_hex
 from tables import scores_table
 from toy import toy_survey
@@ -80,11 +78,9 @@ def test_stretch_keeps_the_order_of_fluxes_and_leaves_noise_dark(cutouts):
     assert np.isnan(figures.stretch(images[:1], np.zeros((1, 24, 24), bool))).all()
 
 
-def test_gallery_shows_each_cutout_with_its_caption_and_a_scale(cutouts):
+def test_gallery_shows_each_cutout_and_a_scale(cutouts):
     images, mask = cutouts
-    figure = figures.gallery(images[:5], list("abcde"), mask=mask[:5], columns=3, pixel_scale=0.168)
-    axes = axes_of(figure)
-    assert [axis.get_title() for axis in axes] == list("abcde")
+    axes = axes_of(figures.gallery(images[:5], mask=mask[:5], columns=3, pixel_scale=0.168))
     expected = figures.stretch(images[:5], mask[:5])
     for axis, picture in zip(axes, expected, strict=True):
         assert np.allclose(shown(axis).filled(np.nan), picture, equal_nan=True)
@@ -109,26 +105,11 @@ HOSTILE = ["<img src=x onerror=alert(1)>", "a&b", "it's", 'quote"quote', "$\\fra
 @pytest.mark.slow
 def test_names_are_shown_as_they_are_and_never_as_mathematics(cutouts):
     images = cutouts[0][: len(HOSTILE)]
-    for figure in (
-        figures.gallery(images, HOSTILE),
-        figures.reconstruction_grid(images, images, captions=HOSTILE),
-    ):
-        titles = [axis.get_title() for axis in axes_of(figure)[: len(HOSTILE)]]
-        assert [title.split("\n")[0] for title in titles] == HOSTILE
-        assert not any(axis.title.get_parse_math() for axis in axes_of(figure)[: len(HOSTILE)])
+    axes = axes_of(figures.reconstruction_grid(images, images, captions=HOSTILE))[: len(HOSTILE)]
+    assert [axis.get_title() for axis in axes] == HOSTILE
+    assert not any(axis.title.get_parse_math() for axis in axes)
     labels = [axis.get_ylabel() for axis in axes_of(figures.class_gallery(images, HOSTILE, columns=1))]
     assert [label.replace("\n", " ") for label in labels] == [name.replace("_", " ") for name in HOSTILE]
-
-
-@pytest.mark.slow
-def test_long_captions_fit_their_cutout(cutouts):
-    names = [f"J{i:06d}.31+022021.25" for i in range(8)]
-    figure = figures.gallery(cutouts[0][:8], names)
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    boxes = [axis.title.get_window_extent(renderer) for axis in axes_of(figure)]
-    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
-    assert boxes[0].x0 >= 0
-    assert boxes[-1].x1 <= figure.bbox.x1
 
 
 def test_class_gallery_has_a_row_a_class(cutouts):
@@ -144,30 +125,27 @@ def test_class_gallery_has_a_row_a_class(cutouts):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("noise", [None, [0.5, 2.0, 1.0]])
-def test_residuals_are_input_less_reconstruction(cutouts, noise):
+def test_residuals_are_input_less_reconstruction(cutouts):
     images, mask = cutouts[0][:3], cutouts[1][:3]
     drawn = images * 0.8
-    figure = figures.reconstruction_grid(images, drawn, mask=mask, noise=noise, captions=["x", "y", "z"])
+    figure = figures.reconstruction_grid(images, drawn, mask=mask, captions=["x", "y", "z"])
     axes = axes_of(figure)
     assert [axis.get_ylabel() for axis in axes[::3]] == ["input", "reconstruction", "residual"]
     assert [axis.get_title() for axis in axes[:3]] == ["x", "y", "z"]
     for i, axis in enumerate(axes[6:]):
-        expected = (images[i] - drawn[i]) / (1 if noise is None else noise[i])
-        assert np.allclose(shown(axis)[mask[i]], expected[mask[i]])
+        assert np.allclose(shown(axis)[mask[i]], (images[i] - drawn[i])[mask[i]])
         low, high = axis.get_images()[0].get_clim()
         assert low == -high
     assert shown(axes[8]).mask.sum() == (~mask[2]).sum()
     (bar,) = [axis for axis in figure.axes if axis.get_label() == "<colorbar>"]
-    assert bar.get_xlabel() == ("residual (input units)" if noise is None else "residual (sky noise)")
+    assert bar.get_xlabel() == "residual (input units)"
 
 
 def test_rows_of_pictures_share_one_scale_a_row(cutouts):
     pictures = np.stack([cutouts[0][:4], 100 * cutouts[0][4:8] + 3])
-    figure = figures.picture_rows(pictures, ["a", "b"], columns=list("wxyz"))
+    figure = figures.picture_rows(pictures, ["a", "b"])
     axes = axes_of(figure)
     assert [axes[0].get_ylabel(), axes[4].get_ylabel()] == ["a", "b"]
-    assert [axis.get_title() for axis in axes] == [*"wxyz", *[""] * 4]
     for row, part in zip(pictures, (axes[:4], axes[4:]), strict=True):
         low, high = np.quantile(row, 0.005), row.max()
         for picture, axis in zip(row, part, strict=True):
@@ -215,13 +193,13 @@ def test_rows_of_statistics_mark_what_is_chosen(statistics):
 
 
 def test_boxes_are_medians_of_each_class(scores):
-    (axis,) = axes_of(figures.box_plots(scores, "mu", dimensions=[4, 1]))
+    (axis,) = axes_of(figures.box_plots(scores, "mu"))
     lens = scores["is_lens"].to_numpy()
-    values = latent_values(scores, "mu", [4, 1])
+    values = latent_values(scores, "mu")
     medians = [line.get_ydata()[0] for line in axis.get_lines() if to_hex(line.get_color()) == "#000000"]
     expected = [*np.median(values[~lens], axis=0), *np.median(values[lens], axis=0)]
     assert medians == pytest.approx(expected)
-    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["4", "1"]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == [str(d) for d in range(values.shape[1])]
     assert axis.get_ylabel() == "$\\mu$"
 
 
@@ -352,10 +330,10 @@ def test_threshold_panels_draw_the_curves(scores, statistics):
 def test_intervals_are_those_of_the_table(scores):
     detectors = [choose_detector(scores, s) for s in ("signal", "noise")]
     table = compare_detectors(detectors, scores, resamples=30)
-    axes = axes_of(figures.metric_intervals(table, ("AP", "AUROC"), highlight="noise"))
+    axes = axes_of(figures.metric_intervals(table, highlight="noise"))
     assert [tick.get_text() for tick in axes[0].get_yticklabels()] == ["signal", "noise"]
     assert axes[0].get_yticks()[0] > axes[0].get_yticks()[1]  # the best on top
-    for axis, metric in zip(axes, ("AP", "AUROC"), strict=True):
+    for axis, metric in zip(axes, ("AP", "AUROC", "F1"), strict=False):
         intervals, points = axis.collections
         assert np.allclose(points.get_offsets()[:, 0], table[metric])
         ends = [segment[:, 0].tolist() for segment in intervals.get_segments()]
