@@ -16,7 +16,7 @@ from sklearn.preprocessing import QuantileTransformer
 
 from lensq.scores.scoring import label_free
 from lensq.statistics.guard import BY_EYE, require_split
-from lensq.statistics.latent import latent_dimensions
+from lensq.statistics.latent import finite_columns, latent_dimensions
 
 STRATEGIES = ("anomalous", "uncertain", "random")
 
@@ -34,15 +34,6 @@ def light_columns(scores: pd.DataFrame) -> list[str]:
     """
     means = [f"mu_{d}" for d in range(latent_dimensions(scores))]
     return means + [name for name in label_free(scores) if not name[-1].isdigit()]
-
-
-def _values(scores: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
-    if missing := [name for name in columns if name not in scores]:
-        raise ValueError(f"the table lacks the columns {', '.join(missing)} that the head looks at")
-    values = scores[list(columns)].to_numpy(np.float64)
-    if bad := np.count_nonzero(~np.isfinite(values)):
-        raise ValueError(f"{bad} values of {', '.join(columns[:4])} ... are not finite; score again")
-    return values
 
 
 @dataclass(frozen=True)
@@ -73,7 +64,9 @@ class Head:
         Raises:
             ValueError: A column is missing, or a value is not finite.
         """
-        return self._classifier.predict_proba(self._scale.transform(_values(scores, self.columns)))[:, 1]
+        return self._classifier.predict_proba(self._scale.transform(finite_columns(scores, self.columns)))[
+            :, 1
+        ]
 
     def score(self, scores: pd.DataFrame) -> np.ndarray:
         """(N,) what to rank by, 0 to 1.
@@ -88,7 +81,7 @@ class Head:
         Raises:
             ValueError: See `probability`.
         """
-        return self._blend(self.probability(scores), _values(scores, [self.start])[:, 0])
+        return self._blend(self.probability(scores), finite_columns(scores, [self.start])[:, 0])
 
     def _blend(self, probability: np.ndarray, start: np.ndarray) -> np.ndarray:
         learnt, before = (
@@ -131,12 +124,12 @@ class Pool:
         self.scores = scores.sort_values("name", ignore_index=True)
         self.columns = tuple(light_columns(scores) if columns is None else columns)
         self.start = start
-        values = _values(self.scores, self.columns)
+        values = finite_columns(self.scores, self.columns)
         self._scale = QuantileTransformer(
             n_quantiles=min(1000, len(values)), output_distribution="normal", subsample=None
         ).fit(values)
         self._x = self._scale.transform(values)
-        self._before = _values(self.scores, [start])[:, 0]
+        self._before = finite_columns(self.scores, [start])[:, 0]
         self._row = pd.Series(np.arange(len(values)), index=self.scores["name"].to_numpy())
         self._ordinary = np.random.default_rng(0).permutation(len(values))[:_BACKGROUND]
 

@@ -182,9 +182,7 @@ def _settings(
     """All that decides the weights."""
     used = 0 if labels is None else int((labels >= 0).sum())
     return asdict(how) | {
-        "variant": model.vae.config.variant,
-        "network": model.vae.config.network,
-        "width": model.vae.config.width,
+        **{name: getattr(model.vae.config, name) for name in ("variant", "network", "width")},
         **survey.as_read,
         "model": model.fingerprint,
         "start": start.settings if start else None,

@@ -85,8 +85,7 @@ def rank(scores: pd.DataFrame, survey: Survey, *, examined: int = EXAMINED) -> p
     kept = ranked["set_apart"] == ""
     ranked = pd.concat([ranked[kept], ranked[~kept]], ignore_index=True)
     kept = ranked["set_apart"] == ""
-    ranked["rank"] = pd.array(np.where(kept, np.arange(len(ranked)) + 1, -1), "Int64")
-    ranked.loc[~kept, "rank"] = pd.NA
+    ranked["rank"] = pd.Series(np.arange(len(ranked)) + 1, dtype="Int64").where(kept)
     return _with_p_values(ranked, kept)
 
 

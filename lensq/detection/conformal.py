@@ -175,14 +175,7 @@ def _discoveries(p: np.ndarray, n_positive: int, fdrs: Sequence[float]) -> pd.Da
         listed = q <= fdr
         length, true = listed.sum(axis=1), listed[:, :n_positive].sum(axis=1)
         false_share = (length - true) / np.maximum(length, 1)
-        rows.append(
-            {
-                "nominal": fdr,
-                "empirical": false_share.mean(),
-                "error": false_share.std(ddof=1) / np.sqrt(len(p)),
-                "power": true.mean() / n_positive,
-                "listed": length.mean(),
-                "empty": (length == 0).mean(),
-            }
-        )
-    return pd.DataFrame(rows)
+        error = false_share.std(ddof=1) / np.sqrt(len(p))
+        means = false_share.mean(), error, true.mean() / n_positive, length.mean(), (length == 0).mean()
+        rows.append((fdr, *means))
+    return pd.DataFrame(rows, columns=["nominal", "empirical", "error", "power", "listed", "empty"])

@@ -20,6 +20,7 @@ from lensq.statistics.latent import (
     STATISTICS,
     choose_dimensions,
     dimension_statistics,
+    finite_columns,
     latent_dimensions,
     latent_values,
 )
@@ -66,12 +67,7 @@ class Detector:
             return values.min(axis=1) if self.combine == "all" else values.mean(axis=1)
         if self.statistic == "cluster":
             return self.direction * cluster_responsibilities(scores) @ self.clusters
-        if self.statistic not in scores:
-            raise ValueError(f"no column {self.statistic!r} in the scores: {', '.join(scores.columns[:20])}")
-        values = scores[self.statistic].to_numpy(np.float64)
-        if bad := np.count_nonzero(~np.isfinite(values)):
-            raise ValueError(f"{bad} values of {self.statistic!r} are not finite; score these objects again")
-        return self.direction * values
+        return self.direction * finite_columns(scores, [self.statistic])[:, 0]
 
     def flags(self, scores: pd.DataFrame) -> np.ndarray:
         """(N,) bool, True where the score reaches the threshold."""
@@ -153,15 +149,10 @@ def choose_detector(
         dimensions = range(latent_dimensions(rows))
     if statistic in STATISTICS and not len(dimensions):
         raise ValueError(f"no dimension of {statistic!r} to detect with; {rule.get('rule')!r} chose none")
-    detector = Detector(
-        name or (f"{statistic}, {len(dimensions)} dimensions" if dimensions else statistic),
-        statistic,
-        tuple(int(d) for d in dimensions),
-        combine,
-        prevalence=prevalence,
-        against=against,
-        clusters=_cluster_purity(rows, positive) if statistic == "cluster" else (),
-    )
+    name = name or (f"{statistic}, {len(dimensions)} dimensions" if dimensions else statistic)
+    detector = Detector(name, statistic, tuple(map(int, dimensions)), combine)
+    clusters = _cluster_purity(rows, positive) if statistic == "cluster" else ()
+    detector = replace(detector, prevalence=prevalence, against=against, clusters=clusters)
     value = detector.score(rows)
     if np.ptp(value) == 0:
         raise ValueError(f"{statistic!r} collapsed: all {len(rows)} objects have the score {value[0]:g}")
@@ -228,11 +219,10 @@ def compare_detectors(detectors: Sequence[Detector], scores: pd.DataFrame, **opt
     """
     first = detectors[0]
     rows, positive = labelled(scores, first.against)
+    thresholds = {d.name: d.threshold for d in detectors}
+    options = _columns(first, rows, options)
     return metrics.compare(
-        {d.name: d.score(rows) for d in detectors},
-        positive,
-        thresholds={d.name: d.threshold for d in detectors},
-        **_columns(first, rows, options),
+        {d.name: d.score(rows) for d in detectors}, positive, thresholds=thresholds, **options
     )
 
 
@@ -247,13 +237,8 @@ def compare_pair(first: Detector, second: Detector, scores: pd.DataFrame, **opti
         **options: as in `evaluate`.
     """
     rows, positive = labelled(scores, first.against)
-    return metrics.paired_difference(
-        first.score(rows),
-        second.score(rows),
-        positive,
-        thresholds=(first.threshold, second.threshold),
-        **_columns(first, rows, options),
-    )
+    pair, thresholds = (first.score(rows), second.score(rows)), (first.threshold, second.threshold)
+    return metrics.paired_difference(*pair, positive, thresholds=thresholds, **_columns(first, rows, options))
 
 
 def _columns(detector: Detector, rows: pd.DataFrame, options: dict) -> dict:

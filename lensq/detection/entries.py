@@ -103,16 +103,15 @@ def baseline_entries(fitted: Baselines, survey: Survey, held_out: Survey) -> dic
         for rows in [part.rows(split)]
     )
     selection = fitted.held_out(selection)
-    return {("fits of point sources", "delta_chi_squared"): fits} | {
-        (NAMES[name], name): Entry(
-            selection[name].to_numpy(),
-            test[name].to_numpy(),
-            fitted.labels_used if name in USES_LABELS else 0,
+    entries = {("fits of point sources", "delta_chi_squared"): fits}
+    for name, called in NAMES.items():
+        cost = (
+            fitted.labels_used * (name in USES_LABELS),
             fitted.train_s[name],
             test.attrs["score_per_s"][name],
         )
-        for name in NAMES
-    }
+        entries[called, name] = Entry(selection[name].to_numpy(), test[name].to_numpy(), *cost)
+    return entries
 
 
 def _scored(detector: Classifier | PointFits, held_out: Survey, **how) -> tuple[np.ndarray, float]:

@@ -8,12 +8,13 @@ real sky cannot be made anew; there its own test tiles serve.
 
 import json
 import os
-import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import DEVNULL, CalledProcessError, check_output
 from typing import Any
 
 import numpy as np
@@ -127,13 +128,10 @@ def scored_as(results: Path | str, variant: str) -> dict[str, Any]:
 
 def _commit() -> str | None:
     """The commit of the code that runs, marked where files were changed since; None outside of git."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        return subprocess.run(
-            [*command, "--exclude=*"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    with suppress(OSError, CalledProcessError):
+        return check_output(command, cwd=Path(__file__).parent, text=True, stderr=DEVNULL).strip()
+    return None
 
 
 def score_on_test(
@@ -205,28 +203,17 @@ def _note(path: Path, held_out: Survey, variant: str, wanted: dict[str, str], se
     positive = positive[held_out.rows("test")]
     simulated = _simulation(held_out.folder) if (held_out.split == "test").all() else None
     seed = simulated and simulated["seed"]
-    record["survey"] = {
-        "seed": seed,
-        "simulation": simulated,
-        "fingerprint": held_out.fingerprint,
-        "objects": len(positive),
-        "lenses": int((positive == 1).sum()),
-        "normals": int((positive == 0).sum()),
-        "flagged": int((held_out.labels[held_out.rows("test")] == 1).sum()),
+    flagged = int((held_out.labels[held_out.rows("test")] == 1).sum())
+    counts = {"lenses": int((positive == 1).sum()), "normals": int((positive == 0).sum()), "flagged": flagged}
+    about = {"seed": seed, "simulation": simulated, "fingerprint": held_out.fingerprint}
+    record["survey"] = about | {"objects": len(positive)} | counts
+    again = any(earlier["variant"] == variant for earlier in record["scored"])
+    scored: dict[str, Any] = {"variant": variant} | {
+        key.removeprefix("lensq_"): wanted[key] for key in _SETTINGS
     }
-    record["scored"].append(
-        {
-            "variant": variant,
-            **{key.removeprefix("lensq_"): wanted[key] for key in _SETTINGS},
-            "seed": seed,
-            "again": any(earlier["variant"] == variant for earlier in record["scored"]),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": _commit(),
-            "seconds": round(seconds, 3),
-            "cores": os.cpu_count(),
-            "objects": len(positive),
-        }
-    )
+    scored |= {"seed": seed, "again": again, "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    scored |= {"commit": _commit(), "seconds": round(seconds, 3), "cores": os.cpu_count()}
+    record["scored"].append(scored | {"objects": len(positive)})
     with atomic(file) as partial:
         partial.write_text(json.dumps(record, indent=1) + "\n")
 

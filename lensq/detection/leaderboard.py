@@ -14,26 +14,25 @@ from lensq.statistics import metrics
 from lensq.statistics.guard import labelled, require_split
 from lensq.survey.survey import Survey
 
-COLUMNS = {
-    "model": "name of the variant or of the detector",
-    "score": "which of its scores",
-    "labels_used": "labels that shaped the score; those that set its threshold are not counted",
-    "AP_selection": "average precision on the selection tiles, which names one score of each detector; empty "
-    "where it learnt from them",
-    "AP": "average precision at the prevalence",
-    "AP_low": "lower end of its 95% bootstrap interval",
-    "AP_high": "upper end",
-    "AUROC": "area under the receiver operating characteristic",
-    "F1": "F1 at the prevalence, at the threshold chosen on other objects",
-    "precision": "precision at the prevalence, at the same threshold",
-    "recall": "recall at the same threshold",
-    "recall_fpr_1e-2": "recall at a false positive rate of 1e-2; empty if fewer than 10 negatives decide it",
-    "recall_fpr_1e-3": "recall at a false positive rate of 1e-3; likewise",
-    "recall_fpr_1e-4": "recall at a false positive rate of 1e-4; likewise",
-    "images_seen": "images that training looked at, each pass counted; empty where it is not known",
-    "train_s": "seconds of training",
-    "score_per_s": "objects scored a second",
-}
+# labels_used: labels that shaped the score; those that set its threshold are not counted. AP_selection:
+# average precision on the selection tiles, which names one score of each detector; empty where it learnt from
+# them. AP: at the prevalence, with its 95% bootstrap interval. F1, precision, recall: at the threshold chosen
+# on other objects, the first two at the prevalence. recall_fpr: at false positive rates of 1e-2 to 1e-4;
+# empty if fewer than 10 negatives decide it. images_seen: by training, each pass counted; empty where it is
+# not known. train_s: seconds of training. score_per_s: objects scored a second.
+COLUMNS = (
+    "model",
+    "score",
+    "labels_used",
+    "AP_selection",
+    "AP",
+    "AP_low",
+    "AP_high",
+    "AUROC",
+    "F1",
+    "precision",
+)
+COLUMNS += ("recall", *metrics.FALSE_POSITIVE_RATES, "images_seen", "train_s", "score_per_s")
 """Columns of `leaderboard.csv`."""
 
 WHOLE = ("labels_used", "images_seen", "train_s", "score_per_s")
@@ -63,6 +62,10 @@ class Entry(NamedTuple):
     threshold: float | None = None
 
 
+Entries = Mapping[tuple[str, str], Entry]
+"""By model and score."""
+
+
 def _known(table: pd.DataFrame, against: str, groups: str | None = None) -> tuple:
     """Places of the rows whose class is known, which of these are positive, and their groups, if any."""
     rows, positive = labelled(table.reset_index(drop=True), against)
@@ -79,7 +82,7 @@ def _threshold(name: str, entry: Entry, chosen, positive, prevalence: float) -> 
 
 
 def rank_entries(
-    entries: Mapping[tuple[str, str], Entry],
+    entries: Entries,
     selection: pd.DataFrame,
     test: pd.DataFrame,
     *,
@@ -208,12 +211,7 @@ def leading(table: pd.DataFrame, *, fine_tuned: bool = False) -> tuple[str, str]
 
 
 def expected_lenses(
-    entries: Mapping[tuple[str, str], Entry],
-    test: pd.DataFrame,
-    *,
-    against: str = "label",
-    groups: str | None = None,
-    **options,
+    entries: Entries, test: pd.DataFrame, *, against: str = "label", groups: str | None = None, **options
 ) -> pd.DataFrame:
     """Where lenses are rare: how many to expect among the first objects of a list of 100,000.
 
@@ -235,7 +233,7 @@ def expected_lenses(
 
 
 def lead(
-    entries: Mapping[tuple[str, str], Entry],
+    entries: Entries,
     first: tuple[str, str],
     second: tuple[str, str],
     test: pd.DataFrame,

@@ -18,47 +18,21 @@ _PALETTE = sns.color_palette("colorblind").as_hex()
 ORDINARY, LENS = _PALETTE[0], _PALETTE[3]
 COLOURS = {"ordinary": ORDINARY, "lens": LENS}
 CHOSEN, LEFT = _PALETTE[2], "0.72"
-SPLIT_COLOURS = {
-    name: _PALETTE[i]
-    for name, i in {"train": 0, "validation": 9, "selection": 2, "conformal": 1, "test": 4}.items()
-}
+_OF_SPLITS = {"train": 0, "validation": 9, "selection": 2, "conformal": 1, "test": 4}
+SPLIT_COLOURS = {name: _PALETTE[i] for name, i in _OF_SPLITS.items()}
 CYCLE = [_PALETTE[i] for i in (0, 1, 2, 4, 5, 9, 7)]
-_WRITTEN = {
-    "ecod": "ECOD",
-    "elbo": "ELBO",
-    "kl": "KL",
-    "knn": "kNN",
-    "logvar": "log variance",
-    "mahalanobis": "Mahalanobis",
-    "mse": "mean square",
-    "mu": "$|\\mu|$",
-    "pca": "PCA",
-    "svdd": "SVDD",
-}
+_WRITTEN = {name: name.upper() for name in ("ecod", "elbo", "kl", "pca", "svdd")}
+_WRITTEN |= {"knn": "kNN", "mahalanobis": "Mahalanobis", "mse": "mean square"}
+_WRITTEN |= {"mu": "$|\\mu|$", "logvar": "log variance"}
 WIDTH = 8.0  # inches, the text width of the book
 
-_STYLE = {
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "figure.dpi": 220,
-    "font.size": 9.5,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9.5,
-    "legend.fontsize": 8.5,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "0.9",
-    "legend.frameon": False,
-    "lines.linewidth": 1.5,
-    "axes.prop_cycle": plt.cycler(color=CYCLE),
-    "image.cmap": "gray",
-    "image.interpolation": "nearest",
-    "image.origin": "lower",
-}
+_STYLE = {"axes.prop_cycle": plt.cycler(color=CYCLE), "figure.dpi": 220, "lines.linewidth": 1.5}
+_STYLE |= dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 9.5)
+_STYLE |= dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), 8.5)
+_STYLE |= dict.fromkeys(("figure.facecolor", "savefig.facecolor"), "white")
+_STYLE |= dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False)
+_STYLE |= {"axes.grid": True, "axes.axisbelow": True, "grid.color": "0.9"}
+_STYLE |= {"image.cmap": "gray", "image.interpolation": "nearest", "image.origin": "lower"}
 
 P = ParamSpec("P")
 

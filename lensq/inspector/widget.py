@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import astropy.units as u
@@ -63,9 +63,8 @@ class Inspector(anywidget.AnyWidget):
         *,
         model: "Model | None" = None,
         labels: Path | str | LabelStore | None = None,
-        score: str = "score",
-        columns: Sequence[str] | None = None,
         known: pd.DataFrame | None = None,
+        **ranking: Any,
     ) -> None:
         """Open a ranked survey.
 
@@ -74,10 +73,9 @@ class Inspector(anywidget.AnyWidget):
             ranked: Scores table of the objects to look at.
             model: draws reconstructions; without it there is the image alone.
             labels: CSV of the labels; by default `inspected.csv` in the survey's folder.
-            score: column to rank by, the highest first.
-            columns: what a head learns from; see `lensq.classifiers.active.light_columns`. They must be in
-                `ranked`.
             known: table of `lensq.survey.survey.match_catalogue`, for objects that are known lenses.
+            ranking: `score`, the column to rank by, the highest first; `columns`, what a head learns from, by
+                default `lensq.classifiers.active.light_columns`.
 
         Raises:
             LeakageError: `ranked` holds test objects of the survey that the model was trained on, and
@@ -87,14 +85,10 @@ class Inspector(anywidget.AnyWidget):
         _refuse_test_objects(survey, ranked, model)
         self.survey, self.model, self.channels = survey, model, shown_channels(survey.bands)
         self.labels = labels if isinstance(labels, LabelStore) else LabelStore(labels or survey.folder / FILE)
-        self.ranking = Ranking(
-            survey.add_truth(ranked) if "class" not in ranked else ranked,
-            self.labels,
-            score=score,
-            columns=columns,
-            known={} if known is None else _known_as(known),
-        )
-        table = self.ranking.table
+        ranked = survey.add_truth(ranked) if "class" not in ranked else ranked
+        called = {} if known is None else _known_as(known)
+        self.ranking = Ranking(ranked, self.labels, known=called, **ranking)
+        table, score = self.ranking.table, self.ranking.score
         self._places = _places_in(survey, table["name"])
         self._on_axis, histogram = score_axis(table[score].to_numpy(float))
         self._latent = latent_plane(table)

@@ -114,13 +114,8 @@ class Task(pl.LightningModule):
         self.vae.objective.steps_per_epoch = self.trainer.num_training_batches
 
     def _shared(self, batches: Batches) -> Batches:
-        return replace(
-            batches,
-            device=self.device,
-            epoch=lambda: self.current_epoch,
-            rank=self.trainer.global_rank,
-            world=self.trainer.world_size,
-        )
+        own = {"rank": self.trainer.global_rank, "world": self.trainer.world_size}
+        return replace(batches, device=self.device, epoch=lambda: self.current_epoch, **own)
 
     def train_dataloader(self) -> Batches:
         return self._shared(self.train_batches)

@@ -71,8 +71,8 @@ class Model:
 
     def save(self, path: str | Path) -> Path:
         """Write the model to one file that `load_model` reads, whole or not at all."""
-        document = {"config": asdict(self.vae.config), "preprocessing": asdict(self.preprocessing)}
-        document |= {"history": self.history.to_dict("list"), "settings": self.settings}
+        document: dict[str, Any] = {"config": asdict(self.vae.config), "settings": self.settings}
+        document |= {"history": self.history.to_dict("list"), "preprocessing": asdict(self.preprocessing)}
         document["survey_fingerprint"] = self.survey_fingerprint
         save_whole({"document": json.dumps(document), "state": self.vae.state_dict()}, Path(path))
         return Path(path)
@@ -99,13 +99,8 @@ def load_model(path: str | Path) -> Model:
         document = json.loads(held["document"])
         vae = VAE(ModelConfig(**document["config"]))
         vae.load_state_dict(held["state"])
-        return Model(
-            vae=vae.eval(),
-            preprocessing=Preprocessing(**document["preprocessing"]),
-            history=pd.DataFrame(document["history"]),
-            settings=document["settings"],
-            survey_fingerprint=document["survey_fingerprint"],
-        )
+        preprocessing, history = Preprocessing(**document["preprocessing"]), pd.DataFrame(document["history"])
+        return Model(vae.eval(), preprocessing, history, document["settings"], document["survey_fingerprint"])
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".split(". ")[0]
         raise ValueError(

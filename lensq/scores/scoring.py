@@ -147,19 +147,12 @@ def _describe(name: str) -> bytes:
 
 def _table(survey: Survey, rows: np.ndarray, columns: dict[str, np.ndarray]) -> pa.Table:
     coordinates = survey.coordinates[rows]
-    own = {
-        "name": survey.names[rows].astype(object),
-        "ra": coordinates.ra.deg,
-        "dec": coordinates.dec.deg,
-        "split": survey.split[rows].astype(object),
-        "label": survey.labels[rows],
-        "graded": survey.graded[rows],
-    }
+    own = {"name": survey.names[rows].astype(object), "ra": coordinates.ra.deg, "dec": coordinates.dec.deg}
+    own |= {"split": survey.split[rows].astype(object), "label": survey.labels[rows]}
+    own["graded"] = survey.graded[rows]
     arrays = {name: pa.array(np.asarray(values)) for name, values in (own | columns).items()}
-    fields = [
-        pa.field(name, array.type, metadata={"description": _describe(name)})
-        for name, array in arrays.items()
-    ]
+    described = {name: {"description": _describe(name)} for name in arrays}
+    fields = [pa.field(name, array.type, metadata=described[name]) for name, array in arrays.items()]
     return pa.table(list(arrays.values()), schema=pa.schema(fields))
 
 

@@ -72,14 +72,8 @@ def mutual_information_gap(
         shares = _information(code, truth, bins) / whole
         chance = [np.sort(_information(code, rng.permutation(truth), bins))[-2:] for _ in range(shuffles)]
         second, best = np.sort(shares)[-2:]
-        rows[factor] = {
-            "objects": len(known),
-            "bins": bins,
-            "dimension": int(shares.argmax()),
-            "information": best,
-            "gap": best - second,
-            "chance": np.quantile(np.diff(chance, axis=1) / whole, 0.95),
-        }
+        by_chance = np.quantile(np.diff(chance, axis=1) / whole, 0.95)
+        rows[factor] = len(known), bins, int(shares.argmax()), best, best - second, by_chance
     columns = ["objects", "bins", "dimension", "information", "gap", "chance"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("factor")
 

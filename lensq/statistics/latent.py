@@ -59,12 +59,18 @@ def latent_values(
     if statistic not in STATISTICS:
         raise ValueError(f"statistic {statistic!r} is none of {', '.join(STATISTICS)}")
     dimensions = range(latent_dimensions(scores)) if dimensions is None else dimensions
-    columns = [f"{statistic}_{d}" for d in dimensions]
+    return finite_columns(scores, [f"{statistic}_{d}" for d in dimensions])
+
+
+def finite_columns(scores: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """Columns of a Scores table as (N, K) float64; ValueError where one is not there or not finite."""
     if missing := [name for name in columns if name not in scores]:
         raise ValueError(f"the scores lack the columns {', '.join(missing)}")
-    values = scores[columns].to_numpy(np.float64)
+    values = scores[list(columns)].to_numpy(np.float64)
     if bad := np.count_nonzero(~np.isfinite(values)):
-        raise ValueError(f"{bad} values of {statistic!r} are not finite; score these objects again")
+        raise ValueError(
+            f"{bad} values of {', '.join(columns[:4])} are not finite; score these objects again"
+        )
     return values
 
 
@@ -123,30 +129,16 @@ def dimension_statistics(
     counts = _counts(bin_numbers(values, values[~positive], bins), bins, weights)
     normal, anomaly = merge_bins(counts, sparse_bin_groups(counts[0], min(weights.sum(axis=1))))
     chi2, dof, p, cramers_v = two_sample_chi_squared(normal, anomaly)
+    table = pd.DataFrame({"dimension": np.arange(values.shape[1]), "chi2": chi2, "dof": dof, "p": p})
+    table = table.assign(q=stats.false_discovery_control(p), cramers_v=cramers_v)
     ks = [stats.ks_2samp(v[positive], v[~positive], method="asymp") for v in values.T]
-    t, t_p = welch_t(values, positive)
-    relative_entropy, mutual_information = information(normal, anomaly)
-    mu, logvar = latent_values(rows, "mu"), latent_values(rows, "logvar")
-    return pd.DataFrame(
-        {
-            "dimension": np.arange(values.shape[1]),
-            "chi2": chi2,
-            "dof": dof,
-            "p": p,
-            "q": stats.false_discovery_control(p),
-            "cramers_v": cramers_v,
-            "ks": [k.statistic for k in ks],
-            "ks_p": [k.pvalue for k in ks],
-            "welch_t": t,
-            "welch_p": t_p,
-            "relative_entropy": relative_entropy,
-            "mutual_information": mutual_information,
-            "difference_mu": mu[positive].mean(axis=0) - mu[~positive].mean(axis=0),
-            "difference_logvar": logvar[positive].mean(axis=0) - logvar[~positive].mean(axis=0),
-            "n_normals": np.count_nonzero(~positive),
-            "n_anomalies": np.count_nonzero(positive),
-        }
-    )
+    table["ks"], table["ks_p"] = [k.statistic for k in ks], [k.pvalue for k in ks]
+    table["welch_t"], table["welch_p"] = welch_t(values, positive)
+    table["relative_entropy"], table["mutual_information"] = information(normal, anomaly)
+    for name in ("mu", "logvar"):
+        own = latent_values(rows, name)
+        table[f"difference_{name}"] = own[positive].mean(axis=0) - own[~positive].mean(axis=0)
+    return table.assign(n_normals=np.count_nonzero(~positive), n_anomalies=np.count_nonzero(positive))
 
 
 def null_p_values(
@@ -296,10 +288,11 @@ def joint_map(
     against: str = "label",
     n_normals: int = 1500,
     n_anomalies: int = 500,
-    perplexity: float = 30.0,
     seed: int = 0,
 ) -> pd.DataFrame:
     """One t-SNE map of ordinary objects and anomalies together (van der Maaten and Hinton 2008).
+
+    Its perplexity, the effective number of neighbours, is 30, or a third of the objects if that is less.
 
     A map fitted for each class apart could not be compared; here both classes lie in the same plane.
 
@@ -309,7 +302,6 @@ def joint_map(
         against: the column of the classes.
         n_normals: at most this many ordinary objects, drawn without replacement.
         n_anomalies: at most this many anomalies.
-        perplexity: effective number of neighbours; at most a third of the objects.
         seed: seed of the draw and of t-SNE.
 
     Returns:
@@ -317,19 +309,12 @@ def joint_map(
     """
     rows, positive = labelled(scores, against)
     rng = np.random.default_rng(seed)
-    drawn = [
-        rng.permutation(np.flatnonzero(members))[:n]
-        for members, n in ((~positive, n_normals), (positive, n_anomalies))
-    ]
-    kept = np.sort(np.concatenate(drawn))
+    ordinary = rng.permutation(np.flatnonzero(~positive))[:n_normals]
+    kept = np.sort(np.r_[ordinary, rng.permutation(np.flatnonzero(positive))[:n_anomalies]])
     values = _compared(rows.iloc[kept], statistic)
     spread = values.std(axis=0)
     values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    embedding = TSNE(
-        perplexity=min(perplexity, max((len(kept) - 1) / 3, 1.0)),
-        init="pca",
-        learning_rate="auto",
-        random_state=seed,
-    ).fit_transform(values)
+    perplexity = min(30.0, max((len(kept) - 1) / 3, 1.0))
+    embedding = TSNE(perplexity=perplexity, random_state=seed).fit_transform(values)
     table = rows.iloc[kept].filter(["name", "class"]).reset_index(drop=True).assign(positive=positive[kept])
     return table.assign(x=embedding[:, 0], y=embedding[:, 1])

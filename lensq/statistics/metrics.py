@@ -333,16 +333,9 @@ def operating_curve(
     """
     score, positive, _ = _checked(score, positive, None)
     fpr, tpr, threshold = (part[1:] for part in roc_curve(positive, score, drop_intermediate=False))
-    return pd.DataFrame(
-        {
-            "threshold": threshold,
-            "precision": _precision(tpr, fpr, prevalence),
-            "recall": tpr,
-            "F1": _f1(tpr, fpr, prevalence),
-            "FPR": fpr,
-            "flagged": np.searchsorted(np.sort(-score), -threshold, side="right"),
-        }
-    )
+    curve = {"threshold": threshold, "precision": _precision(tpr, fpr, prevalence), "recall": tpr}
+    flagged = np.searchsorted(np.sort(-score), -threshold, side="right")
+    return pd.DataFrame(curve).assign(F1=_f1(tpr, fpr, prevalence), FPR=fpr, flagged=flagged)
 
 
 def best_threshold(score: np.ndarray, positive: np.ndarray, *, prevalence: float = PREVALENCE) -> float:

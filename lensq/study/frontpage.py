@@ -79,17 +79,10 @@ def front_table(results: Path | str) -> str:
     tested = record_of(results)["survey"]
     objects = f"{tested['lenses']:,} lenses and {tested['normals']:,} ordinary objects"
     names = [f"with {row.labels}, {row.model}, {row.score.replace('_', ' ')}" for row in best.itertuples()]
-    return "\n".join(
-        [
-            "Lenses to expect among the first objects of a ranked list of 100,000, with 95% intervals:",
-            "",
-            *lines,
-            "",
-            f"Measured on {objects} of a survey that took no part in any choice.",
-            f"The leading detectors: {'; '.join(names)}.",
-            "",
-        ]
-    )
+    title = "Lenses to expect among the first objects of a ranked list of 100,000, with 95% intervals:"
+    measured = f"Measured on {objects} of a survey that took no part in any choice."
+    leading = f"The leading detectors: {'; '.join(names)}."
+    return "\n".join([title, "", *lines, "", measured, leading, ""])
 
 
 def _lenses(row: pd.Series) -> str:

@@ -244,16 +244,11 @@ def candidates(build: Path, given: dict[str, str]) -> None:
         trained = simulated / "results"
         if not (trained / "injected/none/model.pt").is_file():
             print("lensq: training on the simulated survey first, once (some 15 minutes on two cores)")
-            snakemake(
-                simulated, {"profile": given["profile"], **bands}, "src/notebooks/11_injected_lenses.ipynb"
-            )
-        (build / "results").mkdir(parents=True, exist_ok=True)
-        places = {
-            "survey": given["survey"],
-            "trained": str(trained),
-            "results": str(build / "results"),
-            **bands,
-        }
+            own = {"profile": given["profile"], **bands}
+            snakemake(simulated, own, "src/notebooks/11_injected_lenses.ipynb")
+        results = build / "results"
+        results.mkdir(parents=True, exist_ok=True)
+        places = {"survey": given["survey"], "trained": str(trained), "results": str(results), **bands}
         log = build / "logs" / ranked.name
         log.parent.mkdir(exist_ok=True)
         run_notebook(NOTEBOOKS / "14_candidates.ipynb", log, places)

@@ -150,38 +150,16 @@ def _one_of(**given) -> dict[str, Any]:
     return given | {"band": "i" if "i" in names else names[0], "bands": names}
 
 
-@dataclass(frozen=True)
-class Record:
-    """What is known of a file after it was read.
-
-    Attributes:
-        file: its path in the survey's folder.
-        reason, detail: of the quarantine; "" when usable.
-        ra, dec: position by its WCS (degrees, where wanted).
-        side: shorter side of its image, in pixels.
-        digest: CRC of the packed image and mask.
-        band, zero_point, zero_point_from, pixel_scale: as in `lensq.survey.fits.FitsImage`.
-        noise: as in `lensq.survey.survey.Survey`.
-    """
-
-    file: str
-    reason: str = ""
-    detail: str = ""
-    ra: float = math.nan
-    dec: float = math.nan
-    side: int = 0
-    digest: int = 0
-    band: str = ""
-    zero_point: float = math.nan
-    zero_point_from: str = ""
-    pixel_scale: float = math.nan
-    noise: float = math.nan
-
+# What is known of a file after it was read, beside its path: reason and detail of the quarantine, "" when
+# usable; position by its WCS (degrees, where wanted); shorter side of its image; CRC of the packed image and
+# mask; band, zero point and pixel scale as in `lensq.survey.fits.FitsImage`, noise as in `Survey`.
+_UNREAD = {"reason": "", "detail": "", "side": 0, "digest": 0, "band": "", "zero_point_from": ""}
+_UNREAD |= dict.fromkeys(("ra", "dec", "zero_point", "pixel_scale", "noise"), math.nan)
 
 Wanted = tuple[str, bool, str]
 """A file's path in the folder ("" for none), whether its position is wanted, and the band of its image."""
 
-Part = tuple[list[Record], np.ndarray, np.ndarray]
+Part = tuple[list[dict], np.ndarray, np.ndarray]
 """Records of some files; images and masks of the usable ones."""
 
 
@@ -229,10 +207,14 @@ def _read_alone(pool: ProcessPool, folder: Path, file: Wanted, how: Reading) -> 
     try:
         return supervised(pool, TIME_LIMIT, read_part, folder, [file], how)
     except UnusableError as error:
-        return _part([Record(file[0], error.reason, error.detail)], [], how.size)
+        return _part([_refused(file[0], error.reason, error.detail)], [], how.size)
 
 
-def _part(records: list[Record], stamps: list[tuple[np.ndarray, np.ndarray]], size: int) -> Part:
+def _refused(file: str, reason: str, detail: str) -> dict[str, Any]:
+    return _UNREAD | {"file": file, "reason": reason, "detail": detail}
+
+
+def _part(records: list[dict], stamps: list[tuple[np.ndarray, np.ndarray]], size: int) -> Part:
     images = np.array([pixels for pixels, _ in stamps], np.float32)
     masks = np.array([mask for _, mask in stamps], bool)
     return records, images.reshape(-1, size, size), masks.reshape(-1, size, size)
@@ -245,9 +227,9 @@ def read_part(folder: Path, files: list[Wanted], how: Reading) -> Part:
         try:
             record, pixels, mask = _read(folder, file, wanted, band, how)
         except UnusableError as error:
-            record = Record(file, error.reason, error.detail)
+            record = _refused(file, error.reason, error.detail)
         except Exception as error:  # what a library has not foreseen is no reason to stop the survey
-            record = Record(file, "unreadable", in_one_line(error))
+            record = _refused(file, "unreadable", in_one_line(error))
         else:
             stamps.append((pixels, mask))
         records.append(record)
@@ -256,7 +238,7 @@ def read_part(folder: Path, files: list[Wanted], how: Reading) -> Part:
 
 def _read(
     folder: Path, file: str, wanted: bool, band: str, how: Reading
-) -> tuple[Record, np.ndarray, np.ndarray]:
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     if not file:
         raise UnusableError("no such band", f"there is no file of band {band}")
     ra = dec = math.nan
@@ -273,9 +255,10 @@ def _read(
     _check_content(pixels, mask)
     digest = zlib.crc32(mask, zlib.crc32(pixels))
     names = ("side", "band", "zero_point", "zero_point_from", "pixel_scale")
-    said = {name: getattr(image, name) for name in names}
-    noise = math.nan if how.resize or zoom != 1 else image.noise  # which interpolation changes
-    return Record(file, ra=ra, dec=dec, digest=digest, noise=noise, **said), pixels, mask
+    said = {"file": file, "ra": ra, "dec": dec, "digest": digest} | {n: getattr(image, n) for n in names}
+    if not (how.resize or zoom != 1):  # interpolation changes it
+        said["noise"] = image.noise
+    return _UNREAD | said, pixels, mask
 
 
 def _check_content(pixels: np.ndarray, mask: np.ndarray) -> None:

@@ -17,7 +17,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import astropy.units as u
@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from astropy.coordinates import SkyCoord
 
 from lensq.survey.files import atomic
-from lensq.survey.ingest import Reading, Record, read_files
+from lensq.survey.ingest import Reading, read_files
 from lensq.survey.split import coordinates_from_names, friends_of_friends, iau_name
 
 FORMAT = 7
@@ -48,7 +48,7 @@ class Store:
 
     Attributes:
         index: one row a file, sorted by name: given (its object's name in the inventory), name (which may be
-            that by position), bytes, time (ns), what a `lensq.survey.ingest.Record` says, group (-1 in
+            that by position), bytes, time (ns), what `lensq.survey.ingest.read_files` says, group (-1 in
             quarantine). Of several bands C rows an object, in their order, with the column asked (the band).
         images: (N, size, size) or (N, C, size, size) float32 of the objects whose group is not -1, in the
             order of the index.
@@ -181,15 +181,14 @@ def _pack(
     wanted = (np.isnan(named.ra.deg) | files["by_position"]).tolist()
     asked = files["asked"].to_list() if how.bands else [how.band] * len(files)
     todo = list(zip(files["file"].to_list(), wanted, asked, strict=True))
-    records: list[Record] = []
+    records: list[dict] = []
     with open(partial / "images", "wb") as images, open(partial / "masks", "wb") as masks:
         for some, pixels, mask in read_files(folder, todo, how, workers, progress):
             records += some
             images.write(pixels)
             masks.write(mask)
-    index = pd.DataFrame(map(vars, records), columns=[field.name for field in fields(Record)])
     own = ["name", "by_position", "bytes", "time", *(["asked", "stated"] if how.bands else [])]
-    index = pd.concat([files[own].reset_index(drop=True), index], axis=1)
+    index = pd.concat([files[own].reset_index(drop=True), pd.DataFrame(records)], axis=1)
     index["ra"] = np.where(np.isnan(named.ra.deg), index["ra"], named.ra.deg)
     index["dec"] = np.where(np.isnan(named.dec.deg), index["dec"], named.dec.deg)
     index["row"] = np.cumsum(index["reason"] == "") - 1

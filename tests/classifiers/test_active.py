@@ -102,7 +102,7 @@ def test_no_lens_or_two_labels_are_errors_that_say_so(pool, scores):
         pool.fit(labels[labels["label"] == 0])
     with pytest.raises(ValueError, match="has two labels"):
         pool.fit(pd.concat([labels, labels.head(1)]))
-    with pytest.raises(ValueError, match="lacks the columns nothing"):
+    with pytest.raises(ValueError, match="lack the columns nothing"):
         Pool(scores, ["nothing"], start="signal")
 
 

@@ -225,10 +225,10 @@ def test_useless_input_is_named(selection):
         choose_detector(selection.assign(signal=3.0), "signal")
     with pytest.raises(ValueError, match="'bh' chose none"):
         choose_detector(selection, "kl", rule="bh", dimensions=())
-    with pytest.raises(ValueError, match="no column 'flow'"):
+    with pytest.raises(ValueError, match="lack the columns flow"):
         Detector("d", "flow").score(selection)
     broken = selection.assign(signal=selection["signal"].where(selection.index != 3))
-    with pytest.raises(ValueError, match="1 values of 'signal' are not finite"):
+    with pytest.raises(ValueError, match="1 values of signal are not finite"):
         Detector("d", "signal").score(broken)
     with pytest.raises(ValueError, match="score with a Gaussian-mixture VAE"):
         choose_detector(selection, "cluster")

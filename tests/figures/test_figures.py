@@ -270,7 +270,7 @@ def test_stability_is_a_picture_of_frequencies(scores):
 
 
 def test_a_map_draws_lenses_over_normals(scores):
-    table = joint_map(scores, n_normals=60, n_anomalies=20, perplexity=10)
+    table = joint_map(scores, n_normals=60, n_anomalies=20)
     (axis,) = axes_of(figures.latent_map(table))
     ordinary, lens = axis.collections
     for drawn, members, colour in ((ordinary, ~table["positive"], ORDINARY), (lens, table["positive"], LENS)):
@@ -280,7 +280,7 @@ def test_a_map_draws_lenses_over_normals(scores):
 
 @pytest.mark.slow
 def test_a_map_has_the_commonest_classes_in_colours_of_their_own(scores):
-    table = joint_map(scores, n_normals=60, n_anomalies=20, perplexity=10)
+    table = joint_map(scores, n_normals=60, n_anomalies=20)
     kinds = np.where(np.arange(len(table)) % 3 == 0, "star", "galaxy")
     kinds[:3] = list("abc")
     kinds = pd.Series(kinds).where(~table["positive"], "lens")

@@ -11,13 +11,7 @@ from lensq.models.objectives.elbo import Elbo
 from lensq.models.objectives.mixture import LabelledMixture, Mixture
 from lensq.models.objectives.svdd import SVDD
 
-OBJECTIVES: dict[str, type[Elbo]] = {
-    "elbo": Elbo,
-    "betatc": BetaTC,
-    "svdd": SVDD,
-    "dfc": DFC,
-    "mixture": Mixture,
-    "labelled_mixture": LabelledMixture,
-}
+OBJECTIVES: dict[str, type[Elbo]] = {"elbo": Elbo, "betatc": BetaTC, "svdd": SVDD, "dfc": DFC}
+OBJECTIVES |= {"mixture": Mixture, "labelled_mixture": LabelledMixture}
 
 __all__ = ["DFC", "OBJECTIVES", "SVDD", "BetaTC", "Elbo", "LabelledMixture", "Mixture"]
