@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
 # What a user gives goes to Python by the environment, as it stands: neither make nor a shell reads it.
-GIVEN := PROFILE SURVEY BANDS TRAIN VARIANT GRID CORES BUILD
+GIVEN := PROFILE SURVEY BANDS TRAIN MODEL VARIANT GRID CORES BUILD
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -66,7 +66,7 @@ lab: $(INSTALLED) ## open JupyterLab on the notebooks, or on the ranked list of 
 	@git config filter.nbstripout.clean '$(STRIP)'; git config filter.nbstripout.smudge cat
 	@$(STUDY) lab
 
-candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder>; TRAIN=yes trains on them if they are 2,000 or more
+candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder>, with MODEL=<archive of a release>; TRAIN=yes trains on 2,000 or more
 	@$(STUDY) candidates
 
 sweep: $(INSTALLED) ## train VARIANT=<name> at each point of GRID="latent=8,16 seed=0,1" and compare

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import tarfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -229,19 +230,47 @@ def watch_over(job: str) -> None:
     Thread(target=watch, daemon=True).start()
 
 
+def unpack(archive: Path, build: Path) -> Path:
+    """The trained models of an archive that `make release` made, in a folder laid out like one of results.
+
+    Raises:
+        SystemExit: it is not the file that its release lists, or not that of the models.
+    """
+    sums = archive.with_name("SHA256SUMS")
+    try:
+        listed = dict(line.split()[::-1] for line in sums.read_text().splitlines())
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"MODEL={archive}: {error}; it lies beside the SHA256SUMS of its release") from None
+    if listed.get(archive.name) != digest:
+        raise SystemExit(f"MODEL={archive} is not what {sums} lists: fetch both again")
+    folder = build / f"model-{digest[:12]}"
+    with tarfile.open(archive) as file:
+        if "./injected/none/model.pt" not in file.getnames():
+            raise SystemExit(f"MODEL={archive} holds no detector: name the release's models.tar.gz")
+        file.extractall(folder, filter="data")
+    return folder
+
+
 def candidates(build: Path, given: dict[str, str]) -> None:
-    """Rank a survey with the models of the simulated one; with its own where TRAIN is set and it is large."""
+    """Rank a survey with the models of the simulated one, or of a release, named by MODEL.
+
+    With its own where TRAIN is set and it is large.
+    """
     from lensq.detection.candidates import TO_TRAIN
     from lensq.survey.survey import read_survey
 
     ranked = build / "candidates.ipynb"
     bands = {"bands": given["bands"]} if "bands" in given else {}
+    archive = os.environ.get("MODEL")
+    if archive and os.environ.get("TRAIN"):
+        raise SystemExit("MODEL ranks with models that are trained, TRAIN trains them: give one of the two")
     if os.environ.get("TRAIN") and len(read_survey(given["survey"], **bands)) >= TO_TRAIN:
         snakemake(build, given, "src/notebooks/14_candidates.ipynb")
         shutil.copy(build / "src/notebooks/14_candidates.ipynb", ranked)
     else:
         simulated = build_folder(given["profile"], bands=band_names(given.get("bands", "i")))
-        trained = simulated / "results"
+        trained = unpack(Path(archive), build) if archive else simulated / "results"
         if not (trained / "injected/none/model.pt").is_file():
             print("lensq: training on the simulated survey first, once (some 15 minutes on two cores)")
             own = {"profile": given["profile"], **bands}

@@ -214,6 +214,52 @@ def test_a_list_that_failed_half_way_does_not_count_as_made(tmp_path, monkeypatc
     assert not (tmp_path / "mine" / "candidates.ipynb").exists()
 
 
+@pytest.fixture
+def release(tmp_path) -> Path:
+    """The models of a release beside their checksum."""
+    folder = tmp_path / "release"
+    (folder / "injected/none").mkdir(parents=True)
+    (folder / "injected/none/model.pt").write_bytes(b"weights")
+    commands = "tar -czf models.tar.gz ./injected && tar -czf book.tar.gz --files-from /dev/null"
+    subprocess.run(["bash", "-ec", f"{commands} && sha256sum *.gz > SHA256SUMS"], cwd=folder, check=True)
+    return folder
+
+
+def test_a_folder_is_ranked_with_the_models_of_a_release_and_nothing_is_trained(
+    tmp_path, monkeypatch, release
+):
+    places = []
+    monkeypatch.delenv("TRAIN", raising=False)
+    monkeypatch.setenv("MODEL", str(release / "models.tar.gz"))
+    monkeypatch.setattr(run, "snakemake", lambda *_: pytest.fail("something is trained"))
+    monkeypatch.setattr(run, "to_page", lambda page: page)
+    monkeypatch.setattr(run, "run_notebook", lambda _, out, given: (out.touch(), places.append(given)))
+    run.candidates(tmp_path / "mine", {"profile": "smoke", "survey": "/data/mine"})
+    (place,) = places
+    assert Path(place["trained"], "injected/none/model.pt").read_bytes() == b"weights"
+    assert place["results"] == str(tmp_path / "mine" / "results")
+    monkeypatch.setenv("TRAIN", "yes")
+    with pytest.raises(SystemExit, match="one of the two"):
+        run.candidates(tmp_path / "mine", {"profile": "smoke", "survey": "/data/mine"})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name", "message"),
+    [
+        (lambda at: (at / "models.tar.gz").write_bytes(b"other"), "models.tar.gz", "is not what .*SUMS"),
+        (lambda at: (at / "SHA256SUMS").unlink(), "models.tar.gz", "beside the SHA256SUMS"),
+        (lambda at: None, "missing.tar.gz", "No such file"),
+        (lambda at: None, "book.tar.gz", "holds no detector"),
+    ],
+    ids=["changed", "no checksums", "absent", "the book"],
+)
+def test_an_archive_that_is_not_the_released_models_is_refused(tmp_path, release, spoil, name, message):
+    spoil(release)
+    with pytest.raises(SystemExit, match=message):
+        run.unpack(release / name, tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
 def test_bands_reach_the_list_and_the_study_that_trains_the_model(tmp_path, monkeypatch):
     trained, given = [], []
     monkeypatch.delenv("TRAIN", raising=False)
