@@ -33,7 +33,7 @@ def for_the_book(table: pd.DataFrame, leads: dict[str, list[float]]) -> pd.DataF
     paired = [paired.get(f"{row.model}, {row.score}") for row in best.itertuples()]
     paired = [p and f"{p[0]:+.2f} ({p[1]:+.2f} to {p[2]:+.2f})" for p in paired]
     names = best["model"] + ": " + best["score"].str.replace("_", " ")
-    columns = {"detector": names, "labels": best["labels_used"].astype(int), "AP": interval}
+    columns = {"detector": names, "labels": best["labels_used"].map("{:,.0f}".format), "AP": interval}
     columns["AP less PCA(16)"] = paired
     rest = {"F1": "F1", "recall_fpr_1e-2": "recall at FPR 1e-2"}
     rest |= {"recall_fpr_1e-3": "at 1e-3"} if best["recall_fpr_1e-3"].notna().any() else {}

@@ -33,7 +33,18 @@ class Reference(SphinxDirective):
                 continue
             kind = "autoclass" if name[0].isupper() else "autofunction"
             lines += [f".. {kind}:: {prefix}{name}", *(["   :members:"] * (kind == "autoclass")), ""]
-        return self.parse_text_to_nodes(StringList(lines, source=f"lensq/{package}/__init__.pyi"))
+        found = self.parse_text_to_nodes(StringList(lines, source=f"lensq/{package}/__init__.pyi"))
+        for fields in list(nodes.section("", *found).findall(nodes.field_list)):
+            fold(fields)
+        return found
+
+
+def fold(fields: nodes.field_list) -> None:
+    """Let parameters, result and errors of a function fold out, so that a page shows what there is."""
+    named = ", ".join(field[0].astext().lower() for field in fields)
+    before, after = f"<details><summary>{named}</summary>", "</details>"
+    within = [nodes.raw("", before, format="html"), fields.deepcopy(), nodes.raw("", after, format="html")]
+    fields.replace_self(within)
 
 
 def setup(app) -> dict[str, object]:

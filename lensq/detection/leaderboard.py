@@ -328,4 +328,5 @@ def side_by_side(tables: Mapping[str, pd.DataFrame]) -> Styler:
     order = pd.MultiIndex.from_frame(first[["model", "score"]])
     rows = {name: table.set_index(["model", "score"]).loc[order] for name, table in tables.items()}
     columns = {name: with_interval(table) for name, table in rows.items()}
-    return pd.DataFrame(columns, index=order).reset_index().style.hide()
+    page = pd.DataFrame(columns, index=order).reset_index()
+    return page.style.hide().set_properties(subset=list(columns), **{"white-space": "nowrap"})

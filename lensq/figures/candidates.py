@@ -20,6 +20,7 @@ _STYLE = """<style>
 .lensq-sheet figure {margin: 0; font-size: .75rem; line-height: 1.3; overflow-wrap: anywhere}
 .lensq-sheet img {width: 100%; box-sizing: border-box; image-rendering: pixelated; background: #c9b8a8;
   border: 3px solid #bbb}
+details > .lensq-sheet {margin-top: .7rem}
 .lensq-said {border-left: 4px solid #0173b2; padding: .2rem 1rem; margin: 1rem 0}
 </style>"""
 
@@ -30,7 +31,7 @@ def said(lines: Sequence[str]) -> HTML:
     return HTML(f'{_STYLE}<div class="lensq-said"><ul>{items}</ul></div>')
 
 
-def mosaic(images: np.ndarray, candidates: pd.DataFrame, **shown: Any) -> HTML:
+def mosaic(images: np.ndarray, candidates: pd.DataFrame, *, opened: int = 12, **shown: Any) -> HTML:
     """Cutouts in the order of the table, with rank, name, score and links by position.
 
     Frames: lens colour where `label` is 1, the colour of ordinary objects where it is 0, grey where unknown.
@@ -38,6 +39,7 @@ def mosaic(images: np.ndarray, candidates: pd.DataFrame, **shown: Any) -> HTML:
     Args:
         images: (N, S, S) or (N, C, S, S) flux.
         candidates: N rows: `name`, `ra`, `dec`, `score`; perhaps `rank`, `label`, `known_as`, `set_apart`.
+        opened: how many are seen at once; the others fold out.
         shown: `mask` (masked pixels are left clear), `bands` and `rgb`: see `lensq.figures.pictures.drawn`.
 
     Returns:
@@ -47,7 +49,12 @@ def mosaic(images: np.ndarray, candidates: pd.DataFrame, **shown: Any) -> HTML:
         return HTML("<p>None.</p>")
     pictures = drawn(images, **shown)
     tiles = [_tile(*pair) for pair in zip(pictures, candidates.to_dict("records"), strict=True)]
-    return HTML(f'{_STYLE}<div class="lensq-sheet">{"".join(tiles)}</div>')
+    first, rest = ("".join(part) for part in (tiles[:opened], tiles[opened:]))
+    sheet = f'{_STYLE}<div class="lensq-sheet">{first}</div>'
+    if rest:
+        more = f"<summary>{len(tiles) - opened:,} more</summary>"
+        sheet += f'<details>{more}<div class="lensq-sheet">{rest}</div></details>'
+    return HTML(sheet)
 
 
 def _tile(picture: np.ndarray, row: dict) -> str:

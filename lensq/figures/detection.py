@@ -69,12 +69,13 @@ def metric_intervals(table: pd.DataFrame, *, highlight: str | None = None) -> Fi
 
     Args:
         table: table of `lensq.statistics.metrics.compare` or `lensq.detection.detectors.compare_detectors`,
-            best first.
+            best first. A metric that was not measured is left out.
         highlight: name of the detector drawn in the lens colour.
     """
+    metrics = [name for name in ("AP", "recall_fpr_1e-2") if table[name].notna().any()]
     colours = np.where(table.index == highlight, style.LENS, style.ORDINARY)
-    figure, axes = style.panels(len(_METRICS), 2, 0.6 + 0.34 * len(table), sharey=True)
-    for axis, metric in zip(axes, _METRICS, strict=True):
+    figure, axes = style.panels(len(metrics), 2, 0.6 + 0.34 * len(table), sharey=True)
+    for axis, metric in zip(axes, metrics, strict=True):
         place = style.rows_from_top(axis, table.index)
         low, high = table[f"{metric}_low"], table[f"{metric}_high"]
         axis.hlines(place, low, high, color=colours, linewidth=7, alpha=0.4)

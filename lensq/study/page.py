@@ -44,6 +44,7 @@ def to_page(notebook: Path | str, title: str = "Candidates") -> Path:
     body, _ = exporter.from_notebook_node(document)
     page = Path(notebook).with_suffix(".html")
     head = _HEAD.format(title=escape(title))
+    body = body.replace("<details>", "<details open>")  # what a book folds away is what this page is for
     page.write_text(f"{head}<h1>{escape(title)}</h1>\n{body}", encoding="utf-8")
     return page
 

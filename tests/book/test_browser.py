@@ -24,7 +24,14 @@ ADDRESS = CONFIG["repository"]["url"]
 BRANCH = CONFIG["repository"]["branch"]
 BINDER = f"{ADDRESS.replace('github.com', 'mybinder.org/v2/gh')}/{BRANCH}?urlpath=lab/tree/"
 
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+
+LONGEST = 12_000
+"""Height of a page on a desk, in px; the appendix alone is longer."""
+APPENDIX = "book/simulator"
+
+WIDGETS = """() => document.querySelectorAll(".widget-subarea").length
+  === document.querySelectorAll("script[type='application/vnd.jupyter.widget-view+json']").length"""
 
 # Of the theme's own scripts: a constant that it declares twice, and MathJax 2's name where there are widgets.
 HARMLESS = [
@@ -43,6 +50,7 @@ LOOK = """() => {
     broken: [...document.querySelectorAll("[data-mjx-error], mjx-merror")].map(e => e.textContent),
     titles: document.querySelectorAll("article h1").length,
     language: document.documentElement.lang,
+    height: document.documentElement.scrollHeight,
     nameless: [...document.querySelectorAll("button, a[href], input, select, summary")]
       .filter(e => e.offsetParent && !e.innerText && !e.ariaLabel && !e.title && !e.placeholder)
       .filter(e => !e.labels?.length && !e.querySelector("img[alt]:not([alt=''])"))
@@ -116,8 +124,9 @@ def web(session):
 
 
 def settle(page: Page) -> None:
-    """Wait until formulas are drawn."""
+    """Wait until formulas and widgets are drawn."""
     page.evaluate("() => window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => 0) : 0")
+    page.wait_for_function(WIDGETS)
 
 
 @pytest.fixture(scope="session")
@@ -184,6 +193,9 @@ class TestEveryPage:
     def test_its_language_is_said_and_every_control_has_a_name(self, visits, name):
         assert visits[name].seen["language"] == "en"
         assert visits[name].seen["nameless"] == []
+
+    def test_none_but_the_appendix_is_long(self, visits, name):
+        assert name == APPENDIX or visits[name].seen["height"] <= LONGEST
 
     def test_it_has_one_title(self, visits, name):
         assert visits[name].seen["titles"] == 1

@@ -21,7 +21,8 @@ READ = {"report_level": 2, "halt_level": 5, "input_encoding": "unicode", "raw_en
 def complaints(docstring: str, what: str = "function") -> str:
     """What a reader of reStructuredText says of a docstring, or nothing."""
     stream = io.StringIO()
-    source = str(GoogleDocstring(inspect.cleandoc(docstring), Config(napoleon_use_ivar=True), what=what))
+    how = Config(napoleon_use_ivar=True, napoleon_use_rtype=False)
+    source = str(GoogleDocstring(inspect.cleandoc(docstring), how, what=what))
     source = f".. default-role:: code\n\n{source}\n"  # as _config.yml has it
     publish_doctree(source, settings_overrides=READ | {"warning_stream": stream})
     return stream.getvalue()

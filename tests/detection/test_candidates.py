@@ -293,6 +293,15 @@ def test_a_sheet_without_objects_says_so():
     assert mosaic(np.empty((0, 8, 8)), nothing).data == "<p>None.</p>"
 
 
+def test_a_long_sheet_shows_the_first_and_folds_the_rest():
+    rows = pd.DataFrame({"name": list("abcde"), "ra": 1.0, "dec": 2.0, "score": 1.0})
+    images = np.repeat(star()[None], 5, axis=0)
+    shown, folded = mosaic(images, rows, opened=2).data.split("<details>")
+    assert [part.count("<img ") for part in (shown, folded)] == [2, 3]
+    assert "<summary>3 more</summary>" in folded
+    assert "<details>" not in mosaic(images, rows, opened=5).data
+
+
 def test_names_labels_and_sentences_are_escaped():
     row = {"name": HOSTILE, "ra": 1.0, "dec": 2.0, "score": 1.0, "known_as": HOSTILE, "set_apart": HOSTILE}
     page = mosaic(star()[None], pd.DataFrame([row])).data + said([HOSTILE]).data
@@ -375,6 +384,7 @@ def test_list_and_page_are_written_for_any_folder(case, trained, tmp_path):
     sources = re.findall(r'\b(?:src|srcset|data)="([^"]*)"', page)
     assert all(source.startswith("data:image/png") for source in sources)
     assert len(sources) == n
+    assert ("<details open>" in page, "<details>" in page) == (n > 12, False)
     assert not re.search(r"<link|@import|url\(|{doc}|import lensq", page)
 
 

@@ -333,7 +333,7 @@ def test_intervals_are_those_of_the_table(scores):
     axes = axes_of(figures.metric_intervals(table, highlight="noise"))
     assert [tick.get_text() for tick in axes[0].get_yticklabels()] == ["signal", "noise"]
     assert axes[0].get_yticks()[0] > axes[0].get_yticks()[1]  # the best on top
-    for axis, metric in zip(axes, ("AP", "AUROC", "F1"), strict=False):
+    for axis, metric in zip(axes, ("AP", "recall_fpr_1e-2"), strict=True):
         intervals, points = axis.collections
         assert np.allclose(points.get_offsets()[:, 0], table[metric])
         ends = [segment[:, 0].tolist() for segment in intervals.get_segments()]
@@ -341,6 +341,8 @@ def test_intervals_are_those_of_the_table(scores):
         assert same_color(points.get_facecolor()[1], LENS)
         assert points.get_linewidths()[0] < 2  # points wide, so that it hides no short interval
     assert axes[0].get_xlabel() == "average precision"
+    unmeasured = table.assign(**{"recall_fpr_1e-2": np.nan})
+    assert len(axes_of(figures.metric_intervals(unmeasured))) == 1
 
 
 def test_precision_is_drawn_where_lenses_are_rarer():
