@@ -52,7 +52,7 @@ LOOK = """() => {
     language: document.documentElement.lang,
     height: document.documentElement.scrollHeight,
     nameless: [...document.querySelectorAll("button, a[href], input, select, summary")]
-      .filter(e => e.offsetParent && !e.innerText && !e.ariaLabel && !e.title && !e.placeholder)
+      .filter(e => e.checkVisibility() && !e.innerText && !e.ariaLabel && !e.title && !e.placeholder)
       .filter(e => !e.labels?.length && !e.querySelector("img[alt]:not([alt=''])"))
       .map(e => e.outerHTML.slice(0, 100)),
   };
