@@ -58,7 +58,7 @@ STUDY = {
     # On sky of another seed: 10 makes that test survey, and what is evaluated after it finds it made.
     "12_leaderboard": (
         [*(f"results/{variant}/scores.parquet" for variant in VARIANTS), f"results/{CHOSEN}/detection.json"]
-        + [executed("11_injected_lenses")],
+        + [executed("11_injected_lenses"), str(ROOT / "benchmarks" / "results" / "real_pixels.csv")],
         ["results/leaderboard.csv"],
     ),
     "13_leakage_audit": (

@@ -1,6 +1,6 @@
 """Every detector of the leaderboard on real pixels: cutouts of known lenses against real quasars.
 
-    python benchmarks/real_pixels.py BUILD REAL --csv ../book/real_pixels.csv
+    python benchmarks/real_pixels.py BUILD REAL --csv results/real_pixels.csv
 
 BUILD is the folder of a built study, `_build`, whose models are taken as they are. REAL holds
 `hsc_cosmos_qso_widedepth` (single quasars in COSMOS, brought to the noise of HSC Wide) and
@@ -74,7 +74,7 @@ def main() -> None:
         ]
         real = together(*read[1:])
         entries = entries_on(real, read[0], results)
-        trained, evaluated = (record_of(results, into)["scored"][-1] for into in ("test", "real"))
+        commits = [record_of(results, into)["scored"][-1]["commit"] for into in ("test", "real")]
     scores = dict(enumerate(entry.test for entry in entries.values()))
     table = compare(scores, real.labels == 1, groups=real.group)[["AUROC", "AUROC_low", "AUROC_high"]]
     kept = pd.DataFrame(list(entries), columns=["model", "score"]).join(table.round(4))
@@ -85,8 +85,10 @@ def main() -> None:
         lenses=len(np.unique(real.names[lenses])),
         cutouts=int(lenses.sum()),
         date=f"{datetime.now(UTC):%Y-%m-%d}",
-        trained=trained["commit"][:10],
-        evaluated=evaluated["commit"],
+        **{
+            what: commit[:10] + commit[40:]
+            for what, commit in zip(("trained", "evaluated"), commits, strict=True)
+        },
     )
     print(kept.iloc[:, :5].to_string(index=False))
     kept.to_csv(given.csv, index=False)

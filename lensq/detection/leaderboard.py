@@ -259,13 +259,14 @@ def lead(
     return metrics.paired_difference(*pair, lens, groups=units, **options)
 
 
-def with_interval(table: pd.DataFrame) -> list[str]:
-    """Average precision of each row with its interval, such as "0.343 (0.321 to 0.360)".
+def with_interval(table: pd.DataFrame, metric: str = "AP") -> list[str]:
+    """A metric of each row with its interval, such as "0.343 (0.321 to 0.360)".
 
     Args:
         table: of `rank_entries`, or of `lensq.statistics.metrics.compare`.
+        metric: by default the average precision.
     """
-    rows = table[["AP", "AP_low", "AP_high"]].itertuples(index=False)
+    rows = table[[metric, f"{metric}_low", f"{metric}_high"]].itertuples(index=False)
     return [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in rows]
 
 
