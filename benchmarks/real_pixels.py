@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from astropy.coordinates import concatenate
 
 from lensq.classifiers.baselines import fit_baselines
 from lensq.classifiers.classifier import Classifier
@@ -39,7 +38,7 @@ def together(quasars: Survey, *lenses: Survey) -> Survey:
     joined["group"] = np.unique(joined["names"], return_inverse=True)[1]
     joined["labels"] = np.repeat(np.array([0, 1], np.int8), [len(quasars), sum(map(len, lenses))])
     joined["split"] = np.full(len(joined["names"]), "test")
-    joined["coordinates"] = concatenate([part.coordinates for part in parts])
+    joined["coordinates"] = np.concatenate([part.coordinates for part in parts])
     return replace(quasars, **joined, fingerprint="+".join(part.fingerprint for part in parts))
 
 
