@@ -24,6 +24,7 @@ _SCALES = (2.5, 3.0, 12.0)  # HSC pixels, of a galaxy: least, first, most; a sma
 _WIDTHS = np.geomspace(1.0, 6.0, 6)  # HSC pixels, of the Gaussians that a point source may be made of
 _SPREAD = 0.05  # standard deviation of the factor by which its width differs from object to object
 _STEPS, _TOLERANCE = 30, 0.1  # a fit ends where the next step promises less
+_MOST = 1e6  # times the noise, of a pixel; its square must not overflow
 _AT_ONCE = 1024
 
 
@@ -76,6 +77,7 @@ class PointFits:
         near = grid.abs() * self.pixel <= self.window
         data, real = (part[:, near][:, :, near] for part in (images, mask))
         data = torch.where(real, data, 0) / torch.where(noise > 0, noise, 1)[:, None, None]
+        data = data.clamp(-_MOST, _MOST)
         within = torch.hypot(grid[near][:, None], grid[near]) * self.pixel <= self.window
         weight = (real & within) / (1 + (self.misfit * data.clamp(min=0)) ** 2)
         cutouts = _Cutouts(self, data, weight, grid[near])

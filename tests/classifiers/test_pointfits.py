@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from toy import toy_survey
+from toy import toy_in_bands, toy_survey
 
 from lensq.classifiers.pointfits import PointFits, _Cutouts
 
@@ -51,6 +51,7 @@ def test_two_points_without_noise_come_back_with_their_fluxes_and_places(separat
     assert two.item() < 1 < 100 < one.item()
 
 
+@pytest.mark.slow
 def test_the_chi_squared_is_that_of_the_residual():
     """Where one source is all there is, chi-squared is the sum of the squared noise less what is fitted."""
     noise = torch.randn(200, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -79,6 +80,7 @@ def scene():
     return torch.stack([points((-2 - s, 1, 900.0), (2, s - 1, 400.0)) for s in shift.tolist()]) + noise
 
 
+@pytest.mark.slow
 def test_a_rotated_or_mirrored_cutout_has_the_same_chi_squared(scene):
     one, two, _ = fit(scene)
     for turned in (scene.rot90(1, (1, 2)), scene.rot90(2, (1, 2)), scene.flip(2)):
@@ -111,6 +113,24 @@ def test_masked_pixels_do_not_matter(scene):
     dirty = EXACT.fit(torch.where(mask, scene, 1e6), mask, noise)
     assert torch.equal(clean[1], dirty[1])
     assert (clean[0] < fit(scene)[0]).all()
+
+
+def test_no_cutout_is_without_a_number():
+    """Nothing to fit, a pixel that overflows in single precision, or all of them masked."""
+    images = torch.zeros(3, 32, 32)
+    images[1, 16, 16] = 1e29
+    mask = torch.ones(images.shape, dtype=torch.bool)
+    mask[2] = False
+    one, two, _ = PointFits(PSF).fit(images, mask, torch.tensor([0.0, 1.0, 1.0]))
+    assert torch.isfinite(torch.stack([one, two])).all()
+    assert torch.stack([one, two])[:, [0, 2]].abs().max() < 1e-6
+
+
+def test_of_several_bands_the_reference_is_fitted(tmp_path):
+    survey = toy_in_bands(tmp_path, "gri", n=200, size=32)
+    alone = toy_survey(tmp_path, n=200, size=32)
+    rows = survey.rows("test")
+    assert np.allclose(PointFits.of(survey).score(survey, rows), PointFits.of(alone).score(alone, rows))
 
 
 def test_a_score_depends_on_its_cutout_alone_and_pairs_stand_out(tmp_path):
