@@ -42,6 +42,8 @@ class Reference(SphinxDirective):
 def fold(fields: nodes.field_list) -> None:
     """Let parameters, result and errors of a function fold out, so that a page shows what there is."""
     named = ", ".join(field[0].astext().lower() for field in fields)
+    if named == "type":
+        return
     before, after = f"<details><summary>{named}</summary>", "</details>"
     within = [nodes.raw("", before, format="html"), fields.deepcopy(), nodes.raw("", after, format="html")]
     fields.replace_self(within)
