@@ -45,7 +45,7 @@ release: ## archive the book, the leaderboard and the trained models of the last
 	@rm -rf _build/release && mkdir -p _build/release && cp _build/results/leaderboard.csv _build/release
 	@tar -czf _build/release/book.tar.gz -C _build html
 	@cd _build/results && find . -name model.pt -o -name detection.json -o -name scores.parquet -path '*SVDD*' \
-		| sort | tar -czf ../release/models.tar.gz -T -
+		| grep -Ev '^./(audit|colour|seeds)/' | sort | tar -czf ../release/models.tar.gz -T -
 	@cd _build/release && sha256sum * > SHA256SUMS && cat SHA256SUMS
 
 readme: $(INSTALLED) ## write the results of the last make book into README.md

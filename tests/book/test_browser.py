@@ -277,6 +277,17 @@ def test_a_figure_on_a_phone_stays_legible_and_scrolls_in_its_own_box(web, book,
     assert caption["x"] + caption["width"] <= PHONE["width"]
 
 
+def test_cutouts_and_captions_keep_their_shape_on_a_phone(web, book):
+    web.set_viewport_size(PHONE)
+    web.goto((book / "notebooks/14_candidates.html").as_uri())
+    cutout = web.locator(".lensq-sheet img").first.bounding_box()
+    assert cutout["width"] == pytest.approx(cutout["height"], abs=1)
+    web.goto((book / "book/results.html").as_uri())
+    caption, head = (web.locator(f"table {part}").first.bounding_box() for part in ("caption", "thead"))
+    assert caption["width"] > 0.9 * min(head["width"], PHONE["width"] - 64)
+    assert caption["y"] + caption["height"] <= head["y"] + 1
+
+
 def test_the_sidebar_numbers_the_notebooks(web, book):
     web.goto((book / "book/index.html").as_uri())
     names = web.locator("nav.bd-links a[href*='notebooks/']").all_inner_texts()
