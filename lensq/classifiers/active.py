@@ -64,9 +64,8 @@ class Head:
         Raises:
             ValueError: A column is missing, or a value is not finite.
         """
-        return self._classifier.predict_proba(self._scale.transform(finite_columns(scores, self.columns)))[
-            :, 1
-        ]
+        values = self._scale.transform(finite_columns(scores, self.columns))
+        return self._classifier.predict_proba(values)[:, 1]
 
     def score(self, scores: pd.DataFrame) -> np.ndarray:
         """(N,) what to rank by, 0 to 1.

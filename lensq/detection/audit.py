@@ -158,14 +158,10 @@ def average_precision_of_a_guess(positives: int, prevalence: float = PREVALENCE)
 
 def _by_chance(positives: int, prevalence: float, flagged: float) -> dict[str, float]:
     """What a score that knows nothing reaches in each metric, at the rate at which it flags."""
-    return {
-        "AUROC": 0.5,
-        "AP": average_precision_of_a_guess(positives, prevalence),
-        "precision": prevalence,
-        "F1": 2 * prevalence * flagged / (prevalence + flagged) if flagged else 0.0,
-        "recall": flagged,
-        **FALSE_POSITIVE_RATES,
-    }
+    ap = average_precision_of_a_guess(positives, prevalence)
+    f1 = 2 * prevalence * flagged / (prevalence + flagged) if flagged else 0.0
+    at_threshold = {"precision": prevalence, "F1": f1, "recall": flagged}
+    return {"AUROC": 0.5, "AP": ap, **at_threshold, **FALSE_POSITIVE_RATES}
 
 
 def chance_runs(

@@ -19,6 +19,8 @@ from lensq.statistics.metrics import threshold_at_fpr
 
 _FEWEST = 10  # ordinary objects that must pass a threshold for it to be more than a guess
 
+Bins = int | Sequence[float]  # their number, of equal content, or their edges
+
 PROPERTIES = {
     "separation": "separation (arcsec)",
     "flux_ratio": "flux ratio",
@@ -39,7 +41,7 @@ def _shares(found: np.ndarray, n: np.ndarray) -> dict[str, np.ndarray]:
     return {"n": n, "found": found, "share": share, "low": low, "high": high}
 
 
-def _edges(values: np.ndarray, bins: int | Sequence[float]) -> np.ndarray:
+def _edges(values: np.ndarray, bins: Bins) -> np.ndarray:
     if np.ndim(bins):
         return np.asarray(bins, float)
     values = values[np.isfinite(values)]
@@ -58,9 +60,7 @@ def _checked(lenses: pd.DataFrame, found: np.ndarray, *columns: str) -> np.ndarr
     return found
 
 
-def completeness_curve(
-    lenses: pd.DataFrame, found: np.ndarray, by: str, bins: int | Sequence[float] = 8
-) -> pd.DataFrame:
+def completeness_curve(lenses: pd.DataFrame, found: np.ndarray, by: str, bins: Bins = 8) -> pd.DataFrame:
     """Share of lenses found against one property.
 
     Args:
@@ -107,12 +107,7 @@ def by_property(groups: Mapping[str, tuple[pd.DataFrame, np.ndarray]], bins: int
 
 
 def completeness_map(
-    lenses: pd.DataFrame,
-    found: np.ndarray,
-    x: str,
-    y: str,
-    *,
-    bins: tuple[int | Sequence[float], int | Sequence[float]] = (6, 6),
+    lenses: pd.DataFrame, found: np.ndarray, x: str, y: str, *, bins: tuple[Bins, Bins] = (6, 6)
 ) -> pd.DataFrame:
     """Share of lenses found over two properties.
 

@@ -14,16 +14,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from lensq.statistics import metrics
+from lensq.statistics import latent, metrics
 from lensq.statistics.guard import labelled, require_split
-from lensq.statistics.latent import (
-    STATISTICS,
-    choose_dimensions,
-    dimension_statistics,
-    finite_columns,
-    latent_dimensions,
-    latent_values,
-)
 from lensq.statistics.metrics import GRADED_SHARES, PREVALENCE
 
 
@@ -61,13 +53,13 @@ class Detector:
         Raises:
             ValueError: if a column is missing, or a value is not finite.
         """
-        if self.statistic in STATISTICS:
-            values = latent_values(scores, self.statistic, self.dimensions)
+        if self.statistic in latent.STATISTICS:
+            values = latent.latent_values(scores, self.statistic, self.dimensions)
             values = self.direction * (np.abs(values) if self.statistic == "mu" else values)
             return values.min(axis=1) if self.combine == "all" else values.mean(axis=1)
         if self.statistic == "cluster":
             return self.direction * cluster_responsibilities(scores) @ self.clusters
-        return self.direction * finite_columns(scores, [self.statistic])[:, 0]
+        return self.direction * latent.finite_columns(scores, [self.statistic])[:, 0]
 
     def flags(self, scores: pd.DataFrame) -> np.ndarray:
         """(N,) bool, True where the score reaches the threshold."""
@@ -141,13 +133,14 @@ def choose_detector(
     """
     require_split(scores, "selection", purpose="choose_detector")
     rows, positive = labelled(scores, against)
-    if statistic not in STATISTICS:
+    if statistic not in latent.STATISTICS:
         dimensions = ()
     elif dimensions is None:
-        dimensions = choose_dimensions(dimension_statistics(rows, statistic, against=against), **rule)
+        table = latent.dimension_statistics(rows, statistic, against=against)
+        dimensions = latent.choose_dimensions(table, **rule)
     elif isinstance(dimensions, str):
-        dimensions = range(latent_dimensions(rows))
-    if statistic in STATISTICS and not len(dimensions):
+        dimensions = range(latent.latent_dimensions(rows))
+    if statistic in latent.STATISTICS and not len(dimensions):
         raise ValueError(f"no dimension of {statistic!r} to detect with; {rule.get('rule')!r} chose none")
     name = name or (f"{statistic}, {len(dimensions)} dimensions" if dimensions else statistic)
     detector = Detector(name, statistic, tuple(map(int, dimensions)), combine)
@@ -285,7 +278,7 @@ def threshold_curves(
         `dimensions` (how many) and the columns of `lensq.statistics.metrics.operating_curve`.
     """
     rows, positive = labelled(scores, against)
-    order = choose_dimensions(statistics, n=len(statistics))
+    order = latent.choose_dimensions(statistics, n=len(statistics))
     parts = []
     for count in (c for c in counts if c <= len(order)):
         detector = Detector("", statistic, order[:count], direction=direction)

@@ -150,12 +150,8 @@ def _supervised(
     rows = survey.rows("validation")
     rows = rows[labels[rows] >= 0]
     seen = [classifier.score(survey, rows, **how) for classifier in classifiers]
-    mean = _combined(
-        entries,
-        test=np.mean([entry.test for entry in entries], axis=0),
-        train_s=sum(entry.train_s for entry in entries),
-        images_seen=sum(entry.images_seen for entry in entries),
-    )
+    sums = {name: sum(getattr(entry, name) for entry in entries) for name in ("train_s", "images_seen")}
+    mean = _combined(entries, test=np.mean([entry.test for entry in entries], axis=0), **sums)
     thresholds = (
         metrics.best_threshold(score, labels[rows] == 1, prevalence=prevalence)
         for score in (*seen, np.mean(seen, axis=0))

@@ -125,15 +125,9 @@ def rank_entries(
             seen = np.asarray(entry.selection)[chosen]
             own.loc[name, "AP_selection"] = _average_precision(seen, positive, prevalence)
     thresholds = {n: _threshold(n, entry, chosen, positive, prevalence) for n, entry in named.items()}
-    table = metrics.compare(
-        {name: np.asarray(entry.test)[known] for name, entry in named.items()},
-        lens,
-        thresholds=thresholds,
-        prevalence=prevalence,
-        groups=units,
-        **draws,
-    )
-    table = table.join(own).reset_index(drop=True)
+    how = {"thresholds": thresholds, "prevalence": prevalence, "groups": units, **draws}
+    scores = {name: np.asarray(entry.test)[known] for name, entry in named.items()}
+    table = metrics.compare(scores, lens, **how).join(own).reset_index(drop=True)
     others = [c for c in table if c.endswith(("_low", "_high")) and c not in COLUMNS]
     return table.reindex(columns=[*COLUMNS, *others])
 

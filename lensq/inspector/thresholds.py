@@ -82,17 +82,10 @@ class ThresholdSlider(anywidget.AnyWidget):
             key: [None if np.isnan(v) else float(f"{v:.4g}") for v in self.points[key]]
             for key in ("threshold", "fdr", "precision", "recall")
         }
-        super().__init__(
-            place=int(np.clip(place, 0, len(self.points) - 1)),
-            table={
-                **columns,
-                "listed": listed.tolist(),
-                "axis": np.round(axis[listed - 1], 4).tolist(),
-                "histogram": histogram,
-                "names": ranked["name"].head(_NAMED).tolist(),
-                "scores": [float(f"{s:.4g}") for s in ranked["score"].head(_NAMED)],
-            },
-        )
+        table = {**columns, "listed": listed.tolist(), "axis": np.round(axis[listed - 1], 4).tolist()}
+        table |= {"histogram": histogram, "names": ranked["name"].head(_NAMED).tolist()}
+        table["scores"] = [float(f"{s:.4g}") for s in ranked["score"].head(_NAMED)]
+        super().__init__(place=int(np.clip(place, 0, len(self.points) - 1)), table=table)
 
     @property
     def threshold(self) -> float:

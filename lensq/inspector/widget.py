@@ -128,21 +128,13 @@ class Inspector(anywidget.AnyWidget):
         self.labels.refresh()
         with self.hold_sync():
             self.pixels = pixels
-            self.page = {
-                "serial": self.page.get("serial", 0) + 1,
-                "number": self._number,
-                "pages": pages,
-                "shown": len(shown),
-                "total": len(self.ranking.table),
-                "size": self.survey.size,
-                "arcsec": self.survey.pixel_scale,
-                "planes": 1 if self.model is None else 2,
-                "weights": self._weights(),
-                "mosaic": self.per_page == MOSAIC,
-                "items": items,
-                "select": int(np.clip(select, 0, max(0, len(rows) - 1))),
-                **self._asked,
-            }
+            page = {"serial": self.page.get("serial", 0) + 1, "items": items, **self._asked}
+            page |= {"number": self._number, "pages": pages, "mosaic": self.per_page == MOSAIC}
+            page |= {"shown": len(shown), "total": len(self.ranking.table)}
+            page |= {"size": self.survey.size, "arcsec": self.survey.pixel_scale, "weights": self._weights()}
+            page["planes"] = 1 if self.model is None else 2
+            page["select"] = int(np.clip(select, 0, max(0, len(rows) - 1)))
+            self.page = page
             self._tell()
 
     def label(self, name: str, label: str) -> None:
@@ -324,11 +316,8 @@ class Inspector(anywidget.AnyWidget):
             planes = np.stack(reconstruct(self.model, self.survey, places), axis=1)
             back = flux_of(self.model.preprocessing, images, mask)
         if images.ndim == 4:
-            images, mask, planes = (
-                images[:, self.channels],
-                mask[:, self.channels],
-                planes[:, :, self.channels],
-            )
+            images, mask = images[:, self.channels], mask[:, self.channels]
+            planes = planes[:, :, self.channels]
         noise = _sky(planes[:, 0], mask)[..., 1].mean(1)
         size = self.survey.size
         pixels, unit = encode(planes.reshape(len(rows), -1, size, size), 3 * noise)
@@ -417,9 +406,8 @@ def _position(ra: float, dec: float) -> dict[str, str]:
 
 def _truth(record: pd.Series) -> str:
     """What lists and truth say, which a tool for labelling by eye shows on request only."""
-    words = [
-        {1: "flagged on the survey's list", 0: "rejected on the survey's list"}.get(int(record["label"]), "")
-    ]
+    said = {1: "flagged on the survey's list", 0: "rejected on the survey's list"}
+    words = [said.get(int(record["label"]), "")]
     if record.get("graded", False):
         words.append("graded")
     if isinstance(record.get("class"), str):

@@ -245,12 +245,8 @@ def _begin(out: Path, settings: dict[str, Any], resume: bool) -> list[dict[str, 
         else:
             if held == settings:
                 return history
-            changed = [
-                f"{key} {held.get(key)!r} -> {settings.get(key)!r}"
-                for key in sorted(held.keys() | settings.keys())
-                if held.get(key) != settings.get(key)
-            ]
-            why = "; ".join(changed)
+            keys = sorted(k for k in held.keys() | settings.keys() if held.get(k) != settings.get(k))
+            why = "; ".join(f"{key} {held.get(key)!r} -> {settings.get(key)!r}" for key in keys)
             _log.warning("fit: %s is of a training with other settings, starting afresh (%s)", last, why)
     last.unlink(missing_ok=True)
     with atomic(out / "settings.json") as partial:

@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from lensq.models.networks import build_network
 from lensq.models.objectives import OBJECTIVES
-from lensq.models.objectives.elbo import Batch
+from lensq.models.objectives.elbo import Batch, Terms
 from lensq.models.objectives.likelihood import GaussianLikelihood
+
+Pairs = Iterable[tuple[Tensor, Tensor]]
+"""Images and masks of batches."""
 
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "linear": nn.Identity()}
 
@@ -179,7 +182,7 @@ class VAE(nn.Module):
         *,
         generator: torch.Generator | None = None,
         labels: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    ) -> Terms:
         """Per-object terms of a batch of B objects.
 
         In evaluation mode without a generator every term is a function of one object and the model. z is then
@@ -219,9 +222,7 @@ class VAE(nn.Module):
             _check_finite(terms)
         return terms
 
-    def prepare(
-        self, batches: Iterable[tuple[Tensor, Tensor]], *, generator: torch.Generator | None = None
-    ) -> None:
+    def prepare(self, batches: Pairs, *, generator: torch.Generator | None = None) -> None:
         """Pass over training data once before the first step.
 
         The decoder's last bias is set to the mean of the real pixels of each band: stamps are mostly sky, and
@@ -255,7 +256,7 @@ class VAE(nn.Module):
         with torch.no_grad():
             self.decoder.stages[-1].bias.copy_(level)
 
-    def finish(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    def finish(self, batches: Pairs) -> None:
         """Pass over a fixed sample of training objects after training; keep what scoring needs of it.
 
         Stores the posterior means and log variances of the first `config.reference_size` objects, and lets
@@ -273,10 +274,7 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def _posteriors(
-        self,
-        batches: Iterable[tuple[Tensor, Tensor]],
-        generator: torch.Generator | None,
-        limit: int | None = None,
+        self, batches: Pairs, generator: torch.Generator | None, limit: int | None = None
     ) -> dict[str, Tensor]:
         """The terms "mu" and "logvar" (n, D) of the first `limit` objects, in evaluation mode."""
         found: dict[str, list[Tensor]] = {"mu": [], "logvar": []}

@@ -233,14 +233,9 @@ def score(
     rows = np.arange(len(survey)) if rows is None else rows
     if not len(rows):
         raise ValueError(f"rows: no object of the survey {survey.folder} is in them")
-    about = {
-        "lensq_model": model.fingerprint,
-        "lensq_variant": model.vae.config.variant,
-        "lensq_survey": survey.fingerprint,
-        "lensq_symmetries": str(symmetries),
-        "lensq_precision": precision,
-        "lensq_code": code_hash("scores.scoring"),
-    }
+    said = {"model": model.fingerprint, "variant": model.vae.config.variant, "survey": survey.fingerprint}
+    said |= {"symmetries": str(symmetries), "precision": precision, "code": code_hash("scores.scoring")}
+    about = {f"lensq_{name}": value for name, value in said.items()}
     batch_size = batch_size or (64 if scorer.device.type == "cpu" else 1024)
     tables = _tables(scorer, rows, batch_size, progress)
     if out is None:

@@ -13,15 +13,9 @@ import pandas as pd
 from scipy import sparse, stats
 from sklearn.manifold import TSNE
 
+from lensq.statistics import twosample
 from lensq.statistics.guard import labelled, require_split
 from lensq.statistics.metrics import resampled_counts
-from lensq.statistics.twosample import (
-    information,
-    merge_bins,
-    sparse_bin_groups,
-    two_sample_chi_squared,
-    welch_t,
-)
 
 STATISTICS = ("kl", "mu", "logvar")
 RULES = ("mean+1.5sd", "bh", "top")
@@ -127,14 +121,15 @@ def dimension_statistics(
     values = _compared(rows, statistic)
     weights = np.stack([~positive, positive]).astype(np.float32)
     counts = _counts(bin_numbers(values, values[~positive], bins), bins, weights)
-    normal, anomaly = merge_bins(counts, sparse_bin_groups(counts[0], min(weights.sum(axis=1))))
-    chi2, dof, p, cramers_v = two_sample_chi_squared(normal, anomaly)
+    groups = twosample.sparse_bin_groups(counts[0], min(weights.sum(axis=1)))
+    normal, anomaly = twosample.merge_bins(counts, groups)
+    chi2, dof, p, cramers_v = twosample.two_sample_chi_squared(normal, anomaly)
     table = pd.DataFrame({"dimension": np.arange(values.shape[1]), "chi2": chi2, "dof": dof, "p": p})
     table = table.assign(q=stats.false_discovery_control(p), cramers_v=cramers_v)
     ks = [stats.ks_2samp(v[positive], v[~positive], method="asymp") for v in values.T]
     table["ks"], table["ks_p"] = [k.statistic for k in ks], [k.pvalue for k in ks]
-    table["welch_t"], table["welch_p"] = welch_t(values, positive)
-    table["relative_entropy"], table["mutual_information"] = information(normal, anomaly)
+    table["welch_t"], table["welch_p"] = twosample.welch_t(values, positive)
+    table["relative_entropy"], table["mutual_information"] = twosample.information(normal, anomaly)
     for name in ("mu", "logvar"):
         own = latent_values(rows, name)
         table[f"difference_{name}"] = own[positive].mean(axis=0) - own[~positive].mean(axis=0)
@@ -276,8 +271,9 @@ def choice_stability(
 
 def _evidence(normal, anomaly, reference, size: int):
     """Chi-squared, q and Cramer's V (B, D) of counts (B, D, bins), merged by what `size` objects expect."""
-    groups = sparse_bin_groups(reference, min(int(normal[0, 0].sum()), size))
-    chi2, _, p, effect = two_sample_chi_squared(*(merge_bins(c, groups) for c in (normal, anomaly)))
+    groups = twosample.sparse_bin_groups(reference, min(int(normal[0, 0].sum()), size))
+    merged = (twosample.merge_bins(c, groups) for c in (normal, anomaly))
+    chi2, _, p, effect = twosample.two_sample_chi_squared(*merged)
     return chi2, stats.false_discovery_control(p, axis=-1), effect
 
 

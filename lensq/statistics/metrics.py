@@ -200,12 +200,7 @@ def measure(
 
 
 def compare(
-    scores: Mapping[str, np.ndarray],
-    positive: np.ndarray,
-    *,
-    thresholds: Mapping[str, float] | None = None,
-    sort_by: str = "AP",
-    **options,
+    scores: Mapping[str, np.ndarray], positive: np.ndarray, *, thresholds: Mapping[str, float] = {}, **options
 ) -> pd.DataFrame:
     """Several scores of the same objects in one table, the best first.
 
@@ -213,7 +208,6 @@ def compare(
         scores: name to (N,) scores.
         positive: (N,) bool.
         thresholds: name to threshold.
-        sort_by: the metric that orders the rows.
         **options: prevalence, weights, groups, resamples, seed of `measure`.
 
     Returns:
@@ -221,11 +215,11 @@ def compare(
     """
     rows = {}
     for name, score in scores.items():
-        table = measure(score, positive, threshold=(thresholds or {}).get(name), **options)
+        table = measure(score, positive, threshold=thresholds.get(name), **options)
         table.columns = ["", "_low", "_high"]
         rows[name] = {metric + end: value for (metric, end), value in table.stack().items()}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("score")
-    return table.sort_values(sort_by, ascending=False, kind="stable")
+    return table.sort_values("AP", ascending=False, kind="stable")
 
 
 def paired_difference(

@@ -22,6 +22,7 @@ import tokenize
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 
 _KINDS = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
@@ -100,11 +101,8 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
     Raises:
         ValueError: a line is not of the form `name: type = default  # help`.
     """
-    comments = {
-        token.start[0]: token.string.lstrip("# ").strip()
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
     found = {}
     for node in ast.parse(source).body:
         try:
@@ -192,14 +190,9 @@ def _cells_run(sources: Sequence[str]) -> tuple[dict[str, Parameter], list[str]]
             break
     else:
         raise RuntimeError("run the cell that declares the parameters first")
-    injected = [
-        target.id
-        for source in sources[last + 1 :]
-        if source.startswith(_INJECTED)
-        for node in _statements(source)
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-    ]
+    set_after = [_statements(source) for source in sources[last + 1 :] if source.startswith(_INJECTED)]
+    assigned = [node for node in chain.from_iterable(set_after) if isinstance(node, ast.Assign)]
+    injected = [target.id for node in assigned for target in node.targets]
     return parse_parameters(sources[last]), injected
 
 
@@ -210,15 +203,9 @@ def _statements(source: str) -> list[ast.stmt]:
         return []
 
 
-_MADE_BY = {
-    "survey.json": "01_data_exploration",
-    "dimensions.parquet": "09_latent_chi_squared",
-    "detection.json": "10_thresholding",
-    "detectors.csv": "10_thresholding",
-    "leaderboard.csv": "12_leaderboard",
-    "record.json": "10_thresholding",
-    "candidates.csv": "14_candidates",
-}
+_MADE_BY = {"survey.json": "01_data_exploration", "dimensions.parquet": "09_latent_chi_squared"}
+_MADE_BY |= dict.fromkeys(("detection.json", "detectors.csv", "record.json"), "10_thresholding")
+_MADE_BY |= {"leaderboard.csv": "12_leaderboard", "candidates.csv": "14_candidates"}
 
 
 _SIMULATED = Path("../_build/survey")

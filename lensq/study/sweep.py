@@ -79,12 +79,7 @@ def settings_of(name: str) -> dict[str, object]:
 
 
 def compare_runs(
-    tables: Mapping[str, pd.DataFrame],
-    score: str,
-    *,
-    against: str = "label",
-    metrics: tuple[str, ...] = ("AP", "AUROC"),
-    **options,
+    tables: Mapping[str, pd.DataFrame], score: str, *, against: str = "label", **options
 ) -> pd.DataFrame:
     """Every run of a sweep by its metrics on the selection tiles, the best first.
 
@@ -92,7 +87,6 @@ def compare_runs(
         tables: run name to its Scores table, selection rows only.
         score: column to measure, higher is more anomalous.
         against: see `guard.labelled`.
-        metrics: metrics of `metrics.measure`; the first one orders the rows.
         **options: prevalence, resamples and seed of `metrics.measure`.
 
     Returns:
@@ -107,11 +101,11 @@ def compare_runs(
         known, positive = labelled(table, against)
         measured = measure(known[score].to_numpy(), positive, **options)
         row = settings_of(name)
-        for metric in metrics:
+        for metric in ("AP", "AUROC"):
             value, low, high = measured.loc[metric, ["value", "low", "high"]]
             row |= {metric: value, f"{metric}_low": low, f"{metric}_high": high}
         rows.append(row)
-    return pd.DataFrame(rows).sort_values(metrics[0], ascending=False, kind="stable", ignore_index=True)
+    return pd.DataFrame(rows).sort_values("AP", ascending=False, kind="stable", ignore_index=True)
 
 
 def over_seeds(table: pd.DataFrame, metric: str = "AP") -> pd.DataFrame:

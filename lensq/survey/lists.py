@@ -12,11 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-LISTS = {
-    "raw": "candidates_list_raw.txt",
-    "selected": "candidates_list_selected.txt",
-    "graded": "candidates_list_graded.txt",
-}
+LISTS = {which: f"candidates_list_{which}.txt" for which in ("raw", "selected", "graded")}
 """The lists of a survey: all objects, those flagged as possible lenses, those graded afterwards."""
 
 EXTENSION = re.compile(r"\.(fits|fit|fts)(\.(gz|fz|bz2|z))?$", re.IGNORECASE)
@@ -27,13 +23,9 @@ _HEADER = re.compile(
 )
 _LABEL = re.compile(r"\b(label|labels|flag|flagged|selected|lens|class|candidate|graded)\b")
 _ZEROS_AND_ONES = {"0", "0.0", "false", "1", "1.0", "true", ""}
-_BOMS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
+_BOMS = dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32")  # which begin like UTF-16
+_BOMS |= dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16")
+_BOMS[codecs.BOM_UTF8] = "utf-8-sig"
 
 
 @dataclass(frozen=True)

@@ -170,12 +170,8 @@ class Survey:
             known = np.isfinite(self.zero_points)
             said.append("zero point " + _in_words(self.zero_point_from[known], self.zero_points[known]))
         if 10 * len(lost) > len(self) + len(lost):
-            reasons = lost["reason"].value_counts(sort=True)
-            said.append(
-                f"{len(lost)} of {len(self) + len(lost)} files and lines in quarantine ("
-                + ", ".join(f"{n} {reason}" for reason, n in reasons.items())
-                + ")"
-            )
+            reasons = ", ".join(f"{n} {reason}" for reason, n in lost["reason"].value_counts().items())
+            said.append(f"{len(lost)} of {len(self) + len(lost)} files and lines in quarantine ({reasons})")
         return ", ".join(said)
 
     def in_reference_band(self, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:

@@ -22,17 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lensq.models.objectives.elbo import (
-    LOGVAR_RANGE,
-    Batch,
-    Elbo,
-    ElboOptions,
-    GaussianHead,
-    Terms,
-    annealing,
-    gaussian_kl,
-    sample_normal,
-)
+from lensq.models.objectives import elbo
+from lensq.models.objectives.elbo import Batch, Elbo, ElboOptions, GaussianHead, Terms
 
 ORDINARY, ANOMALY = 0, 1
 
@@ -101,7 +92,7 @@ class Mixture(Elbo):
 
     def prior(self) -> tuple[Tensor, Tensor]:
         """Means and log variances of p(z|y), (K, D)."""
-        return self.prior_mu, self.prior_logvar.clamp(*LOGVAR_RANGE)
+        return self.prior_mu, self.prior_logvar.clamp(*elbo.LOGVAR_RANGE)
 
     def forward(self, batch: Batch) -> Terms:
         """Per-object terms of a batch, summed over clusters with the weights q(y|x).
@@ -117,9 +108,9 @@ class Mixture(Elbo):
             features = batch.features.float()
             log_qy = F.log_softmax(self.classifier(features), dim=1)
             mu, logvar = self.posterior(F.relu(self.shared(features).unsqueeze(1) + self.by_cluster))
-        z = sample_normal(mu, logvar, batch.generator)  # (B, K, D)
+        z = elbo.sample_normal(mu, logvar, batch.generator)  # (B, K, D)
         means, nll = batch.reconstruct(z)
-        kl = gaussian_kl(mu, logvar, *self.prior())
+        kl = elbo.gaussian_kl(mu, logvar, *self.prior())
         labels = batch.labels if self.uses_labels else None
         terms = mixture_bound(log_qy, self.log_py, nll, kl, labels)
         qy = log_qy.exp()
@@ -133,7 +124,7 @@ class Mixture(Elbo):
         """As `Elbo.loss`, with the balance of the clusters; beta and its annealing hold for both KL terms."""
         loss, curves = super().loss(terms, step=step, dataset_size=dataset_size)
         curves["cluster_kl"] = terms["cluster_kl"].mean()
-        weight = self.options.beta * annealing(step, self.options.annealing_steps)
+        weight = self.options.beta * elbo.annealing(step, self.options.annealing_steps)
         loss = loss + weight * curves["cluster_kl"]
         if self.options.balance > 0:
             mean = terms["cluster"].mean(0)
