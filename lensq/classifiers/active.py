@@ -124,9 +124,8 @@ class Pool:
         self.columns = tuple(light_columns(scores) if columns is None else columns)
         self.start = start
         values = finite_columns(self.scores, self.columns)
-        self._scale = QuantileTransformer(
-            n_quantiles=min(1000, len(values)), output_distribution="normal", subsample=None
-        ).fit(values)
+        how = {"n_quantiles": min(1000, len(values)), "output_distribution": "normal", "subsample": None}
+        self._scale = QuantileTransformer(**how).fit(values)
         self._x = self._scale.transform(values)
         self._before = finite_columns(self.scores, [start])[:, 0]
         self._row = pd.Series(np.arange(len(values)), index=self.scores["name"].to_numpy())

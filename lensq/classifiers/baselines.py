@@ -178,10 +178,8 @@ def _fit_deep_svdd(codes: np.ndarray, seed: int) -> Any:
     try:
         with torch.random.fork_rng():
             np.random.seed(seed)  # noqa: NPY002
-            network = DeepSVDD(
-                codes.shape[1], epochs=_SVDD_EPOCHS, batch_size=128, verbose=0, random_state=seed
-            )
-            return network.fit(codes)
+            how = {"epochs": _SVDD_EPOCHS, "batch_size": 128, "verbose": 0, "random_state": seed}
+            return DeepSVDD(codes.shape[1], **how).fit(codes)
     finally:
         np.random.set_state(state)  # noqa: NPY002
 

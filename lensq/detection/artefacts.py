@@ -105,7 +105,6 @@ def _longest_line(light: np.ndarray, real: np.ndarray) -> float:
     if not len(long):  # most cutouts, without the cost of a transform
         return 0.0
     length = len(binned) // 2
-    lines = probabilistic_hough_line(
-        np.isin(parts, long), threshold=length // 2, line_length=length, line_gap=2, rng=0
-    )
+    how = {"threshold": length // 2, "line_length": length, "line_gap": 2, "rng": 0}
+    lines = probabilistic_hough_line(np.isin(parts, long), **how)
     return max((float(np.hypot(*np.subtract(*line))) for line in lines), default=0.0) / len(binned)

@@ -76,9 +76,7 @@ def check_splits(scores: pd.DataFrame, survey: Survey) -> None:
     """
     home = pd.Series(survey.split, index=survey.names)
     if unknown := (~scores["name"].isin(home.index)).sum():
-        raise LeakageError(
-            f"{unknown} rows are no objects of the survey {survey.folder}: where are they from?"
-        )
+        raise LeakageError(f"{unknown} rows are no objects of the survey {survey.folder}: where from?")
     if twice := scores["name"].duplicated().sum():
         raise LeakageError(f"{twice} rows are there twice: an object may be in one split only")
     there = home.loc[scores["name"]].to_numpy()

@@ -125,9 +125,8 @@ def quality(
             why = "no object is flagged" if not np.any(known) else "all objects are flagged"
         return None, f"How complete and pure the list is cannot be measured on this folder: {why}."
     rows, positive = labelled(ranked, against)
-    table = measure(
-        rows["score"].to_numpy(), positive, groups=survey.group[rows_of(survey, rows["name"])], **options
-    )
+    groups = survey.group[rows_of(survey, rows["name"])]
+    table = measure(rows["score"].to_numpy(), positive, groups=groups, **options)
     first = min(100, len(rows))
     what = "true lenses" if against == "is_lens" else "flagged objects"
     value, low, high = table.loc["AP"]

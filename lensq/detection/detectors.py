@@ -170,9 +170,8 @@ def evaluate(
         Table of `lensq.statistics.metrics.measure`.
     """
     rows, positive = labelled(scores, against or detector.against)
-    return metrics.measure(
-        detector.score(rows), positive, threshold=detector.threshold, **_columns(detector, rows, options)
-    )
+    options = {"threshold": detector.threshold} | _columns(detector, rows, options)
+    return metrics.measure(detector.score(rows), positive, **options)
 
 
 def evaluate_graded(detector: Detector, scores: pd.DataFrame, **options) -> pd.DataFrame:
@@ -212,11 +211,8 @@ def compare_detectors(detectors: Sequence[Detector], scores: pd.DataFrame, **opt
     """
     first = detectors[0]
     rows, positive = labelled(scores, first.against)
-    thresholds = {d.name: d.threshold for d in detectors}
-    options = _columns(first, rows, options)
-    return metrics.compare(
-        {d.name: d.score(rows) for d in detectors}, positive, thresholds=thresholds, **options
-    )
+    values, thresholds = {d.name: d.score(rows) for d in detectors}, {d.name: d.threshold for d in detectors}
+    return metrics.compare(values, positive, thresholds=thresholds, **_columns(first, rows, options))
 
 
 def compare_pair(first: Detector, second: Detector, scores: pd.DataFrame, **options) -> pd.DataFrame:

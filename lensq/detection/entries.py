@@ -152,10 +152,8 @@ def _supervised(
     seen = [classifier.score(survey, rows, **how) for classifier in classifiers]
     sums = {name: sum(getattr(entry, name) for entry in entries) for name in ("train_s", "images_seen")}
     mean = _combined(entries, test=np.mean([entry.test for entry in entries], axis=0), **sums)
-    thresholds = (
-        metrics.best_threshold(score, labels[rows] == 1, prevalence=prevalence)
-        for score in (*seen, np.mean(seen, axis=0))
-    )
+    seen, lens = [*seen, np.mean(seen, axis=0)], labels[rows] == 1
+    thresholds = (metrics.best_threshold(score, lens, prevalence=prevalence) for score in seen)
     return [e._replace(threshold=t) for e, t in zip((*entries, mean), thresholds, strict=True)]
 
 
@@ -203,10 +201,8 @@ def trained_entries(
 
     injected = with_selection([none], own)
     residual = {"selection": chosen, "test": test}
-    beside = _combined(
-        [own, injected],
-        **{part: with_residual(getattr(injected, part), table, train) for part, table in residual.items()},
-    )
+    added = {name: with_residual(getattr(injected, name), part, train) for name, part in residual.items()}
+    beside = _combined([own, injected], **added)
     few = with_selection(rounds, injected)
     pair = [_timed([everything], held_out, injected, **how), _timed([classifier], held_out, **how)]
     encoder, network, both = _supervised((everything, classifier), labels, survey, pair, prevalence, how)
@@ -276,9 +272,7 @@ def seed_spread(
     known = [labelled(table, against) for table in tables]
     rows = {}
     for column in scores:
-        measured = [
-            metrics.measure(table[column], positive, **options).loc["AP"] for table, positive in known
-        ]
+        measured = [metrics.measure(table[column], lens, **options).loc["AP"] for table, lens in known]
         values = pd.Series([row["value"] for row in measured])
         rows[column] = {"mean": values.mean(), "sd": values.std(), "seeds": len(values)}
         rows[column] |= measured[0][["low", "high"]]

@@ -29,7 +29,7 @@ from lensq.statistics.guard import LeakageError, require_split
 from lensq.survey.files import atomic
 from lensq.survey.survey import Survey, read_survey
 
-_SETTINGS = ("lensq_model", "lensq_survey", "lensq_symmetries", "lensq_precision")
+_SETTINGS = ("model", "survey", "symmetries", "precision")
 
 
 def _simulation(folder: Path) -> dict | None:
@@ -164,9 +164,7 @@ def score_on_test(
         raise FileNotFoundError(f"{chosen_on}: score the study's survey first, as {variant}'s notebook does")
     about = _about(chosen_on)
     if about["lensq_model"] != model.fingerprint:
-        raise ValueError(
-            f"{chosen_on} was scored by another model than {variant}/model.pt: run its notebook again"
-        )
+        raise ValueError(f"{chosen_on} was scored by another model than {variant}/model.pt: run it again")
     if held_out.fingerprint == model.survey_fingerprint and (held_out.split == "test").all():
         raise LeakageError(f"{variant} was trained on {held_out.folder}: evaluate it on another survey")
     path = results / into / f"{variant}.parquet"
@@ -208,9 +206,7 @@ def _note(path: Path, held_out: Survey, variant: str, wanted: dict[str, str], se
     about = {"seed": seed, "simulation": simulated, "fingerprint": held_out.fingerprint}
     record["survey"] = about | {"objects": len(positive)} | counts
     again = any(earlier["variant"] == variant for earlier in record["scored"])
-    scored: dict[str, Any] = {"variant": variant} | {
-        key.removeprefix("lensq_"): wanted[key] for key in _SETTINGS
-    }
+    scored: dict[str, Any] = {"variant": variant} | {key: wanted[f"lensq_{key}"] for key in _SETTINGS}
     scored |= {"seed": seed, "again": again, "date": datetime.now(UTC).isoformat(timespec="seconds")}
     scored |= {"commit": _commit(), "seconds": round(seconds, 3), "cores": os.cpu_count()}
     record["scored"].append(scored | {"objects": len(positive)})
@@ -236,9 +232,7 @@ def record_of(results: Path | str, into: str = "test") -> dict:
     """
     file = Path(results) / into / "record.json"
     if not file.is_file():
-        raise FileNotFoundError(
-            f"{file}: nothing was scored on test objects yet; run the notebook 10_thresholding"
-        )
+        raise FileNotFoundError(f"{file}: nothing was scored on test objects yet; run 10_thresholding")
     return json.loads(file.read_text())
 
 

@@ -61,10 +61,8 @@ def _tile(picture: np.ndarray, row: dict) -> str:
     name = escape(str(row["name"]))
     place = "" if pd.isna(row.get("rank")) else f"{row['rank']}. "
     notes = [escape(str(row[key])) for key in ("known_as", "set_apart") if pd.notna(row.get(key))]
-    links = [
-        f'<a href="{escape(address)}" rel="noreferrer">{which}</a>'
-        for which, address in sky_links(row["ra"], row["dec"]).items()
-    ]
+    known = sky_links(row["ra"], row["dec"])
+    links = [f'<a href="{escape(known[which])}" rel="noreferrer">{which}</a>' for which in known]
     colour = {1: LENS, 0: ORDINARY}.get(row.get("label"), "#bbb")
     lines = [f"{place}<b>{name}</b>", f"score {row['score']:.2f}", *filter(None, notes), " ".join(links)]
     return (

@@ -46,7 +46,6 @@ def flux_of(
         softening = SOFTENING_IN_NOISE * preprocessing.noise
         scale = float(np.arcsinh(SATURATION_IN_NOISE / SOFTENING_IN_NOISE))
         return [(float(softening), scale, True)] * len(images)
-    bounds = [
-        (float(image[real].min()), float(image[real].max())) for image, real in zip(images, mask, strict=True)
-    ]
+    light = [image[real] for image, real in zip(images, mask, strict=True)]
+    bounds = [(float(pixels.min()), float(pixels.max())) for pixels in light]
     return [(low, high - low if high > low else 1.0, False) for low, high in bounds]

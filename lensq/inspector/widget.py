@@ -391,10 +391,8 @@ def _thousandths(place: np.ndarray) -> list[int]:
 def _known_as(matches: pd.DataFrame) -> dict[str, str]:
     nearest = matches.sort_values("separation").drop_duplicates("name")
     called = nearest["catalogue_name"] if "catalogue_name" in nearest else ["a known lens"] * len(nearest)
-    return {
-        name: f'{what}, {separation:.1f}"'
-        for name, what, separation in zip(nearest["name"], called, nearest["separation"], strict=True)
-    }
+    entries = zip(nearest["name"], called, nearest["separation"], strict=True)
+    return {name: f'{what}, {separation:.1f}"' for name, what, separation in entries}
 
 
 def _position(ra: float, dec: float) -> dict[str, str]:

@@ -39,10 +39,8 @@ def conditions(survey: Survey, rows: np.ndarray) -> dict[str, list[float]]:
     noise = sky_noise(survey, some).view(len(some), -1)[:, survey.reference]
     bright = total > 20 * noise * (radius <= _APERTURE).sum().sqrt()
     measured = {"noise": noise[noise.isfinite()], "width": width[bright]}
-    return {
-        name: np.percentile(values.double().numpy(), [1, 10, 50, 99]).tolist() if len(values) else []
-        for name, values in measured.items()
-    }
+    known = {name: values.double().numpy() for name, values in measured.items()}
+    return {n: np.percentile(v, [1, 10, 50, 99]).tolist() if len(v) else [] for n, v in known.items()}
 
 
 def beyond(trained: Mapping[str, Any], survey: Survey) -> list[str]:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +156,8 @@ class Task(pl.LightningModule):
         options, steps = self.options, len(self.train_dataloader())
         weights = [parameter for parameter in self.vae.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(weights, lr=options.learning_rate, fused=True)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(options.schedule, step, steps, options.epochs)
-        )
+        factor = partial(learning_rate_factor, options.schedule, steps_per_epoch=steps, epochs=options.epochs)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ one image or one latent vector. Any S from 16 on is taken: the decoder visits th
 went through, in reverse, so 48 (24, 12, 6, 3, 2) works as well as 64.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -114,9 +115,8 @@ class ResidualBlock(nn.Module):
         self.every = stride if before < 8 else 1
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or before != after:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(before, after, 1, stride // self.every, bias=False), nn.BatchNorm2d(after)
-            )
+            convolution = nn.Conv2d(before, after, 1, stride // self.every, bias=False)
+            self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(after))
         self.enlarge_to = enlarge_to
 
     def forward(self, x: Tensor) -> Tensor:
@@ -172,9 +172,8 @@ class ResNet18Decoder(nn.Module):
         super().__init__()
         sides = _halvings(size, 4, up=True)[::-1]
         deepest = 8 * width
-        self.start = nn.Sequential(
-            nn.Linear(latent, deepest * sides[0] ** 2), nn.Unflatten(1, (deepest, sides[0], sides[0]))
-        )
+        shape = deepest, sides[0], sides[0]
+        self.start = nn.Sequential(nn.Linear(latent, math.prod(shape)), nn.Unflatten(1, shape))
         stages: list[nn.Module] = []
         for channels, side in zip((8 * width, 4 * width, 2 * width), sides[1:4], strict=True):
             stages.append(ResidualBlock(channels, channels))

@@ -91,9 +91,7 @@ def load_model(path: str | Path) -> Model:
     path = Path(path)
     path = path / "model.pt" if path.is_dir() else path
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist: fit a model first (lensq.fit(survey, out=...)) or mend the path"
-        )
+        raise FileNotFoundError(f"{path} does not exist: fit a model first (lensq.fit) or mend the path")
     try:
         held = torch.load(path, weights_only=True, map_location="cpu")
         document = json.loads(held["document"])

@@ -152,13 +152,11 @@ class VAE(nn.Module):
         self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.encoder, self.decoder = build_network(
-                config.network, config.size, config.latent, config.width, config.bands
-            )
+            sizes = config.size, config.latent, config.width, config.bands
+            self.encoder, self.decoder = build_network(config.network, *sizes)
             self.likelihood = GaussianLikelihood(config.noise_scale)
-            self.objective = objective(
-                self.encoder.features, config.latent, objective.Options(**config.options)
-            )
+            options = objective.Options(**config.options)
+            self.objective = objective(self.encoder.features, config.latent, options)
         shape = (config.reference_size, config.latent)
         self.register_buffer("reference_mu", torch.zeros(shape))
         self.register_buffer("reference_logvar", torch.zeros(shape))
@@ -205,10 +203,8 @@ class VAE(nn.Module):
         """
         size, bands = self.config.size, self.config.bands
         if images.shape != mask.shape or images.shape[1:] != (bands, size, size):
-            raise ValueError(
-                f"images {tuple(images.shape)}, mask {tuple(mask.shape)}: both must be "
-                f"(B, {bands}, {size}, {size})"
-            )
+            found = f"images {tuple(images.shape)}, mask {tuple(mask.shape)}"
+            raise ValueError(f"{found}: both must be (B, {bands}, {size}, {size})")
         images = torch.where(mask, images, 0).contiguous(memory_format=torch.channels_last)
 
         def reconstruct(z: Tensor) -> tuple[Tensor, Tensor]:

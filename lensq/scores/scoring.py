@@ -107,9 +107,7 @@ class _Scorer:
         if precision not in ("fp32", "bf16"):
             raise ValueError(f'precision={precision!r}: take "fp32" or "bf16"')
         if model.vae.reference is None:
-            raise ValueError(
-                "the model has no reference sample of train objects: fit it to the end, or call vae.finish"
-            )
+            raise ValueError("the model has no reference sample of train objects: fit it to the end")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.vae = fold_normalisation(copy.deepcopy(model.vae).to(self.device).eval())
         self.preprocessing, self.survey, self.symmetries = model.preprocessing, survey, symmetries

@@ -62,9 +62,7 @@ def finite_columns(scores: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
         raise ValueError(f"the scores lack the columns {', '.join(missing)}")
     values = scores[list(columns)].to_numpy(np.float64)
     if bad := np.count_nonzero(~np.isfinite(values)):
-        raise ValueError(
-            f"{bad} values of {', '.join(columns[:4])} are not finite; score these objects again"
-        )
+        raise ValueError(f"{bad} values of {', '.join(columns[:4])} are not finite; score the objects again")
     return values
 
 
@@ -84,9 +82,8 @@ def _counts(numbers: np.ndarray, bins: int, weights: np.ndarray) -> np.ndarray:
     """Weighted counts by bin: numbers (N, D), weights (B, N) to (B, D, bins)."""
     n, d = numbers.shape
     columns = (numbers + np.arange(d) * bins).ravel()
-    indicator = sparse.csr_array(
-        (np.ones(n * d, np.float32), columns, np.arange(0, n * d + 1, d)), shape=(n, d * bins)
-    )
+    entries = np.ones(n * d, np.float32), columns, np.arange(0, n * d + 1, d)
+    indicator = sparse.csr_array(entries, shape=(n, d * bins))
     return np.asarray(weights @ indicator, np.float64).reshape(len(weights), d, bins)
 
 

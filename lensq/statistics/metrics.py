@@ -74,12 +74,9 @@ class _Ranking:
         above = np.searchsorted(-levels, -score[~positive], side="left")
         tied = levels[np.minimum(above, len(levels) - 1)] == score[~positive]
         self.threshold = threshold
-        self.positives = self._matrix(
-            np.searchsorted(-levels, -score[positive]), len(levels), score, weights, groups, positive
-        )
-        self.negatives = self._matrix(
-            2 * above + tied, 2 * len(levels) + 1, score, weights, groups, ~positive
-        )
+        own, bins = (score, weights, groups), np.searchsorted(-levels, -score[positive])
+        self.positives = self._matrix(bins, len(levels), *own, positive)
+        self.negatives = self._matrix(2 * above + tied, 2 * len(levels) + 1, *own, ~positive)
         self.effective_negatives = effective_size(weights[~positive])
 
     def _matrix(self, bins, number, score, weights, groups, members):
@@ -111,10 +108,8 @@ class _Ranking:
             allowed = np.where(fpr <= rate * (1 + 1e-9), tpr, 0.0).max(axis=1)
             result[name] = allowed if self.decides(rate) else np.full(len(allowed), np.nan)
         if self.threshold is not None:
-            recall, rate = (
-                part[:, -1] / part[:, :-1].sum(axis=1)
-                for part in (of_positives @ self.positives, of_negatives @ self.negatives)
-            )
+            parts = of_positives @ self.positives, of_negatives @ self.negatives
+            recall, rate = (part[:, -1] / part[:, :-1].sum(axis=1) for part in parts)
             result["F1"] = _f1(recall, rate, prevalence)
             result["precision"] = np.where(recall + rate > 0, _precision(recall, rate, prevalence), np.nan)
             result["recall"], result["FPR"] = recall, rate
@@ -147,10 +142,8 @@ def _draws(positives: int, negatives: int, resamples: int, seed: int) -> Iterato
     chunk = max(1, _CHUNK // (positives + negatives))
     for start in range(0, resamples, chunk):
         size = min(chunk, resamples - start)
-        yield (
-            resampled_counts(positives, positives, size, of_positives),
-            resampled_counts(negatives, negatives, size, of_negatives),
-        )
+        counts = resampled_counts(positives, positives, size, of_positives)
+        yield counts, resampled_counts(negatives, negatives, size, of_negatives)
 
 
 def _interval(draws: np.ndarray) -> tuple[float, float]:

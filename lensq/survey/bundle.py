@@ -37,9 +37,7 @@ def bundle_of(path: Path) -> Path | None:
         return None
     files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS)
     if len(files) > 1:
-        raise ValueError(
-            f"{path}: {len(files)} HDF5 files; give one of them, such as {files[0]}, as the survey"
-        )
+        raise ValueError(f"{path}: {len(files)} HDF5 files; give one of them as the survey, as {files[0]}")
     return files[0] if files else None
 
 
@@ -51,10 +49,8 @@ def bundle_table(path: Path) -> pd.DataFrame:
         n = len(_images(file, path))
         names = next((file[key][:].tolist() for key in _NAMES if key in file and len(file[key]) == n), None)
         if names is None:
-            ra, dec = (
-                file[key][:].astype(float) if key in file else np.full(n, np.nan) for key in ("ra", "dec")
-            )
-            names = [iau_name(*place) or f"row{i}" for i, place in enumerate(zip(ra, dec, strict=True))]
+            places = [file[key][:].astype(float) if key in file else [np.nan] * n for key in ("ra", "dec")]
+            names = [iau_name(*place) or f"row{i}" for i, place in enumerate(zip(*places, strict=True))]
     names = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
     status = path.stat()
     table = pd.DataFrame({"name": names, "file": [f"{path.name}#{row}" for row in range(n)]})
@@ -130,9 +126,8 @@ def _bands(file, images) -> tuple[str, ...]:
                 said = said.decode() if isinstance(said, bytes) else said
                 said = np.asarray(list(said.replace(",", "")) if isinstance(said, str) else said)
                 said = said[0] if said.ndim == 2 else said
-                return tuple(
-                    band_name(each.decode() if isinstance(each, bytes) else str(each)) for each in said
-                )
+                names = (each.decode() if isinstance(each, bytes) else str(each) for each in said)
+                return tuple(map(band_name, names))
     return ()
 
 

@@ -190,18 +190,15 @@ def match_catalogue(
     catalogue, theirs = read_catalogue(catalogue)
     if theirs is None:
         which = next(which for which in ("ra", "dec") if _column(catalogue, which) is None)
-        raise ValueError(
-            f"catalogue: no column {which!r} among {list(catalogue)}; rename that of the positions"
-        )
+        raise ValueError(f"catalogue: no column {which!r} among {list(catalogue)}; rename those of positions")
     known = np.flatnonzero(np.isfinite(theirs.ra.deg))
     if missing := len(catalogue) - len(known):
         _log.warning("catalogue: %d of %d entries have no position, match nothing", missing, len(catalogue))
     ours = np.flatnonzero(np.isfinite(survey.coordinates.ra.deg))
     most = radius_arcsec * u.arcsec
     entry, found, angle, _ = survey.coordinates[ours].search_around_sky(theirs[known], most)
-    matches = pd.DataFrame(
-        {"row": ours[found], "name": survey.names[ours[found]], "separation": angle.arcsec}
-    )
+    matches = pd.DataFrame({"row": ours[found], "name": survey.names[ours[found]]})
+    matches["separation"] = angle.arcsec
     entries = catalogue.iloc[known[entry]].reset_index(drop=True)
     entries = entries.rename(columns={column: f"catalogue_{column}" for column in matches})
     return matches.join(entries).sort_values(["row", "separation"], ignore_index=True)

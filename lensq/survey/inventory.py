@@ -216,9 +216,7 @@ def _find(folder: Path) -> tuple[Path, pd.DataFrame, list[str]]:
         for row in table[table["fate"] != ""].itertuples()
     ]
     if not deep and (others := (_scan(folder, True)["fate"] == "").sum() - len(table)):
-        notes.append(
-            f"{others} FITS files in folders within {folder} are left alone; put all into {FITS_FOLDER}"
-        )
+        notes.append(f"{others} FITS files in folders of {folder} are left alone; put all into {FITS_FOLDER}")
     return place, table, notes
 
 

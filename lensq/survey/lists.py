@@ -18,9 +18,7 @@ LISTS = {which: f"candidates_list_{which}.txt" for which in ("raw", "selected", 
 EXTENSION = re.compile(r"\.(fits|fit|fts)(\.(gz|fz|bz2|z))?$", re.IGNORECASE)
 
 _MINUSES = dict.fromkeys(map(ord, "‐‑‒–—−﹣－"), "-")
-_HEADER = re.compile(
-    r"\b(name|names|id|ids|object|objects|source|sources|file|files|filename|designation|ra)\b"
-)
+_HEADER = re.compile(r"\b(names?|ids?|objects?|sources?|files?|filename|designation|ra)\b")
 _LABEL = re.compile(r"\b(label|labels|flag|flagged|selected|lens|class|candidate|graded)\b")
 _ZEROS_AND_ONES = {"0", "0.0", "false", "1", "1.0", "true", ""}
 _BOMS = dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32")  # which begin like UTF-16
@@ -167,10 +165,8 @@ def names_in(listing: Listing | None, aliases: Aliases) -> list[str] | None:
     if not hits[best]:  # a header may still tell
         best = next((i for i, cell in enumerate(listing.header) if "name" in cell), 0)
     if "" in cells[best]:
-        number = listing.numbers[cells[best].index("")]
-        raise ValueError(
-            f"{listing.path}, line {number}: no name in column {best + 1}; write one name a line"
-        )
+        at = listing.numbers[cells[best].index("")]
+        raise ValueError(f"{listing.path}, line {at}: no name in column {best + 1}; write one name a line")
     return [
         name or re.sub(r"_HSC-[A-Z0-9]+_img$", "", without_extension(cell).rpartition("/")[2])
         for name, cell in zip(found[best], cells[best], strict=True)

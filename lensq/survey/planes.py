@@ -156,9 +156,8 @@ def bands_of(hdu: Hdu) -> tuple[str, ...]:
         said = [each for each in (*said, listed) if len(each) == 1 and each[0]]
     found = {tuple([band_name(band) for band in each]) for each in said}
     if len(found) > 1:
-        raise UnusableError(
-            "ambiguous", f"{hdu.in_words()} is in the bands {' and '.join(map(''.join, found))}"
-        )
+        said = " and ".join(map("".join, found))
+        raise UnusableError("ambiguous", f"{hdu.in_words()} is in the bands {said}")
     return found.pop() if found else ()
 
 
@@ -242,10 +241,8 @@ def zero_point(hdu: Hdu, primary: Hdu) -> tuple[float, str]:
             seconds = (hdu if "EXPTIME" in hdu.cards else primary).number("EXPTIME")
             value += 2.5 * math.log10(seconds) if 0 < seconds < math.inf else math.nan
         elif key == "BUNIT" and (match := _FLUX_UNIT.fullmatch(where.text(key))):
-            key, value = (
-                f"BUNIT {match[0]}",
-                2.5 * _POWERS[match[1].lower()] + 8.9 * (match[2].lower()[0] == "j"),
-            )
+            key = f"BUNIT {match[0]}"
+            value = 2.5 * _POWERS[match[1].lower()] + 8.9 * (match[2].lower()[0] == "j")
         if 0 < value < 50 or (value == 0 and key.startswith("BUNIT")):
             found[key] = value
     if found and max(found.values()) - min(found.values()) > 0.01:
@@ -274,9 +271,7 @@ def companions_of(choice: Choice, hdus: list[Hdu]) -> tuple[Hdu | None, Hdu | No
     shape, single = choice.hdu.shape, []
     hdus = [hdu for hdu in hdus if hdu.shape in (shape, shape[-2:]) and hdu is not choice.hdu]
     variances = [hdu for hdu in hdus if not _VARIANCES.isdisjoint(words(hdu))]
-    masks = [
-        hdu for hdu in hdus if _has_bits(hdu) or any(each.startswith(("MASK", "MSK")) for each in words(hdu))
-    ]
+    masks = [hdu for hdu in hdus if _has_bits(hdu) or re.search(r"\b(MASK|MSK)", " ".join(words(hdu)))]
     for kind in (variances, masks):
         found = [hdu for hdu in kind if not bands_of(hdu) or choice.band in bands_of(hdu)]
         single.append(found[0] if len(found) == 1 else None)

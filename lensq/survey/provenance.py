@@ -32,9 +32,8 @@ def notebook_hash(notebook: Path | str) -> str:
     for cell in json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
             lines = "".join(cell["source"]).splitlines()
-            tree = ast.parse(
-                "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines)
-            )
+            lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in lines]
+            tree = ast.parse("\n".join(lines))
             found |= {name for name in _names(tree) if _files_of(name)}
     sources = source_files(*sorted(found))
     shown = {file for folder in {source.parent for source in sources} for file in folder.glob("*.[jc]s*")}
@@ -135,7 +134,5 @@ def _leads(package: Path) -> dict[str, str]:
     stub = package / "__init__.pyi"
     if not stub.is_file():
         return {}
-    nodes = [
-        node for node in ast.parse(stub.read_bytes()).body if isinstance(node, ast.ImportFrom) and node.module
-    ]
-    return {alias.name: node.module for node in nodes for alias in node.names}
+    nodes = [node for node in ast.parse(stub.read_bytes()).body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: node.module for node in nodes if node.module for alias in node.names}

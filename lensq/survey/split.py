@@ -62,9 +62,8 @@ def iau_name(ra: float, dec: float) -> str:
         return ""
     time, angle = int(ra % 360 * 24000 + 1e-3), int(abs(dec) * 36000 + 1e-3)  # 0.01 s, 0.1"
     hours = f"{time // 360_000:02}{time // 6000 % 60:02}{time % 6000 / 100:05.2f}"
-    return (
-        f"J{hours}{'-' if dec < 0 else '+'}{angle // 36000:02}{angle // 600 % 60:02}{angle % 600 / 10:04.1f}"
-    )
+    degrees = f"{angle // 36000:02}{angle // 600 % 60:02}{angle % 600 / 10:04.1f}"
+    return f"J{hours}{'-' if dec < 0 else '+'}{degrees}"
 
 
 def friends_of_friends(coordinates: SkyCoord, radius: float = GROUP_RADIUS) -> np.ndarray:

@@ -288,23 +288,19 @@ def _survey(folder: Path, inventory: Inventory, packed: Store, how: Reading) -> 
         planes, images, mask = planes[listed], images[listed[::count]], mask[listed[::count]]
     if planes.empty:
         worst = quarantine[~quarantine["reason"].isin(ASIDE)].iloc[0]
-        raise ValueError(
-            f"{folder}: not one of {len(files)} files can be used; "
-            f"{worst['file']}: {worst['reason']} ({worst['detail']})"
-        )
+        said = f"{worst['file']}: {worst['reason']} ({worst['detail']})"
+        raise ValueError(f"{folder}: not one of {len(files)} files can be used; {said}")
     best = (planes["reason"] == "").astype(int) + (planes["band"] == how.band)
     places = best.to_numpy().reshape(-1, count).argmax(1) + np.arange(0, len(planes), count)
     usable = planes.iloc[places]  # a row an object, of the reference band where there is one
     names = usable["name"].to_numpy().astype(str)
-    selected, graded = (
-        usable["name"].isin(inventory.lists[which] or ()).to_numpy() for which in ("selected", "graded")
-    )
+    listed = {which: usable["name"].isin(names or ()).to_numpy() for which, names in inventory.lists.items()}
     return Survey(
         folder=folder,
         names=names,
         coordinates=SkyCoord(usable["ra"].to_numpy() * u.deg, usable["dec"].to_numpy() * u.deg),
-        labels=np.where(inventory.lists["selected"] is None, -1, selected).astype(np.int8),
-        graded=graded,
+        labels=np.where(inventory.lists["selected"] is None, -1, listed["selected"]).astype(np.int8),
+        graded=listed["graded"],
         images=images,
         mask=mask,
         group=usable["group"].to_numpy(),

@@ -44,9 +44,8 @@ class DFC(Elbo):
 
     def __init__(self, features: int, latent: int, options: DFCOptions) -> None:
         super().__init__(features, latent, options)
-        self.network = FeatureNetwork(
-            options.feature_network, options.feature_weights, options.feature_layers
-        )
+        own = options.feature_network, options.feature_weights, options.feature_layers
+        self.network = FeatureNetwork(*own)
 
     def forward(self, batch: Batch) -> Terms:
         """As `Elbo.forward`, and "feature" (B,), the feature loss of each object against its reconstruction.

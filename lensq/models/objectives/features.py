@@ -51,9 +51,8 @@ class InvertedResidual(nn.Sequential):
     def __init__(self, before: int, after: int, expansion: int, stride: int, kernel: int) -> None:
         wide = before * expansion
         expand = [_convolution(before, wide)] if expansion > 1 else []
-        super().__init__(
-            *expand, _convolution(wide, wide, kernel, stride, groups=wide), _convolution(wide, after)[:2]
-        )
+        filtered = _convolution(wide, wide, kernel, stride, groups=wide)
+        super().__init__(*expand, filtered, _convolution(wide, after)[:2])
         self.residual = stride == 1 and before == after
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,9 +130,8 @@ class VGG19BN(nn.Sequential):
             state = _load(weights)
         else:
             try:
-                state = VGG19_BN_Weights.IMAGENET1K_V1.get_state_dict(
-                    progress=False, check_hash=True, weights_only=True
-                )
+                own = VGG19_BN_Weights.IMAGENET1K_V1
+                state = own.get_state_dict(progress=False, check_hash=True, weights_only=True)
             except OSError as error:
                 raise FileNotFoundError(
                     "VGG19-BN's weights are not in torch's cache and cannot be downloaded: give a file as "
@@ -164,15 +162,13 @@ class FeatureNetwork(nn.Module):
         super().__init__()
         if name not in FEATURE_NETWORKS:
             raise ValueError(
-                f"feature_network={name!r} is unknown; choose one of {', '.join(FEATURE_NETWORKS)}"
+                f"feature_network={name!r} is unknown; take one of {', '.join(FEATURE_NETWORKS)}"
             )
         network = FEATURE_NETWORKS[name]()
         try:
             network.load_state_dict(network.read(weights))
         except RuntimeError as error:
-            raise ValueError(
-                f"feature_weights={weights!r} does not hold the weights of {name}: {error}"
-            ) from error
+            raise ValueError(f"feature_weights={weights!r} holds no weights of {name}: {error}") from error
         variances = network.variances()
         layers = tuple(layers) or network.default_layers
         unknown = set(layers) - set(variances)
@@ -219,10 +215,8 @@ class FeatureNetwork(nn.Module):
         with torch.no_grad():
             fixed = self.maps(images)
         compared = self.maps(others)
-        return sum(
-            (compared[name].float() - fixed[name].float()).square().mean((1, 2, 3)) / variance
-            for name, variance in self.variances.items()
-        )
+        squares = {name: (compared[name].float() - fixed[name].float()).square() for name in self.variances}
+        return sum(squares[name].mean((1, 2, 3)) / variance for name, variance in self.variances.items())
 
 
 def _frozen(module: nn.Module) -> nn.Module:

@@ -158,9 +158,7 @@ class LabelledMixture(Mixture):
     def __init__(self, features: int, latent: int, options: LabelledMixtureOptions) -> None:
         super().__init__(features, latent, options)
         if options.clusters != 2:
-            raise ValueError(
-                f"clusters={options.clusters}: the two clusters are the classes ordinary and anomaly"
-            )
+            raise ValueError(f"clusters={options.clusters}: there are two, the classes ordinary and anomaly")
 
     def forward(self, batch: Batch) -> Terms:
         """As `Mixture.forward`, and "anomaly_logit" (B,): log q(anomaly|x) - log q(ordinary|x).
