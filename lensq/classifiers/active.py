@@ -152,11 +152,8 @@ class Pool:
         no = total / (others + _ORDINARY_WEIGHT)
         weights = np.where(positive, total / positive.sum(), no)
         spread = np.full(len(ordinary), no * _ORDINARY_WEIGHT / max(len(ordinary), 1))
-        classifier.fit(
-            self._x[np.r_[rows, ordinary]],
-            np.r_[positive, np.zeros(len(ordinary), bool)],
-            sample_weight=np.r_[weights, spread],
-        )
+        answers = np.r_[positive, np.zeros(len(ordinary), bool)]
+        classifier.fit(self._x[np.r_[rows, ordinary]], answers, sample_weight=np.r_[weights, spread])
         learnt = np.sort(classifier.predict_proba(self._x)[:, 1])
         levels = learnt, np.sort(self._before)
         counts = int(positive.sum()), int(others)

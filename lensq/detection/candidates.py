@@ -225,10 +225,8 @@ def recovery(
 def _recovered(n: int, measured: pd.DataFrame, expected: pd.Series) -> str:
     """What the measures of n injected lenses say."""
     rates = measured.loc[["recall_fpr_1e-2", "recall_fpr_1e-3"]].assign(above=["1%", "0.1%"]).dropna()
-    said = " and ".join(
-        f"{row.value:.0%} [{row.low:.0%}, {row.high:.0%}] rank above all but {row.above} of the objects"
-        for row in rates.itertuples()
-    )
+    words = "{:.0%} [{:.0%}, {:.0%}] rank above all but {} of the objects"
+    said = " and ".join(words.format(*row) for row in rates.itertuples(index=False))
     if np.isfinite(expected["lenses"]):
         said += (
             f"; where one object in 1,000 is a lens like these, {expected['lenses']:.0f} "
@@ -248,12 +246,8 @@ def about(ranked: pd.DataFrame, survey: Survey, model: Model, *said: str) -> lis
         said: sentences of `quality` and `recovery`.
     """
     apart = int((ranked["set_apart"] != "").sum())
-    lines = [
-        *survey.notes,
-        survey.summary,
-        *said,
-        "Ranked by the encoder fine-tuned on injected lenses, without any label.",
-    ]
+    ranks = "Ranked by the encoder fine-tuned on injected lenses, without any label."
+    lines = [*survey.notes, survey.summary, *said, ranks]
     if model.survey_fingerprint != survey.fingerprint:
         lines.append(
             "The models were trained on another survey, by default the simulated one: they know its seeing, "

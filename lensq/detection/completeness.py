@@ -170,10 +170,8 @@ def lens_table(scores: pd.DataFrame, truth: pd.DataFrame | None) -> pd.DataFrame
         return scores.iloc[:0].assign(**dict.fromkeys(PROPERTIES, 0.0), images="")
     rows = scores.drop(columns=own, errors="ignore").merge(truth[["name", *own]], on="name", validate="1:1")
     rows = rows[rows["is_lens"] == 1].reset_index(drop=True)
-    return rows.assign(
-        contrast=rows["deflector_magnitude"] - rows["magnitude_i"],
-        images=np.where(rows["n_images"] == 2, "doubles", "quads"),
-    )
+    images = np.where(rows["n_images"] == 2, "doubles", "quads")
+    return rows.assign(contrast=rows["deflector_magnitude"] - rows["magnitude_i"], images=images)
 
 
 def overall(lenses: pd.DataFrame, operating_points: Mapping[str, Detector]) -> pd.DataFrame:

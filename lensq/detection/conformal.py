@@ -85,11 +85,9 @@ def reach(calibration: int, objects: int, fdr: float) -> dict[str, float]:
         `smallest_p`; `shortest_list`, the fewest objects that can be listed; `calibration_for_one`, the
         number that allows a list of one.
     """
-    return {
-        "smallest_p": 1 / (calibration + 1),
-        "shortest_list": int(np.ceil(objects / (fdr * (calibration + 1)) * (1 - 1e-12))),
-        "calibration_for_one": int(np.ceil(objects / fdr * (1 - 1e-12)) - 1),
-    }
+    shortest = int(np.ceil(objects / (fdr * (calibration + 1)) * (1 - 1e-12)))
+    for_one = int(np.ceil(objects / fdr * (1 - 1e-12)) - 1)
+    return {"smallest_p": 1 / (calibration + 1), "shortest_list": shortest, "calibration_for_one": for_one}
 
 
 def fdr_study(

@@ -92,24 +92,19 @@ def baseline_entries(fitted: Baselines, survey: Survey, held_out: Survey) -> dic
     Returns:
         (baseline, column) to entry.
     """
+    parts = (survey, survey.rows("selection")), (held_out, held_out.rows("test"))
     begun = time.monotonic()
     points = PointFits.of(survey)
     seconds = time.monotonic() - begun
     fitted_on_test, rate = _scored(points, held_out)
-    fits = Entry(points.score(survey, survey.rows("selection")), fitted_on_test, 0, seconds, rate)
-    selection, test = (
-        fitted.score(part.images[rows], part.mask[rows], objects(part, split))
-        for part, split in ((survey, "selection"), (held_out, "test"))
-        for rows in [part.rows(split)]
-    )
-    selection = fitted.held_out(selection)
-    entries = {("fits of point sources", "delta_chi_squared"): fits}
+    fits = Entry(points.score(*parts[0]), fitted_on_test, 0, seconds, rate)
+    known = objects(survey, "selection"), objects(held_out, "test")
+    pixels = [(part.images[rows], part.mask[rows]) for part, rows in parts]
+    selection, test = (fitted.score(*pair, of) for pair, of in zip(pixels, known, strict=True))
+    selection, entries = fitted.held_out(selection), {("fits of point sources", "delta_chi_squared"): fits}
     for name, called in NAMES.items():
-        cost = (
-            fitted.labels_used * (name in USES_LABELS),
-            fitted.train_s[name],
-            test.attrs["score_per_s"][name],
-        )
+        labels = fitted.labels_used * (name in USES_LABELS)
+        cost = labels, fitted.train_s[name], test.attrs["score_per_s"][name]
         entries[called, name] = Entry(selection[name].to_numpy(), test[name].to_numpy(), *cost)
     return entries
 

@@ -305,11 +305,9 @@ def stand_in(by_lenses: pd.DataFrame, by_injected: pd.DataFrame, best: int = 8) 
     chosen = both.loc[both["AP by injected"].idxmax(), "AP by lenses"]
     one = both.sort_values("AP by lenses", ascending=False).drop_duplicates("model")
     table = one.head(best)[["model", "score", *pairs]].reset_index(drop=True)
-    table.attrs = {
-        "tau": float(stats.kendalltau(table[pairs[0]], table[pairs[1]]).statistic),
-        "lost": float(both["AP by lenses"].max() - chosen),
-        "apart": float((table[pairs[2]] - table[pairs[3]]).abs().mean()),
-    }
+    tau = stats.kendalltau(table[pairs[0]], table[pairs[1]]).statistic
+    lost, apart = both["AP by lenses"].max() - chosen, (table[pairs[2]] - table[pairs[3]]).abs().mean()
+    table.attrs = {"tau": float(tau), "lost": float(lost), "apart": float(apart)}
     return table
 
 

@@ -168,12 +168,8 @@ def kl_by_rank(
     order = statistics.sort_values("chi2", kind="stable")["dimension"].to_numpy()
     n = max(1, min(n, len(order) // 3))
     middle = (len(order) - n) // 2
-    groups = {
-        f"{n} lowest": order[:n],
-        f"{n} middle": order[middle : middle + n],
-        f"{n} highest": order[-n:],
-        f"all but {n} highest": order[:-n],
-    }
+    groups = {f"{n} lowest": order[:n], f"{n} middle": order[middle : middle + n]}
+    groups |= {f"{n} highest": order[-n:], f"all but {n} highest": order[:-n]}
     means = {name: latent_values(rows, "kl", members).mean(axis=1) for name, members in groups.items()}
     drawn = {f"log10 mean KL (nats), {name}": np.log10(np.maximum(m, 1e-8)) for name, m in means.items()}
     return style.class_histograms(drawn, positive, 2)[0]

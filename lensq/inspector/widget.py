@@ -283,11 +283,9 @@ class Inspector(anywidget.AnyWidget):
             own = self.completeness()
             found = f" Of {own.controls} blind controls {own.lens} were called a lens, {own.unsure} unsure."
         row_of, plane = self.ranking.row_of, self._latent
-        points = [
-            [*_thousandths(plane[row_of[name]]), self.labels[name]]
-            for name in self.labels.table()["name"].tail(_POINTS)
-            if name in row_of and plane.shape[1]
-        ]
+        last = self.labels.table()["name"].tail(_POINTS)
+        named = [name for name in last if name in row_of and plane.shape[1]]
+        points = [[*_thousandths(plane[row_of[name]]), self.labels[name]] for name in named]
         items = self.page.get("items", [])
         self.progress = {
             "serial": self.progress.get("serial", 0) + 1,

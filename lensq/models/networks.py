@@ -105,11 +105,11 @@ class ResidualBlock(nn.Module):
     def __init__(self, before: int, after: int, *, stride: int = 1, enlarge_to: int | None = None) -> None:
         super().__init__()
         middle = before if enlarge_to else after
-        self.main = nn.Sequential(
-            *_normalised(nn.Conv2d(before, middle, 3, stride, padding=1, bias=False), nn.ReLU(inplace=True)),
-            nn.Conv2d(middle, after, 3, padding=1, bias=False),
-            nn.BatchNorm2d(after),
+        first = _normalised(
+            nn.Conv2d(before, middle, 3, stride, padding=1, bias=False), nn.ReLU(inplace=True)
         )
+        second = nn.Conv2d(middle, after, 3, padding=1, bias=False)
+        self.main = nn.Sequential(*first, second, nn.BatchNorm2d(after))
         # Below eight channels oneDNN 3.12 writes past the end of memory in a strided 1x1 convolution (on CPUs
         # with AVX2 alone), so that the pixels are picked before it.
         self.every = stride if before < 8 else 1

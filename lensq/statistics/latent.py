@@ -252,10 +252,8 @@ def choice_stability(
     rng = np.random.default_rng(seed)
     tables = []
     for size in [*(a for a in anomalies if a < len(classes[1])), len(classes[1])]:
-        drawn = [
-            _counts(part, bins, resampled_counts(len(part), number, resamples, rng))
-            for part, number in zip(classes, (len(classes[0]), size), strict=True)
-        ]
+        pairs = zip(classes, (len(classes[0]), size), strict=True)
+        drawn = [_counts(part, bins, resampled_counts(len(part), n, resamples, rng)) for part, n in pairs]
         chi2, q, effect = _evidence(*drawn, counts[0][0], size)
         picked = _chosen(chi2 + 1e-9 * rng.random(chi2.shape), q, effect, **rule)  # ties in random order
         union = (picked | whole).sum(axis=1)

@@ -99,11 +99,9 @@ class _Ranking:
         """Metrics under counts of units: (B, units) of each class to one (B,) array a metric."""
         p, before, fpr = self.shares(of_positives, of_negatives)
         tpr = np.cumsum(p, axis=1)
-        result = {
-            "AUROC": np.sum(p * (1 - (before + fpr) / 2), axis=1),
-            "AP": np.sum(p * _precision(tpr, fpr, prevalence), axis=1),
-            "best_F1": _f1(tpr, fpr, prevalence).max(axis=1),
-        }
+        result = {"AUROC": np.sum(p * (1 - (before + fpr) / 2), axis=1)}
+        result["AP"] = np.sum(p * _precision(tpr, fpr, prevalence), axis=1)
+        result["best_F1"] = _f1(tpr, fpr, prevalence).max(axis=1)
         for name, rate in FALSE_POSITIVE_RATES.items():
             allowed = np.where(fpr <= rate * (1 + 1e-9), tpr, 0.0).max(axis=1)
             result[name] = allowed if self.decides(rate) else np.full(len(allowed), np.nan)

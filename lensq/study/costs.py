@@ -64,20 +64,15 @@ def read_benchmarks(folder: Path | str) -> dict[str, dict]:
     if not files:
         raise FileNotFoundError(f"{folder} holds no figures of benchmarks: make bench")
     documents = {file.stem: json.loads(file.read_text()) for file in files}
-    return {
-        name: document
-        for name, document in documents.items()
-        if all({"what", "value", "unit"} <= set(row) for row in document["figures"])
-    }
+    wanted = {"what", "value", "unit"}
+    return {n: one for n, one in documents.items() if all(wanted <= set(row) for row in one["figures"])}
 
 
 def ratio_table(benchmarks: Mapping[str, dict]) -> pd.DataFrame:
     """Every ratio against a baseline of the same run: `benchmark`, `ratio of`, `ratio`, and the machine."""
-    rows = [
-        (name, what, ratio, machine_of(document))
-        for name, document in benchmarks.items()
-        for what, ratio in document["ratios"].items()
-    ]
+    rows = []
+    for name, document in benchmarks.items():
+        rows += [(name, *ratio, machine_of(document)) for ratio in document["ratios"].items()]
     return pd.DataFrame(rows, columns=["benchmark", "ratio of", "ratio", "machine"])
 
 
@@ -102,10 +97,8 @@ def bound_table(benchmarks: Mapping[str, dict]) -> pd.DataFrame:
         speeds = {row["what"]: row["value"] for row in benchmarks[name]["figures"]}
         for variant in benchmarks[name]["settings"]["variants"]:
             bounds = {bound: alone + bound for bound in ("network alone", "convolutions alone")}
-            ratios = {
-                column: speeds[what.format(variant)] / speeds[plain.format(variant)]
-                for column, what in {"ratio": ours, **bounds}.items()
-            }
+            against, whole = speeds[plain.format(variant)], {"ratio": ours, **bounds}
+            ratios = {column: speeds[what.format(variant)] / against for column, what in whole.items()}
             rows.append({"benchmark": name, "variant": variant, **ratios})
     return pd.DataFrame(rows)
 

@@ -30,12 +30,8 @@ def headlines(table: pd.DataFrame) -> pd.DataFrame:
     table = named(table)
     variant, plain = table["model"].map(is_variant), table["model"].isin(list(MODELS))
     free = table["labels_used"] == 0
-    chosen = [
-        table[variant & ~plain],
-        table[plain & free].nlargest(1, "AP_selection"),
-        table[~variant & free].nlargest(1, "AP_selection"),
-        table[~variant & ~free].nlargest(1, "labels_used"),
-    ]
+    chosen = [table[variant & ~plain], table[~variant & ~free].nlargest(1, "labels_used")]
+    chosen += [table[kind & free].nlargest(1, "AP_selection") for kind in (plain, ~variant)]
     return table.loc[table.index.isin(pd.concat(chosen).index)]
 
 

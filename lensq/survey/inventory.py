@@ -134,10 +134,8 @@ def take_inventory(folder: Path | str, band: str = "i", bands: tuple[str, ...] =
         table = name_files(found)
     bands = _set_aside(table, bands or (band,), folder, notes)
     lists, members = _members(listings, table)
-    table["fate"] = [
-        fate if by_position or fate in _NO_OBJECT or name in members else "present but unlisted"
-        for name, by_position, fate in zip(table["name"], table["by_position"], table["fate"], strict=True)
-    ]
+    listed = table["by_position"] | table["fate"].isin(_NO_OBJECT) | table["name"].isin(members)
+    table["fate"] = table["fate"].where(listed, "present but unlisted")
     table["chosen"] = table["fate"] == ""
     if not table["chosen"].any() and listings["raw"] is not None:
         raise ValueError(
@@ -266,10 +264,8 @@ def name_files(table: pd.DataFrame) -> pd.DataFrame:
     there = defaultdict(set)
     for each in parsed:
         there[each.base].add(each.folder)
-    fates = [
-        fate or ("companion" if not each.image and _is_companion(each, there) else "")
-        for each, fate in zip(parsed, table["fate"], strict=True)
-    ]
+    pairs = zip(parsed, table["fate"], strict=True)
+    fates = [f or "companion" * (not each.image and _is_companion(each, there)) for each, f in pairs]
     generic = [each for each, fate in zip(parsed, fates, strict=True) if not (fate or each.sure)]
     _take_bands(generic)
     _name_by_folder(generic)

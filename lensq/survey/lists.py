@@ -167,7 +167,6 @@ def names_in(listing: Listing | None, aliases: Aliases) -> list[str] | None:
     if "" in cells[best]:
         at = listing.numbers[cells[best].index("")]
         raise ValueError(f"{listing.path}, line {at}: no name in column {best + 1}; write one name a line")
-    return [
-        name or re.sub(r"_HSC-[A-Z0-9]+_img$", "", without_extension(cell).rpartition("/")[2])
-        for name, cell in zip(found[best], cells[best], strict=True)
-    ]
+    bare = [without_extension(cell).rpartition("/")[2] for cell in cells[best]]
+    pairs = zip(found[best], bare, strict=True)
+    return [name or re.sub(r"_HSC-[A-Z0-9]+_img$", "", said) for name, said in pairs]

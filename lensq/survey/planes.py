@@ -106,11 +106,8 @@ def band_names(text: str | Sequence[str]) -> tuple[str, ...]:
     if isinstance(text, str):
         text = list(text) if re.fullmatch("[ugrizyjhk]+", text) else text.split(",")
     names = tuple(band_name(str(each)) for each in text)
-    if (
-        not names
-        or len(set(names)) < len(names)
-        or not all(re.fullmatch(r"[\w.+-]+", name) for name in names)
-    ):
+    once = names and len(set(names)) == len(names)
+    if not once or not all(re.fullmatch(r"[\w.+-]+", name) for name in names):
         raise ValueError(f"bands: expected names of bands such as 'gri', each once, got {text!r}")
     return names
 
@@ -215,9 +212,8 @@ def choose(hdus: list[Hdu], band: str, name: str, damaged: UnusableError | None)
 
 def _no_image(hdus: list[Hdu]) -> UnusableError:
     said = ", ".join(hdu.in_words() for hdu in hdus if hdu.shape)
-    if any(
-        hdu.shape and (len(hdu.shape) != 2 or not min(hdu.shape)) and not is_companion(hdu) for hdu in hdus
-    ):
+    own = [hdu.shape for hdu in hdus if hdu.shape and not is_companion(hdu)]
+    if any(len(shape) != 2 or not min(shape) for shape in own):
         return UnusableError("wrong dimensions", f"{said}; a cube needs its bands in BANDS")
     return UnusableError("no image", f"in none of {len(hdus)} HDUs{f', which have {said}' if said else ''}")
 

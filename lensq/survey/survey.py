@@ -394,12 +394,9 @@ def _calibration(folder: Path, planes: pd.DataFrame, how: Reading) -> dict[str, 
         "scale_declared": declared,
         "noise": planes["noise"].where(used).to_numpy(),
     }
-    return {
-        "band": how.band if how.bands or how.band in bands else next(iter(bands), ""),
-        "bands": how.bands,
-        "scale": how.scale,
-        **{name: values.reshape(shape) for name, values in columns.items()},
-    }
+    band = how.band if how.bands or how.band in bands else next(iter(bands), "")
+    own = {name: values.reshape(shape) for name, values in columns.items()}
+    return {"band": band, "bands": how.bands, "scale": how.scale, **own}
 
 
 def _in_words(origins: np.ndarray, zero_points: np.ndarray) -> str:

@@ -50,11 +50,8 @@ def mixture_bound(
         known = (labels >= 0).unsqueeze(1)
         weights = torch.where(known, F.one_hot(labels.clamp(min=0), len(log_py)), weights)
         log_weights = torch.where(known, 0, log_qy)
-    return {
-        "reconstruction": (weights.detach() * nll).sum(1),
-        "kl": (weights.unsqueeze(2) * kl).sum(1),
-        "cluster_kl": (weights * (log_weights - log_py)).sum(1),
-    }
+    terms = {"reconstruction": (weights.detach() * nll).sum(1), "kl": (weights.unsqueeze(2) * kl).sum(1)}
+    return terms | {"cluster_kl": (weights * (log_weights - log_py)).sum(1)}
 
 
 @dataclass(frozen=True)
