@@ -1,6 +1,6 @@
 """The candidate inspector: a ranked gallery to look at, to label by keyboard, and to learn from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,9 +144,7 @@ class Inspector(anywidget.AnyWidget):
             name: of the object.
             label: "lens", "not", "unsure", or "" to take the label away.
         """
-        self._row(name)
-        self.labels.set(name, label)
-        self._tell()
+        self._say(self.labels.set, name, label)
 
     def grade(self, name: str, grade: str) -> None:
         """Grade an object, which labels it too; on the disk when this returns.
@@ -155,15 +153,11 @@ class Inspector(anywidget.AnyWidget):
             name: of the object.
             grade: "A", "B", "C", "X", or "" to take the grade away.
         """
-        self._row(name)
-        self.labels.grade(name, grade)
-        self._tell()
+        self._say(self.labels.grade, name, grade)
 
     def note(self, name: str, note: str) -> None:
         """Write a note to an object; "" takes it away."""
-        self._row(name)
-        self.labels.note(name, note)
-        self._tell()
+        self._say(self.labels.note, name, note)
 
     def rest(self) -> None:
         """Label every object of this page that has no label "not", in one step, and turn the page."""
@@ -264,10 +258,11 @@ class Inspector(anywidget.AnyWidget):
 
     # How it is done.
 
-    def _row(self, name: str) -> int:
+    def _say(self, write: Callable[[str, str], None], name: str, what: str) -> None:
         if name not in self.ranking.row_of:
             raise ValueError(f"{name} is not among the objects shown here")
-        return self.ranking.row_of[name]
+        write(name, what)
+        self._tell()
 
     def _go(self, row: int) -> None:
         number, select = divmod(self.ranking.place(row), self.per_page)

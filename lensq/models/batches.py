@@ -168,10 +168,7 @@ class Batches:
 
     def __post_init__(self):
         if self.anomaly is not None and (self.anomaly.all() or not self.anomaly.any()):
-            raise ValueError(
-                'train_on="balanced" needs anomalies (1) and ordinary objects (0) among the train objects; '
-                'use train_on="all" for a survey without such labels'
-            )
+            raise ValueError('train_on="balanced" needs both labels among train objects; else take "all"')
 
     def __len__(self) -> int:
         """Batches of this process in one epoch."""
@@ -237,11 +234,9 @@ class Batches:
     def _images(self) -> tuple[Tensor, Tensor] | None:
         """All of the images on the device, if they are to stay there."""
         resident = self.resident
-        if resident is None:
-            resident = torch.device(self.device).type == "cuda"
-            if resident:
-                free, _ = torch.cuda.mem_get_info(self.device)
-                resident = 5 * len(self.rows) * self.survey.images[0].size < SHARE_OF_MEMORY * free
+        if resident is None and torch.device(self.device).type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            resident = 5 * len(self.rows) * self.survey.images[0].size < SHARE_OF_MEMORY * free
         if not resident:
             return None
         parts = np.array_split(self.rows, -(-len(self.rows) // 4096))

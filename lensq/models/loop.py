@@ -24,7 +24,7 @@ from lensq.models.batches import Batch, Batches, keyed_generator
 from lensq.models.memory import keep_freed_memory
 from lensq.models.options import TrainingOptions
 from lensq.models.training import save_whole
-from lensq.models.variants import VAE
+from lensq.models.variants import NOT_FINITE, VAE
 
 # Validation takes the objective at its final weights, so that epochs before and after annealing compare.
 ANNEALED = 10**9
@@ -174,10 +174,7 @@ class Task(pl.LightningModule):
         trainer = self.trainer
         curves = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         if bad := [name for name, value in curves.items() if not math.isfinite(value)]:
-            raise FloatingPointError(
-                f"{' or '.join(bad)} is not finite in epoch {trainer.current_epoch}: look at the "
-                "preprocessing of these images, or train with a lower learning rate or in fp32"
-            )
+            raise FloatingPointError(f"epoch {trainer.current_epoch}: {' or '.join(bad)} {NOT_FINITE}")
         row = {"epoch": trainer.current_epoch, "seconds": time.monotonic() - self.begun}
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         self.history.append(row | curves)

@@ -18,6 +18,8 @@ from lensq.models.objectives import OBJECTIVES
 from lensq.models.objectives.elbo import Batch, Terms
 from lensq.models.objectives.likelihood import GaussianLikelihood
 
+NOT_FINITE = "is not finite: look at the preprocessing of the images, or train at a lower rate or in fp32"
+
 Pairs = Iterable[tuple[Tensor, Tensor]]
 """Images and masks of batches."""
 
@@ -274,19 +276,16 @@ class VAE(nn.Module):
     ) -> dict[str, Tensor]:
         """The terms "mu" and "logvar" (n, D) of the first `limit` objects, in evaluation mode."""
         found: dict[str, list[Tensor]] = {"mu": [], "logvar": []}
-        was_training, count = self.training, 0
+        was_training = self.training
         self.eval()
         try:
             for images, mask in batches:
                 terms = self(images, mask, generator=generator)
                 for name, values in found.items():
                     values.append(terms[name])
-                count += len(images)
-                if limit is not None and count >= limit:
-                    break
         finally:
             self.train(was_training)
-        if not count:
+        if not found["mu"]:
             raise ValueError("no training object to pass over: give at least one batch of (images, mask)")
         return {name: torch.cat(values)[:limit] for name, values in found.items()}
 
@@ -297,7 +296,4 @@ def _check_finite(terms: Mapping[str, Tensor]) -> None:
         return
     for name, value in terms.items():
         if not torch.isfinite(value).all():
-            raise FloatingPointError(
-                f'the term "{name}" is not finite: look at the preprocessing of these images, '
-                "or train with a lower learning rate or in single precision"
-            )
+            raise FloatingPointError(f'the term "{name}" {NOT_FINITE}')

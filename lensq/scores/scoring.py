@@ -162,11 +162,7 @@ def _workers(device: torch.device) -> Iterator[Callable]:
     threads inside a batch, which wait for one another at every layer: by a fifth on an idle machine, several
     times on a busy one. On a GPU a few threads read batches while another is scored.
     """
-    threads = torch.get_num_threads()
-    on_cpu = device.type == "cpu"
-    if on_cpu and threads == 1:
-        yield map
-        return
+    threads, on_cpu = torch.get_num_threads(), device.type == "cpu"
     settings = {"initializer": torch.set_num_threads, "initargs": (1,)} if on_cpu else {}
     try:
         with ThreadPoolExecutor(threads if on_cpu else 4, **settings) as pool:

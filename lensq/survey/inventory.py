@@ -213,8 +213,8 @@ def _find(folder: Path) -> tuple[Path, pd.DataFrame, list[str]]:
         f"{place / row.file} cannot be looked into ({row.detail}): its files are missing from the survey"
         for row in table[table["fate"] != ""].itertuples()
     ]
-    if not deep and (others := (_scan(folder, True)["fate"] == "").sum() - len(table)):
-        notes.append(f"{others} FITS files in folders of {folder} are left alone; put all into {FITS_FOLDER}")
+    if not deep and (n := (_scan(folder, True)["fate"] == "").sum() - len(table)):
+        notes.append(f"{n} FITS files in folders within {folder} are left alone; put all into {FITS_FOLDER}")
     return place, table, notes
 
 

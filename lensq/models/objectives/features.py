@@ -161,9 +161,7 @@ class FeatureNetwork(nn.Module):
     def __init__(self, name: str, weights: str = "", layers: Sequence[str] = ()) -> None:
         super().__init__()
         if name not in FEATURE_NETWORKS:
-            raise ValueError(
-                f"feature_network={name!r} is unknown; take one of {', '.join(FEATURE_NETWORKS)}"
-            )
+            raise ValueError(f"feature_network={name!r}: take one of {', '.join(FEATURE_NETWORKS)}")
         network = FEATURE_NETWORKS[name]()
         try:
             network.load_state_dict(network.read(weights))
@@ -171,8 +169,7 @@ class FeatureNetwork(nn.Module):
             raise ValueError(f"feature_weights={weights!r} holds no weights of {name}: {error}") from error
         variances = network.variances()
         layers = tuple(layers) or network.default_layers
-        unknown = set(layers) - set(variances)
-        if unknown:
+        if unknown := set(layers) - set(variances):
             raise ValueError(f"{name} has no layer {sorted(unknown)}; it has {', '.join(variances)}")
         self.variances = {layer: variances[layer] for layer in layers}
         self.register_buffer("mean", torch.tensor(network.mean).view(3, 1, 1), persistent=False)
