@@ -45,12 +45,10 @@ def build_folder(
 
     The name is harmless whatever the survey's is, and no two surveys share one.
     """
-    parts = [] if profile == "laptop" else [re.sub(r"[^\w.-]", "_", profile)]
-    parts += [re.sub(r"[^\w.-]", "_", "".join(bands))] * (bands != ("i",))
+    parts = [profile] * (profile != "laptop") + ["".join(bands)] * (bands != ("i",))
     if survey:
-        number = hashlib.sha256(os.fsencode(survey)).hexdigest()[:6]
-        parts += [re.sub(r"[^\w.-]", "_", survey.name), number]
-    return ROOT.joinpath("_build", *["-".join(parts)] * bool(parts))
+        parts += [survey.name, hashlib.sha256(os.fsencode(survey)).hexdigest()[:6]]
+    return ROOT.joinpath("_build", *[re.sub(r"[^\w.-]", "_", "-".join(parts))] * bool(parts))
 
 
 def read_given(command: str) -> tuple[Path, dict[str, str]]:
