@@ -47,6 +47,9 @@ SPREAD = 0.2
 """Sigma of the factors by which separations and flux ratios differ from those of the training."""
 
 
+FEWEST_LENSES = 2
+"""Fewest that `write_injected` puts on the tiles of each split."""
+
 SHARE = 0.05
 """Share of the objects of `write_injected` that get a lens; as many get unrelated sources, of each kind."""
 
@@ -150,17 +153,20 @@ def write_injected(survey: Path | str, folder: Path | str, *, seed: int = 2, **r
     if len(rows) < FEWEST:
         raise ValueError(f"{survey}: {len(rows)} objects are too few for a book; give {FEWEST} or more")
     generator = keyed_generator(seed, "book")
-    n = max(1, round(SHARE * len(rows)))
     galaxies = extended(original, rows)
     galaxies = galaxies[torch.randperm(len(galaxies), generator=generator).numpy()]
-    galaxies = galaxies[np.argsort(original.split[galaxies], kind="stable")]  # each split gets its share
-    galaxies = galaxies[np.linspace(0, len(galaxies) - 1, 3 * n).astype(int)]
+    kinds: tuple[Kind, ...] = ("lens", "single", "pair")
+    chosen: dict[Kind, list[int]] = {what: [] for what in kinds}
+    for split in np.unique(original.split):
+        n = max(FEWEST_LENSES, round(SHARE * len(original.rows(split))))
+        for k, what in enumerate(kinds):
+            chosen[what] += galaxies[original.split[galaxies] == split][k : 3 * n : 3].tolist()
+    n = len(chosen["lens"])
     options = replace(injection_options(original), lenses=n, pool_seed=seed, spread=SPREAD)
     templates, scale = point_sources(original, rows, seed=seed), original.pixel_scale
     injected = {}
-    kinds: tuple[Kind, ...] = ("lens", "single", "pair")
-    for k, what in enumerate(kinds):
-        into = np.sort(galaxies[k::3])
+    for what, those in chosen.items():
+        into = np.sort(those)
         pixels = read_pixels(original, into)
         injected[what] = into, *inject(*pixels, templates, what, generator, options, pixel_scale=scale)
     folder.mkdir(parents=True, exist_ok=True)

@@ -35,12 +35,14 @@ class Listing:
         numbers: number in the file of each line, from 1.
         rows: cells of each line.
         header: cells of a first line that names the columns, in lower case; empty without one.
+        whole: each line as it stands.
     """
 
     path: Path
     numbers: list[int]
     rows: list[list[str]]
     header: list[str]
+    whole: list[str]
 
 
 def read_list(path: Path, *, flags: bool = False) -> Listing | None:
@@ -57,8 +59,9 @@ def read_list(path: Path, *, flags: bool = False) -> Listing | None:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
-    lines = _text(path, content).translate(_MINUSES).splitlines()
-    said = [(i, line) for i, each in enumerate(lines, 1) if (line := each.partition("#")[0].strip())]
+    lines = _text(path, content).splitlines()
+    cut = [line.translate(_MINUSES).partition("#")[0].strip() for line in lines]
+    said = [(i, line) for i, line in enumerate(cut, 1) if line]
     numbers, texts = [i for i, _ in said], [line for _, line in said]
     counts = {mark: sum(mark in line for line in texts) for mark in "\t;,|"}
     mark = max(counts, key=counts.get)
@@ -70,7 +73,8 @@ def read_list(path: Path, *, flags: bool = False) -> Listing | None:
     if not any(_HEADER.search(cell) for cell in header) or any(re.search(r"\d", cell) for cell in rows[0]):
         header = []
     start = len(header) > 0
-    listing = Listing(path, numbers[start:], rows[start:], header)
+    whole = [lines[i - 1].strip() for i in numbers]
+    listing = Listing(path, numbers[start:], rows[start:], header, whole[start:])
     if flags:
         _check_labels(listing)
     return listing
@@ -127,13 +131,13 @@ class Aliases:
 
     def __init__(self, names: Iterable[str], files: Iterable[str]) -> None:
         self.names = list(names)
-        self._exact = frozenset(self.names)
+        self.exact = frozenset(self.names)
         self._files = files
         self._others: dict[str, str] | None = None
 
     def find(self, cell: str) -> str | None:
         """The object that a cell names; None without one, or with several."""
-        if cell in self._exact:
+        if cell in self.exact:
             return cell
         if self._others is None:
             found: dict[str, set[str]] = {}
@@ -168,5 +172,6 @@ def names_in(listing: Listing | None, aliases: Aliases) -> list[str] | None:
         at = listing.numbers[cells[best].index("")]
         raise ValueError(f"{listing.path}, line {at}: no name in column {best + 1}; write one name a line")
     bare = [without_extension(cell).rpartition("/")[2] for cell in cells[best]]
-    pairs = zip(found[best], bare, strict=True)
-    return [name or re.sub(r"_HSC-[A-Z0-9]+_img$", "", said) for name, said in pairs]
+    named = [line if line in aliases.exact else None for line in listing.whole]  # marks and all
+    these = zip(named, found[best], bare, strict=True)
+    return [line or name or re.sub(r"_HSC-[A-Z0-9]+_img$", "", said) for line, name, said in these]

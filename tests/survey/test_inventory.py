@@ -530,6 +530,13 @@ def test_headers_name_the_columns(tmp_path):
     assert take_inventory(tmp_path).lists["selected"] == [a, b]
 
 
+def test_a_line_that_is_a_name_as_it_stands_is_that_object_whatever_marks_it_holds(tmp_path):
+    members = ["one,two;three", "a'b\"c {1}", "four\t#5", "<img src=x>"]
+    write_files(tmp_path, *(f"{name}.fits" for name in members))
+    write_list(tmp_path, "selected", members)
+    assert take_inventory(tmp_path).lists["selected"] == members
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
