@@ -98,12 +98,10 @@ def by_property(groups: Mapping[str, tuple[pd.DataFrame, np.ndarray]], bins: int
         Label of the property to name of the group to table of `completeness_curve`; empty without lenses.
     """
     groups = {name: group for name, group in groups.items() if len(group[0])}
-    if not groups:
-        return {}
-    return {
-        label: {name: completeness_curve(*group, column, bins) for name, group in groups.items()}
-        for column, label in PROPERTIES.items()
-    }
+    curves = {}
+    for column, label in PROPERTIES.items() if groups else ():
+        curves[label] = {name: completeness_curve(*group, column, bins) for name, group in groups.items()}
+    return curves
 
 
 def completeness_map(

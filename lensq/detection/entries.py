@@ -19,15 +19,9 @@ from lensq.statistics import metrics
 from lensq.statistics.guard import labelled
 from lensq.survey.survey import Survey
 
-NAMES = {
-    "pca_residual": "PCA(16)",
-    "pca_mse": "PCA(16), whole image",
-    "pca_knn": "PCA(16), neighbours",
-    "deep_svdd": "Deep SVDD (PyOD)",
-    "isolation_forest": "isolation forest",
-    "ecod": "ECOD",
-    "pca_logistic": "logistic regression on PCA(16)",
-}
+NAMES = {"pca_residual": "PCA(16)", "pca_mse": "PCA(16), whole image", "pca_knn": "PCA(16), neighbours"}
+NAMES |= {"deep_svdd": "Deep SVDD (PyOD)", "isolation_forest": "isolation forest", "ecod": "ECOD"}
+NAMES["pca_logistic"] = "logistic regression on PCA(16)"
 """Column of the baselines to its name in the table."""
 
 

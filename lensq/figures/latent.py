@@ -20,20 +20,12 @@ _ROWS = {
     "difference_mu": "difference of\nmean $\\mu$",
     "difference_logvar": "difference of\nmean log $\\sigma^2$",
 }
-_TERMS = {
-    "loss": "loss",
-    "reconstruction": "reconstruction (nats)",
-    "kl": "KL (nats)",
-    "mutual_information": "mutual information (nats)",
-    "total_correlation": "total correlation (nats)",
-    "dimension_wise_kl": "dimension-wise KL (nats)",
-    "feature": "feature loss",
-    "svdd_distance": "distance from centre",
-    "svdd": "hypersphere term",
-    "cluster_kl": "KL of clusters (nats)",
-    "balance": "imbalance (nats)",
-    "cross_entropy": "cross-entropy (nats)",
-}
+_TERMS = {"loss": "loss", "reconstruction": "reconstruction (nats)", "kl": "KL (nats)"}
+_TERMS |= {"mutual_information": "mutual information (nats)", "total_correlation": "total correlation (nats)"}
+_TERMS |= {"dimension_wise_kl": "dimension-wise KL (nats)", "feature": "feature loss"}
+_TERMS |= {"svdd_distance": "distance from centre", "svdd": "hypersphere term"}
+_TERMS |= {"cluster_kl": "KL of clusters (nats)", "balance": "imbalance (nats)"}
+_TERMS["cross_entropy"] = "cross-entropy (nats)"
 _AXIS = {"kl": "log10 KL (nats)", "mu": "$\\mu$", "logvar": "log $\\sigma^2$"}
 
 

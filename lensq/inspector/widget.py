@@ -96,18 +96,10 @@ class Inspector(anywidget.AnyWidget):
         self._asked = {"order": "score", "filter": "all", "text": ""}
         self._number, self._said = 0, ""
         filters = {key: text for key, text in FILTERS.items() if key != "known" or self.ranking.known}
-        super().__init__(
-            overview={
-                "histogram": histogram,
-                "latent": sample(self._latent),
-                "sky": sample(self._sky),
-                "ends": ends,
-                "score": score,
-                "orders": ORDERS,
-                "colours": ["colour"] * (len(self.channels) == 3) + ["grey", "inverted", "cividis"],
-                "filters": filters,
-            }
-        )
+        overview = {"histogram": histogram, "latent": sample(self._latent), "sky": sample(self._sky)}
+        overview |= {"ends": ends, "score": score, "orders": ORDERS, "filters": filters}
+        overview["colours"] = ["colour"] * (len(self.channels) == 3) + ["grey", "inverted", "cividis"]
+        super().__init__(overview=overview)
         self.show(0)
         self.on_msg(self._heard)
 
@@ -281,16 +273,12 @@ class Inspector(anywidget.AnyWidget):
         last = self.labels.table()["name"].tail(_POINTS)
         named = [name for name in last if name in row_of and plane.shape[1]]
         points = [[*_thousandths(plane[row_of[name]]), self.labels[name]] for name in named]
-        items = self.page.get("items", [])
-        self.progress = {
-            "serial": self.progress.get("serial", 0) + 1,
-            "counts": self.labels.counts(),
-            "marks": {item["name"]: self.labels[item["name"]] for item in items},
-            "said": {item["name"]: self.labels.said(item["name"])[1:3] for item in items},
-            "points": points,
-            "file": self.labels.path.name,
-            "text": self._said + found,
-        }
+        names = [item["name"] for item in self.page.get("items", [])]
+        progress = {"serial": self.progress.get("serial", 0) + 1, "counts": self.labels.counts()}
+        progress["marks"] = {name: self.labels[name] for name in names}
+        progress["said"] = {name: self.labels.said(name)[1:3] for name in names}
+        text = self._said + found
+        self.progress = progress | {"points": points, "file": self.labels.path.name, "text": text}
 
     def _weights(self) -> list[float]:
         """What the flux of each channel shown was multiplied by."""
@@ -319,26 +307,16 @@ class Inspector(anywidget.AnyWidget):
         for i, row in enumerate(rows):
             record, chance = self.ranking.table.iloc[row], self.ranking.probability
             blind, scored = record["name"] in self.ranking.controls, self.ranking.score_shown(row)
-            items.append(
-                {
-                    "name": record["name"],
-                    "rank": int(self.ranking.rank[row]) + 1,
-                    "score": float(f"{self.ranking.table[self.ranking.score].iloc[scored]:.4g}"),
-                    "axis": round(float(self._on_axis[scored]), 4),
-                    "latent": _thousandths(self._latent[row]),
-                    "sky": _thousandths(self._sky[row]),
-                    "position": _position(record["ra"], record["dec"]),
-                    "links": sky_links(record["ra"], record["dec"]),
-                    "split": record["split"],
-                    "known": "" if blind else self.ranking.known.get(record["name"], ""),
-                    "truth": "nothing is known" if blind else _truth(record),
-                    "chance": None if chance is None else round(float(chance[scored]), 3),
-                    "softening": 3 * noise[i],
-                    "unit": unit[i],
-                    "back": back[i],
-                    "level": [sky[i, :, 0].tolist(), float(sky[i, :, 1].mean())],
-                }
-            )
+            score, place = self.ranking.table[self.ranking.score].iloc[scored], (record["ra"], record["dec"])
+            item = {"name": record["name"], "rank": int(self.ranking.rank[row]) + 1, "split": record["split"]}
+            item |= {"score": float(f"{score:.4g}"), "axis": round(float(self._on_axis[scored]), 4)}
+            item["chance"] = None if chance is None else round(float(chance[scored]), 3)
+            item |= {"position": _position(*place), "links": sky_links(*place)}
+            item |= {"latent": _thousandths(self._latent[row]), "sky": _thousandths(self._sky[row])}
+            item["known"] = "" if blind else self.ranking.known.get(record["name"], "")
+            item["truth"] = "nothing is known" if blind else _truth(record)
+            item |= {"softening": 3 * noise[i], "unit": unit[i], "back": back[i]}
+            items.append(item | {"level": [sky[i, :, 0].tolist(), float(sky[i, :, 1].mean())]})
         return items, pixels
 
     def _heard(self, _, message: dict, buffers: list) -> None:

@@ -124,12 +124,10 @@ class Survey:
         return len(self.names)
 
     def __repr__(self) -> str:
-        how = "resized" if self.resized else "cropped"
-        return (
-            f"Survey({str(self.folder)!r}: {len(self)} objects of {self.size} x {self.size} px, {how}; "
-            f"{(self.labels == 1).sum()} selected, {(self.labels == 0).sum()} rejected; "
-            f"{len(self.quarantine)} in quarantine)"
-        )
+        how = f"{self.size} x {self.size} px, {'resized' if self.resized else 'cropped'}"
+        said = f"{(self.labels == 1).sum()} selected, {(self.labels == 0).sum()} rejected"
+        lost = f"{len(self.quarantine)} in quarantine"
+        return f"Survey({str(self.folder)!r}: {len(self)} objects of {how}; {said}; {lost})"
 
     @property
     def reference(self) -> int:
