@@ -27,7 +27,7 @@ from lensq.survey.images import Preprocessing, band_weights, channels, noise_lev
 _OF_COMPONENTS = ("pca_residual", "pca_mse", "pca_knn", "deep_svdd", "pca_logistic")
 _OF_FEATURES = ("isolation_forest", "ecod")
 
-COLUMNS = (*_OF_COMPONENTS, *_OF_FEATURES)
+COLUMNS = ("pca_residual", "pca_mse", "pca_knn", "deep_svdd", "isolation_forest", "ecod", "pca_logistic")
 """The score columns, all higher for more anomalous objects.
 
 pca_residual: mean squared residual from the components in the central disc, less the noise of the border.
