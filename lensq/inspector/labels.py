@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from lensq.survey.files import atomic
+
 LABELS = {"lens": 1, "not": 0, "unsure": -1}
 """The labels, and what a column `label` of the Scores table holds for them."""
 
@@ -26,7 +28,7 @@ GRADES = {"A": "lens", "B": "lens", "C": "unsure", "X": "not"}
 FILE = "inspected.csv"
 """Name of the file in the survey's folder."""
 
-_HEADER = b"name,label,grade,note,time\n"
+_HEADER, _OLD_HEADER = b"name,label,grade,note,time\n", b"name,label,time\n"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _COMPLETE = re.compile(rb"," + _TIME.pattern.encode() + rb"\Z")  # a last line that lacks its end alone
 
@@ -69,9 +71,10 @@ class LabelStore:
             return
         with self.path.open("rb") as file:
             header = file.readline()
-            if not _HEADER.startswith(header.rstrip(b"\n")):
-                expected = repr(_HEADER.decode().strip())
-                raise ValueError(f"{self.path}: the first line is not {expected}; name another file")
+            if not any(known.startswith(header.rstrip(b"\n")) for known in (_HEADER, _OLD_HEADER)):
+                raise ValueError(
+                    f"{self.path}: the first line is not {_HEADER.decode().strip()!r}; name another file"
+                )
             if file.seek(0, os.SEEK_END) < self._read_to:
                 self._lines, self._read_to = {}, 0
             self._read_to = max(self._read_to, len(header))
@@ -157,6 +160,7 @@ class LabelStore:
         lines = _written((name, each._replace(time=now)) for name, each in said.items())
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self._widen()
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         except PermissionError:
             remedy = "cannot be written; name another file for the labels"
@@ -170,6 +174,15 @@ class LabelStore:
         finally:
             os.close(file)
         self.refresh()
+
+    def _widen(self) -> None:
+        """Give a file of labels alone, as they were written once, the columns of grades and notes."""
+        if self.path.exists() and self.path.read_bytes().startswith(_OLD_HEADER):
+            old = self.path.read_bytes()
+            with atomic(self.path) as partial:
+                partial.write_bytes(_HEADER + _written(_said_in(old)))
+            self._lines, self._read_to = {}, 0
+            self.refresh()
 
     def counts(self) -> dict[str, int]:
         """How many objects carry each label."""
@@ -201,6 +214,8 @@ def _said_in(text: bytes) -> Iterator[tuple[str, Said]]:
     """Names and what is said of them, line by line; lines that are none of ours are passed over."""
     for line in text.decode(errors="replace").split("\n"):
         fields = next(csv.reader([line]), [])  # each alone, so that an open quote ends with its line
+        if len(fields) == 3:
+            fields = [*fields[:2], "", "", fields[2]]
         if len(fields) == 5 and fields[1] in (*LABELS, "") and _TIME.fullmatch(fields[4]):
             yield fields[0], Said(*fields[1:])
 

@@ -138,8 +138,6 @@ class VAE(nn.Module):
 
     Attributes:
         encoder, decoder, likelihood, objective: the parts.
-        extras: names of the per-object terms (B,) that the objective adds in evaluation.
-        uses_labels: whether `forward` looks at labels.
 
     Raises:
         ValueError: for an unknown network, objective or option, or a value out of range.

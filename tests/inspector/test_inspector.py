@@ -134,6 +134,19 @@ class TestLabels:
         store.set([], "not")
         assert store.undo() == "J1"
 
+    def test_a_file_of_labels_alone_gets_the_columns_of_grades_and_keeps_its_labels(self, store):
+        store.path.parent.mkdir()
+        old = 'name,label,time\nJ1,lens,2026-01-01T00:00:00Z\n"a,b",not,2026-01-02T00:00:00Z\nJ3,uns'
+        store.path.write_text(old)
+        again = LabelStore(store.path)
+        assert again.counts() == {"lens": 1, "not": 1, "unsure": 0}
+        assert store.path.read_text() == old  # looking changes nothing
+        again.grade("J4", "A")
+        table = pd.read_csv(store.path, keep_default_na=False)
+        assert table["name"].tolist() == ["J1", "a,b", "J4"]
+        assert table["time"].tolist()[:2] == ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]
+        assert again.table()["grade"].tolist() == ["", "", "A"]
+
     def test_a_list_gets_what_was_said_of_its_objects(self, store):
         store.grade("J2", "A")
         store.note("J3", "a ring?")
