@@ -256,9 +256,11 @@ def test_a_notebook_ends_with_what_was_seen_and_no_number_of_a_run(notebook):
     assert not re.search(r"\d", re.sub(r"\{doc\}`\w+`", "", box))
 
 
-@pytest.mark.parametrize("number", ["01", "06", "09", "10"])
-def test_three_exercises_change_parameters_that_are_there(number):
-    (notebook,) = [file for file in NOTEBOOKS if file.stem.startswith(number)]
+@pytest.mark.parametrize(
+    "name", ["01_data_exploration", "06_RESNET18_BETATC_VAE", "09_latent_chi_squared", "10_thresholding"]
+)
+def test_three_exercises_change_parameters_that_are_there(name):
+    notebook = ROOT / "notebooks" / f"{name}.ipynb"
     exercises = text_of(notebook).split("## Exercises")[1]
     assert re.findall(r"^(\d)\. \*", exercises, re.MULTILINE) == ["1", "2", "3"]
     named = set(re.findall(r"(?:[Ss]et|Change|with|of|and) `(\w+)`|-p (\w+) |\"(\w+): \[", exercises))
