@@ -1,8 +1,8 @@
 """One frame for the notebooks of the seven variants: `make frame` writes frame.ipynb into each of them.
 
-A cell of the frame is copied, with `<notebook>`, `<variant>` and `<nn>` filled in. In place of a cell
-tagged `own-<part>` stand the variant's own cells of that tag; one tagged `else-<part>` is copied where the
-variant has none. Of the parameters a variant keeps its defaults, and those that it declares below the frame's
+A cell of the frame is copied, with `<notebook>` and `<variant>` filled in. In place of a cell tagged
+`own-<part>` stand the variant's own cells of that tag; one tagged `else-<part>` is copied where the variant
+has none. Of the parameters a variant keeps its defaults, and those that it declares below the frame's
 last one.
 """
 
@@ -57,7 +57,7 @@ def framed(frame: dict, variant: dict, notebook: str) -> dict:
                 raise ValueError(f"{notebook}: tag the cell {start!r} with one of {ways}")
             own.setdefault(_part(cell), []).append(cell)
     given = next(("".join(cell["source"]) for cell in variant["cells"] if "parameters" in _tags(cell)), "")
-    names = {"<notebook>": notebook, "<variant>": notebook[3:], "<nn>": notebook[:2]}
+    names = {"<notebook>": notebook, "<variant>": notebook[3:]}
     cells, placed = [], set()
     for cell in frame["cells"]:
         if (part := _part(cell)) in own:
