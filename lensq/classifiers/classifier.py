@@ -4,12 +4,14 @@
 variational autoencoder has trained before.
 """
 
+from __future__ import annotations
+
 import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,9 @@ from lensq.models.networks import build_network
 from lensq.models.training import save_whole
 from lensq.survey.images import Preprocessing, check_pixels
 from lensq.survey.images import symmetries as symmetries_of
-from lensq.survey.survey import Survey
+
+if TYPE_CHECKING:
+    from lensq.survey.survey import Survey
 
 _SCORED_AT_ONCE = 64  # images; larger batches overflow a CPU's caches
 
@@ -161,7 +165,7 @@ class Classifier:
         save_whole({"document": json.dumps(document), "state": self.network.state_dict()}, path)
 
     @classmethod
-    def load(cls, path: Path) -> "Classifier":
+    def load(cls, path: Path) -> Classifier:
         """Read what `save` wrote."""
         held = torch.load(path, weights_only=True, map_location="cpu")
         document = json.loads(held["document"])
@@ -173,7 +177,7 @@ class Classifier:
         return cls(network.eval(), Preprocessing(**document["preprocessing"]), history, settings)
 
     @classmethod
-    def load_made_with(cls, path: Path, settings: dict[str, Any]) -> "Classifier | None":
+    def load_made_with(cls, path: Path, settings: dict[str, Any]) -> Classifier | None:
         """Read a classifier, unless the file is not there or, by older code perhaps, was made otherwise."""
         if not path.is_file():
             return None

@@ -6,11 +6,13 @@ and a few hundred steps for both, turn it into a detector. Without labels `lensq
 it to separate a source seen twice from everything else. Labels, a hundred or all, come in afterwards.
 """
 
+from __future__ import annotations
+
 import copy
 import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,9 @@ from lensq.models.training import Model
 from lensq.simulate.parameters import INSTRUMENT
 from lensq.statistics.guard import LABELLED_ON, LeakageError, require_split
 from lensq.survey.provenance import code_hash
-from lensq.survey.survey import Survey
+
+if TYPE_CHECKING:
+    from lensq.survey.survey import Survey
 
 INJECTED_ORDINARY = (0.16, 0.22, 0.12)
 """Shares of the ordinary objects in a batch: a single source in a galaxy, one in any object, an unrelated

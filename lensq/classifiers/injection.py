@@ -14,10 +14,12 @@ Anomalies made from ordinary images are how CutPaste (Li et al. 2021, arXiv 2104
 No label is used; the population is what is put in by hand.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +32,9 @@ from lensq.simulate.parameters import BAND, INSTRUMENT
 from lensq.simulate.population import draw_lens
 from lensq.simulate.spectra import BANDS, REFERENCE, colours
 from lensq.survey.images import PIXEL_SCALE
-from lensq.survey.survey import Survey
+
+if TYPE_CHECKING:
+    from lensq.survey.survey import Survey
 
 _CORE, _APERTURE = 2.5, 12.0  # HSC pixels
 _TEMPLATE_INSIDE, _TEMPLATE_OUTSIDE = 6.0, 11.0  # HSC pixels, between which the wings of a template begin

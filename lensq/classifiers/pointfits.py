@@ -7,7 +7,10 @@ Marquardt (1963) within bounds. The point spread function is that of the survey'
 from object to object, as theirs does.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,7 +20,9 @@ from torch import Tensor
 
 from lensq.classifiers.injection import point_sources
 from lensq.survey.images import PIXEL_SCALE, noise_level
-from lensq.survey.survey import Survey
+
+if TYPE_CHECKING:
+    from lensq.survey.survey import Survey
 
 _DISC = ((0.31, 0.42), (1.6, 0.58))  # variance and share of two Gaussians: an exponential disc of scale one
 _SCALES = (2.5, 3.0, 12.0)  # HSC pixels, of a galaxy: least, first, most; a smaller one is a point source
@@ -45,7 +50,7 @@ class PointFits:
     misfit: float = 0.02
 
     @classmethod
-    def of(cls, survey: Survey) -> "PointFits":
+    def of(cls, survey: Survey) -> PointFits:
         """With the point spread function of a survey's stars, those of the train tiles."""
         stars, pixel = point_sources(survey), survey.pixel_scale / PIXEL_SCALE
         star = (stars if stars.dim() == 3 else stars[:, survey.reference]).median(0).values.double().numpy()

@@ -5,12 +5,14 @@ are normalised by asinh with one noise scale for the survey, rotated and mirrore
 normals are equally likely in a batch.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +24,9 @@ from lensq.classifiers.classifier import Classifier, build_classifier, rotated, 
 from lensq.models.batches import Batches, keyed_generator
 from lensq.models.training import fit_preprocessing
 from lensq.survey.provenance import code_hash
-from lensq.survey.survey import Survey
+
+if TYPE_CHECKING:
+    from lensq.survey.survey import Survey
 
 TRAINED_ON = ("train", "selection")
 """The splits whose labels shape the weights."""

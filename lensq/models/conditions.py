@@ -1,14 +1,18 @@
 """Noise and seeing that a model was trained in, and whether those of another survey lie beyond."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from lensq.models.batches import read_pixels, sky_noise
 from lensq.survey.images import channels
-from lensq.survey.survey import Survey
+
+if TYPE_CHECKING:
+    from lensq.survey.survey import Survey
 
 SAMPLE = 512
 """Most objects that are measured, at half a millisecond each."""

@@ -96,3 +96,10 @@ def test_a_notebook_rests_on_the_code_it_calls_and_the_scripts_beside_it(package
 def test_an_unknown_module_is_named(package):
     with pytest.raises(ValueError, match="no module 'z'"):
         provenance.code_hash("z")
+
+
+@pytest.mark.parametrize("step", ["models.training", "scores.scoring", "classifiers.finetuning"])
+def test_how_files_are_read_is_no_part_of_what_trains_on_their_pixels(step):
+    # The survey's fingerprint tells whether the pixels changed.
+    names = [file.stem for file in provenance.source_files(step) if file.parent.name == "survey"]
+    assert set(names) <= {"files", "images", "provenance"}
