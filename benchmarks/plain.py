@@ -137,7 +137,7 @@ def score_plainly(vae: VAE, items: Items, device: str = "cpu") -> pd.DataFrame:
         for x, names in torch.utils.data.DataLoader(items, batch_size=64):
             x = x.to(device)
             terms = vae(x, torch.ones_like(x, dtype=torch.bool))
-            scores = {name: terms[name] for name in ("reconstruction", *vae.extras)}
+            scores = {name: terms[name] for name in ("reconstruction", *vae.objective.extras)}
             scores["kl"] = terms["kl"].sum(1)
             scores["central_residual"] = central_residual(
                 x - terms["mean"], torch.ones_like(x, dtype=torch.bool)
