@@ -21,13 +21,12 @@ import time
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import torch
+from astropy.coordinates import SkyCoord
 from plain import Items, make_plain, mean_squared_error, score_plainly, train_plainly
 from report import machine, options, write
 
@@ -35,52 +34,12 @@ import lensq
 from lensq.models.batches import Batches
 from lensq.models.variants import MODELS, VAE
 from lensq.survey.images import Preprocessing
+from lensq.survey.survey import Survey
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
-class Positions(SimpleNamespace):
-    """Positions in degrees, as `Survey.coordinates` has them."""
-
-    def __getitem__(self, rows: np.ndarray) -> "Positions":
-        return Positions(
-            ra=SimpleNamespace(deg=self.ra.deg[rows]), dec=SimpleNamespace(deg=self.dec.deg[rows])
-        )
-
-
-@dataclass
-class Blobs:
-    """As much of a survey as training and scoring look at."""
-
-    folder: Path
-    images: np.ndarray
-    mask: np.ndarray
-    labels: np.ndarray
-    resized: bool = False
-    native_pixels: float = 1.0
-    fingerprint: str = "blobs"
-    split: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        n = len(self)
-        self.names = np.char.mod("blob%09d", np.arange(n))
-        self.graded = np.zeros(n, bool)
-        places = np.random.default_rng(1).uniform(-60, 60, (2, n))
-        self.coordinates = Positions(
-            ra=SimpleNamespace(deg=places[0] + 180), dec=SimpleNamespace(deg=places[1])
-        )
-        self.size = self.images.shape[1]
-        drawn = np.random.default_rng(2).choice(len(SHARES), n, p=list(SHARES.values()))
-        self.split = np.array(list(SHARES))[drawn]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def rows(self, *splits: str) -> np.ndarray:
-        return np.flatnonzero(np.isin(self.split, splits))
-
-
-def make_blobs(folder: Path, n: int, size: int, device: str) -> Blobs:
+def make_blobs(folder: Path, n: int, size: int, device: str) -> Survey:
     """A packed store of n images: a blob, in every twentieth image two, and in a half some neighbours."""
     generator = torch.Generator(device).manual_seed(1)
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.float32, (n, size, size))
@@ -105,10 +64,27 @@ def make_blobs(folder: Path, n: int, size: int, device: str) -> Blobs:
         mask[start : start + count] = True
     images.flush()
     opened = [np.load(folder / name, mmap_mode="r") for name in ("images.npy", "mask.npy")]
-    return Blobs(folder, *opened, labels)
+    random = np.random.default_rng(1)
+    return Survey(
+        folder=folder,
+        names=np.char.mod("blob%09d", np.arange(n)),
+        coordinates=SkyCoord(random.uniform(0, 360, n), random.uniform(-60, 60, n), unit="deg"),
+        labels=labels,
+        graded=np.zeros(n, bool),
+        images=opened[0],
+        mask=opened[1],
+        group=np.arange(n),
+        split=random.choice(list(SHARES), n, p=list(SHARES.values())),
+        quarantine=pd.DataFrame(columns=["name", "file", "reason", "detail"]),
+        truth=None,
+        size=size,
+        resized=False,
+        native_side=size,
+        fingerprint="blobs",
+    )
 
 
-def items(blobs: Blobs, rows: np.ndarray) -> Items:
+def items(blobs: Survey, rows: np.ndarray) -> Items:
     held = np.array(blobs.images[rows])
     return Items(held.__getitem__, blobs.names[rows], blobs.size)
 
