@@ -410,7 +410,7 @@ def test_labels_are_used_only_where_it_is_said(survey, tmp_path):
     unlabelled = replace(survey, labels=np.full_like(survey.labels, -1))
     with pytest.raises(ValueError, match="0 objects to train on"):
         fit(unlabelled, out=tmp_path / "none", **fast, train_on="normals")
-    with pytest.raises(ValueError, match="needs anomalies"):
+    with pytest.raises(ValueError, match="needs both labels"):
         fit(unlabelled, out=tmp_path / "none", **fast, train_on="balanced")
     assert len(train) > 40
 

@@ -90,7 +90,9 @@ def test_training_does_not_collapse(models, name):
     errors = (found["mean"] - images)[mask].square().sum()
     assert errors < 0.6 * (sky(128)[0].mean(0) - images)[mask].square().sum()
     assert (found["kl"].mean(0) > 0.1).any()
-    for term in {"reconstruction", *models[name].objective.extras} - {"cluster_kl"}:  # at most log K: many are sure
+    for term in {"reconstruction", *models[name].objective.extras} - {
+        "cluster_kl"
+    }:  # at most log K: many are sure
         assert len(found[term].unique()) > 95, term
     if name == "SVDD_VAE":
         assert found["svdd_distance"].std() > 0.05
