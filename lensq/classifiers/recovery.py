@@ -46,9 +46,8 @@ FEWEST = 200
 SPREAD = 0.2
 """Sigma of the factors by which separations and flux ratios differ from those of the training."""
 
-
-FEWEST_LENSES = 2
-"""Fewest that `write_injected` puts on the tiles of each split."""
+FEWEST_LENSES = 5
+"""Fewest lenses on the tiles of a split, where its galaxies suffice: baselines choose by five or more."""
 
 SHARE = 0.05
 """Share of the objects of `write_injected` that get a lens; as many get unrelated sources, of each kind."""

@@ -4,12 +4,20 @@ from dataclasses import replace
 
 import cutouts
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from toy import toy_survey
 
 from lensq.classifiers.injection import draw_lenses
-from lensq.classifiers.recovery import FEWEST, SPREAD, injected_survey, write_injected
+from lensq.classifiers.recovery import (
+    FEWEST,
+    FEWEST_LENSES,
+    SHARE,
+    SPREAD,
+    injected_survey,
+    write_injected,
+)
 from lensq.survey.survey import read_survey
 
 
@@ -92,7 +100,8 @@ def sky(tmp_path_factory):
     """A folder of 240 cutouts without labels."""
     folder = tmp_path_factory.mktemp("sky")
     toy = toy_survey(tmp_path_factory.mktemp("toy"), n=240, size=48)
-    for name, image, mask in zip(toy.names, toy.images, toy.mask, strict=True):
+    for i, (image, mask) in enumerate(zip(toy.images, toy.mask, strict=True)):
+        name = f"J{i // 60:02}{i % 60:02}00.00+010000.0"
         cutouts.write(folder / f"{name}.fits", np.where(mask, image, np.nan), FLUXMAG0=10**10.0)
     return folder
 
@@ -101,15 +110,17 @@ def sky(tmp_path_factory):
 def test_a_copy_with_injected_lenses_stands_in_for_labels(sky, tmp_path):
     mine, copy = (read_survey(one, progress=False) for one in (sky, write_injected(sky, tmp_path)))
     changed = (mine.images != copy.images).any((1, 2))
-    assert (copy.labels == 1).sum() == 12
-    assert changed.sum() == 3 * 12
+    counts = pd.Series(copy.split[copy.labels == 1]).value_counts()
+    assert set(counts.index) == {"train", "validation", "selection", "conformal", "test"}
+    assert counts["train"] == max(FEWEST_LENSES, round(SHARE * (copy.split == "train").sum()))
+    assert counts[["selection", "conformal"]].min() >= 2  # .05 of two dozen objects would be one
+    assert counts.sum() <= changed.sum() <= 3 * counts.sum()
     assert changed[copy.labels == 1].all()
-    assert set(copy.split[copy.labels == 1]) == set(copy.split)
     np.testing.assert_array_equal(copy.mask[~changed], mine.mask[~changed])
     for kept in ("names", "split", "band", "pixel_scale", "native_side"):
         np.testing.assert_array_equal(getattr(copy, kept), getattr(mine, kept))
     assert (copy.zero_point_from == "zero_point").all()
-    assert "injected into 12 of its 240 objects" in copy.notes[0]
+    assert f"injected into {counts.sum()} of its 240 objects" in copy.notes[0]
 
 
 @pytest.mark.slow
