@@ -477,16 +477,16 @@ def test_a_survey_of_ones_own_is_read_again_when_it_has_changed(tmp_path):
     (survey / "fits_data/J000000.00+000000.00_HSC-I_img.fits").touch()
     first, *_ = sorted((survey / "fits_data").iterdir())
     assert first.stat().st_size == 0
-    told = (f"survey={survey}", "--", "results/survey.json")
-    run = snakemake(tmp_path / "build", *told)
+    given = (f"survey={survey}", "--", "results/survey.json")
+    run = snakemake(tmp_path / "build", *given)
     assert run.returncode == 0, run.stderr[-4000:]
     counts = json.loads((tmp_path / "build/results/survey.json").read_text())
     assert (counts["listed"], counts["usable"], counts["quarantined"]) == (61, 60, 1)
-    again = snakemake(tmp_path / "build", told[0], "--dry-run", *told[1:])
+    again = snakemake(tmp_path / "build", given[0], "--dry-run", *given[1:])
     assert "Nothing to be done" in again.stdout + again.stderr
     first.unlink()
-    changed = snakemake(tmp_path / "build", told[0], "--dry-run", *told[1:])
+    changed = snakemake(tmp_path / "build", given[0], "--dry-run", *given[1:])
     assert "01_data_exploration" in changed.stdout
-    ranked = snakemake(tmp_path / "build", told[0], "--dry-run", "--", "src/notebooks/14_candidates.ipynb")
+    ranked = snakemake(tmp_path / "build", given[0], "--dry-run", "--", "src/notebooks/14_candidates.ipynb")
     assert ranked.returncode == 0, ranked.stderr
     assert "14_candidates" in ranked.stdout
