@@ -1,5 +1,6 @@
 """The book's sources: what the pages refer to is there, and the extension does what it says."""
 
+import ast
 import base64
 import json
 import re
@@ -105,6 +106,24 @@ def test_figures_on_other_pages_exist_in_their_notebooks():
             names = [c["metadata"].get("mystnb", {}).get("figure", {}).get("name") for c in cells]
             assert name in names, f"{path} has no figure {name}"
     assert found >= 3
+
+
+def test_figures_that_are_referred_to_are_drawn_whatever_the_survey():
+    """A survey without truth has no figure that needs it; a reference to one fails its whole book."""
+    referred = set()
+    for page in [*PROSE, *NOTEBOOKS]:
+        text = text_of(page)
+        referred |= set(re.findall(r"\{numref\}`(?:[^`<]*<)?([\w-]+)>?`", text))
+        referred |= set(re.findall(r"\{notebook-figure\} \S+::(\S+)", text))
+    drawn = {}
+    for notebook in NOTEBOOKS:
+        for cell in code_cells(notebook):
+            name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+            drawn[name] = ast.parse("".join(cell["source"]))
+    assert len(referred & set(drawn)) >= 3
+    for name in referred & set(drawn):
+        conditions = [node for node in ast.walk(drawn[name]) if isinstance(node, ast.If | ast.IfExp)]
+        assert not conditions, f"{name} is referred to, and a survey may not have it"
 
 
 def test_every_figure_has_alternative_text():
