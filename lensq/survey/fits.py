@@ -25,7 +25,8 @@ import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
 from lensq.survey.hdus import Hdu, UnusableError, check_tiles, walk
-from lensq.survey.planes import bad_bits, choose, companions_of, linear, pixel_scale, to_variance
+from lensq.survey.images import NO_FLUX
+from lensq.survey.planes import bad_bits, choose, companions_of, has_asinh, linear, pixel_scale, to_variance
 from lensq.survey.planes import zero_point as declared_zero_point
 from lensq.survey.processes import process_pool
 
@@ -208,13 +209,17 @@ def _decode(path: Path | str, band: str, default: float, risky: bool) -> FitsIma
     file = _File(os.path.abspath(path) if stored else "", content, risky, damage is not None)
     variance, mask = companions_of(choice, [hdu for hdu in hdus if hdu.end <= len(content)])
     with np.errstate(over="ignore", invalid="ignore"):
-        pixels = linear(file.plane(hdu, choice.plane), hdu)
-        pixels = np.ascontiguousarray(pixels if scale == 1 else pixels * scale, np.float32)
+        pixels = file.plane(hdu, choice.plane)
+        asinh = next(filter(has_asinh, (hdu, hdus[0])), None)
+        pixels = linear(pixels, asinh) if asinh else pixels
+        if scale != 1:  # fill values are known by their size, which is to be kept
+            pixels = np.where(np.abs(pixels) < NO_FLUX, pixels * scale, np.nan)
+        pixels = np.ascontiguousarray(pixels, np.float32)
         bits = bad_bits(mask, choice.band) if mask else 0
         if mask and bits:
             flags = np.nan_to_num(file.plane(mask, choice.plane), nan=-1).astype(np.int64)
             pixels[flags & bits != 0] = np.nan
-    if "BSOFTEN" in hdu.cards:  # the scale of its variance is not known
+    if variance and asinh:  # whose scale is not known
         variance = None
     if variance:
         variance = to_variance(file.plane(variance, choice.plane), variance) * scale**2

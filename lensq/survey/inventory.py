@@ -23,7 +23,7 @@ from lensq.survey.bundle import bundle_of, bundle_table
 from lensq.survey.hdus import REASONS as FAULTS
 from lensq.survey.ingest import Reading, declared_of
 from lensq.survey.lists import EXTENSION, LISTS, Aliases, Listing, names_in, read_list
-from lensq.survey.planes import band_name, images_beside
+from lensq.survey.planes import INSTRUMENT, OTHER_BAND, band_name, images_beside
 from lensq.survey.split import iau_name
 
 FITS_FOLDER = "fits_data"
@@ -44,10 +44,13 @@ _NAMELESS = re.compile(
     r"(?P<hsc>\d*-?cutout)-HSC-(?P<band>[A-Z]+\d*)-\d+-.*"
     r"|(?P<ps1>.*skycell\.\d+\.\d+\.stk)\.(?P<ps1_band>[grizy])\.(?:unconv|conv)(?P<rest>.*)"
 )
-_PLACED = re.compile(r"cutout_(\d+\.?\d*)_([+-]?\d+\.?\d*)(.*)")
-_BAND = re.compile(r"((hsc|sdss|des|decam|lsst|ps1)-)?[ugrizy]|vis", re.IGNORECASE)
+_PLACED = re.compile(r"cutout_(\d+\.\d+)_([+-]?\d+\.\d+)(.*)")
+_PSF = re.compile(r"\d*-?psf-\w+-.*-HSC-.*")  # of HSC's PSF picker
+_BAND = re.compile(rf"({INSTRUMENT}[-_])?[ugrizy]([-_]band)?|{OTHER_BAND}", re.IGNORECASE)
 _POSITION = re.compile(r"J\d{6}(\.\d*)?[+-]\d{6}")
-_NEUTRAL = ("img", "image", "images", "sci", "science", "flux", "stk", "coadd", "cutout", "unconv")
+_NEUTRAL = re.compile(
+    "img|images?|sci|science|flux|stk|coadd|cutout|unconv|drz|drc|i2d|mosaic|swarp|band", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -224,9 +227,11 @@ def _scan(folder: Path, deep: bool) -> pd.DataFrame:
     if folder.is_dir():
         for place, folders, files in os.walk(folder, onerror=closed.append):
             folders[:] = sorted(each for each in folders if deep and each[0] != "." and each != "packed")
+            links = filter(os.path.islink, (os.path.join(place, each) for each in folders))
+            closed += [OSError(0, "it is a link, which is not followed", link) for link in links]
             within = "" if place == str(folder) else os.path.relpath(place, folder) + os.sep
             for file in sorted(files):
-                if not (file.endswith(".fits") or EXTENSION.search(file)):
+                if file[0] == "." or not (file.endswith(".fits") or EXTENSION.search(file)):
                     continue
                 length, time = -1, 0
                 try:
@@ -249,29 +254,45 @@ def name_files(table: pd.DataFrame) -> pd.DataFrame:
     """Tell from the paths of files which object and which band each shows.
 
     A name `<object>_HSC-<band>_img` says both. `cutout_<ra>_<dec>` (degrees, Legacy Surveys) is named by its
-    position, Jhhmmss.ss+ddmmss.s; what HSC's and Pan-STARRS's services hand out is so named when it is read.
-    Otherwise the object is the file's stem, and a last word, or a folder, that is a band is the band, if most
-    files have one. Stems that repeat in folders with one object each are named by the folder. A file beside
-    another whose name differs by a word such as mask, variance or psf alone is its companion.
+    position, Jhhmmss.ss+ddmmss.s; what HSC's and Pan-STARRS's services hand out is so named when it is read,
+    and is one object where a folder within has one file a band. Otherwise the object is the file's stem, and
+    a last word, or a folder, that is a band is the band, if most files have one. Stems that repeat in folders
+    with one object each are named by the folder. A file beside another whose name differs by a word such as
+    mask, variance or psf alone is its companion. One with such a word and no image beside it is no image
+    where others with that word are companions, or where half of a folder within has such words, and not all.
 
     Args:
-        table: columns file and fate ("" but for what is no file).
+        table: columns file, fate ("" but for what is no file) and detail.
 
     Returns:
-        The table with name, band, by_position and fate; sorted by name and file.
+        The table with name, band, by_position, fate and detail; sorted by name and file.
     """
     parsed = [_Parsed(file) for file in table["file"]]
     there = defaultdict(set)
     for each in parsed:
-        there[each.base].add(each.folder)
-    pairs = zip(parsed, table["fate"], strict=True)
-    fates = [f or "companion" * (not each.image and _is_companion(each, there)) for each, f in pairs]
+        there[each.stem].add(each.folder)
+    beside = [{} if each.image else images_beside(each.stem) for each in parsed]
+    goes = ["" if each.image else _companion_word(each, beside[i], there) for i, each in enumerate(parsed)]
+    fates = [fate or "companion" * bool(word) for fate, word in zip(table["fate"], goes, strict=True)]
+    details = table["detail"].to_list()
+    held = Counter((each.folder, not names) for each, names in zip(parsed, beside, strict=True))
+    mixed = {at for at, plain in held if at and plain and held[at, True] <= held[at, False]}
+    known = set(goes) - {""}
+    for i, each in enumerate(parsed):
+        own = set(beside[i].values()) if each.folder in mixed else known.intersection(beside[i].values())
+        if (own := own or known & {each.folder.rpartition("/")[2].lower()}) and not (fates[i] or each.image):
+            fates[i], details[i] = "no image", f"there is none that goes with it, as {min(own)} says"
     generic = [each for each, fate in zip(parsed, fates, strict=True) if not (fate or each.sure)]
+    placed = Counter((each.folder, each.band) for each in parsed if each.by_position)
+    crowded = {folder for (folder, _), n in placed.items() if n > 1}
+    for each in parsed:
+        if each.by_position and each.folder and each.folder not in crowded:  # one object, which lines number
+            each.object = each.folder
     _take_bands(generic)
     _name_by_folder(generic)
     rows = [(each.object or each.stem, each.band, each.by_position) for each in parsed]
-    made = pd.DataFrame(rows, columns=["name", "band", "by_position"]).assign(fate=fates)
-    table = pd.concat([made, table.drop(columns="fate")], axis=1)
+    made = pd.DataFrame(rows, columns=["name", "band", "by_position"]).assign(fate=fates, detail=details)
+    table = pd.concat([made, table.drop(columns=["fate", "detail"])], axis=1)
     return table.sort_values(["name", "file"], kind="stable", ignore_index=True)
 
 
@@ -279,23 +300,22 @@ class _Parsed:
     """What the path of a file says of it.
 
     Attributes:
-        folder, base, stem: its folder, its name, its name without extension.
+        folder, stem: its folder, its name without extension.
         object, band: what it shows, as far as the path says.
         within: its folder, without a last part that is the band.
         sure, image: whether the name follows a pattern that leaves no doubt, and that it is an image.
         by_position: whether the object gets its name from the position in the file.
     """
 
-    __slots__ = ("band", "base", "by_position", "folder", "image", "object", "stem", "sure", "within")
+    __slots__ = ("band", "by_position", "folder", "image", "object", "stem", "sure", "within")
 
     def __init__(self, file: str) -> None:
-        self.folder, _, self.base = file.rpartition("/")
-        self.stem = EXTENSION.sub("", self.base)
+        self.folder, _, base = file.rpartition("/")
+        self.stem = EXTENSION.sub("", base)
         self.object, self.band, self.within = self.stem, "", self.folder
         self.sure, self.by_position, self.image = True, False, False
         if match := _HSC.fullmatch(self.stem):
-            self.object, self.band, self.image = match[1], match[2], True
-            self.band = self.band.lower() if len(self.band) == 1 else self.band
+            self.object, self.band, self.image = match[1], band_name(match[2]), True
         elif match := _NAMELESS.fullmatch(self.stem):
             self.object = f"{self.folder}/{match['hsc'] or match['ps1']}".lstrip("/")
             self.band, self.by_position = band_name(match["band"] or match["ps1_band"]), True
@@ -307,8 +327,8 @@ class _Parsed:
 
     def guesses(self) -> list[tuple[str, str, str]]:
         """Object, band and folder if the band is the last word, the first, or the folder; "" if it is not."""
-        pieces = re.split(r"([_.]|(?<!hsc)-)", self.stem, flags=re.IGNORECASE)
-        while len(pieces) > 1 and pieces[-1].lower() in _NEUTRAL:
+        pieces = re.split(r"(\.|(?<!nir)(?<!nisp)_|(?<!hsc)-)", self.stem, flags=re.IGNORECASE)
+        while len(pieces) > 1 and _NEUTRAL.fullmatch(pieces[-1]):
             del pieces[-2:]
         upper, _, last = self.folder.rpartition("/")
         several = len(pieces) > 1
@@ -337,13 +357,15 @@ def _band(word: str) -> str:
     return band_name(word) if _BAND.fullmatch(word) else ""
 
 
-def _is_companion(file: _Parsed, there: Mapping[str, set[str]]) -> bool:
-    """Whether the image is there that a mask or a PSF goes with; `there` has the folders of a name."""
-    if any(file.folder in there.get(name, ()) for name in images_beside(file.base)):
-        return True
-    if not images_beside(file.folder.rpartition("/")[2]):
-        return False
-    return any(not images_beside(folder.rpartition("/")[2]) for folder in there[file.base])
+def _companion_word(file: _Parsed, beside: Mapping[str, str], there: Mapping[str, set[str]]) -> str:
+    """The word by which a mask or PSF goes with an image that is there; `there` has the folders of a stem."""
+    for name, word in beside.items():
+        if file.folder in there.get(name, ()):
+            return word
+    last = file.folder.rpartition("/")[2]
+    if images_beside(last) and any(not images_beside(f.rpartition("/")[2]) for f in there[file.stem]):
+        return last.lower()
+    return "psf" * bool(_PSF.fullmatch(file.stem))
 
 
 def _name_by_folder(files: list[_Parsed]) -> None:
@@ -370,7 +392,8 @@ def _set_aside(
     table: pd.DataFrame, wanted: tuple[str, ...], folder: Path, notes: list[str]
 ) -> tuple[str, ...]:
     """Set the fates of files of other bands and of second files; return the bands that are read."""
-    names, bands, fates, details = (table[key].to_list() for key in ("name", "band", "fate", "detail"))
+    columns = ("name", "file", "band", "fate", "detail")
+    names, files, bands, fates, details = (table[key].to_list() for key in columns)
     images = [i for i, fate in enumerate(fates) if not fate]
     there = sorted({bands[i] for i in images})
     if there and "" not in there and not set(wanted).issubset(there):
@@ -385,12 +408,27 @@ def _set_aside(
     asked = {i for i in images if bands[i] in (*wanted, "")}
     for i in asked - used:
         fates[i] = "second file"
+    _refuse_repeats(
+        folder, [(names[i], files[i]) for i in used], [(names[i], files[i]) for i in asked - used]
+    )
     have = {names[i] for i in asked}
     for i in set(images) - asked:
         fates[i] = "other band" if names[i] in have else "no such band"
         details[i] = f"band {bands[i]}"
     table["fate"], table["detail"] = fates, details
     return wanted
+
+
+def _refuse_repeats(folder: Path, used: list[tuple[str, str]], others: list[tuple[str, str]]) -> None:
+    """Refuse folders within of which most hold files of the same names: fields, kinds or versions?"""
+    file_of = dict(used)
+    places = [(file_of.get(name, ""), file) for name, file in others if not _POSITION.match(name)]
+    again = [(one, other) for one, other in places if os.path.dirname(one) != os.path.dirname(other)]
+    if len(again) > 1 and 2 * len(again) >= len(file_of):
+        raise ValueError(
+            f"{folder}: {len(again)} files have the name of one in another folder, such as {again[0][0]} and "
+            f"{again[0][1]}: leave one an object and band, or name folders by object or band"
+        )
 
 
 def _first_files(

@@ -14,27 +14,27 @@ from lensq.survey.hdus import SEVERAL, Hdu, UnusableError
 _NAMES = ("EXTNAME", "EXTTYPE", "IMAGETYP", "PRODTYPE", "HDUCLAS2")
 _IMAGES = frozenset(("SCI", "SCIENCE", "IMAGE", "IMG", "FLUX", "DATA", "COADD"))
 _NO_BAND = _IMAGES | {"BAND", "HSC"}
-_INVERSE = frozenset(("IVAR", "INVVAR", "IVM"))
-_VARIANCES = frozenset(("VAR", "VARIANCE", *_INVERSE))
+_INVERSE = frozenset(("IVAR", "INVVAR", "IVM", "INV", "INVERSE"))
+_VARIANCES = frozenset(("VAR", "VARIANCE", "IVAR", "INVVAR", "IVM"))
 _COMPANION = re.compile(
-    "(N|INV|I|PSF|GAL|SUB|OBJ|CR)?(MASK|WEIGHT|WTMAP|BACKGR|RESID|MODEL|EXPOS|UNCERT|ERROR|SEGM|FLAG|QUALIT|"
-    "PSF|BADPIX|COVER|CONFID|NOISE|SIGMA|DQ|DEPTH|INVERSE).*|(INV|I)?VAR(IANCES?|MAP)?|MSK|BPM|OBM|IVM|INV|WHT|WGT|WT|OOD|OOW|ERR|RMS|STD|"
-    "STDEV|STDDEV|STAT|CHI|EXP|NEXP|NUM|TIME|EXPTIME|EXPWT|BKG|BG|SKY|SEG|BLOB|RES|MOD|QUAL|CTX|CON|SAMP|SNR|"
-    "NIMAGE|DARK|FLAT|BIAS|KERNEL|BEAM"
-)
-_BESIDE = re.compile(
-    "(?<![a-zA-Z0-9])(psf|mask|msk|maskbits|invvar|ivar|variance|var|weight|wht|wt|rms|err|error|sigma|bkg|sky|"
-    "background|model|resid|residual|segm|segmentation|exp|exposure|num|nexp|expwt|chi2|dq|bpm|ood|oow)"
-    "(?![a-zA-Z0-9])",
+    "((N|INV|I|PSF|GAL|SUB|OBJ|CR|BLOB)?(MASK|WEIGHT|WTMAP|BACKGR|RESID|MODEL|EXPOS|UNCERT|ERROR|SEGM|FLAG|QUALIT|"
+    "PSF|BADPIX|COVER|CONFID|NOISE|SIGMA|DQ|DEPTH|INVERSE)[A-Z0-9]*|(INV|I)?VAR(IANCES?)?|MSK(IMG)?|BPM|OBM|IVM|INV|"
+    "WHT|WGT|WEI|WT|OOD|OOW|ERR|UNC|RMS|STD|STDEV|STDDEV|STAT|CHI|EXP|NEXP|NUM|TIME|EXPTIME|EXPWT|BKG|BG|SKY|SEG|BLOB|"
+    "RES|MOD|QUAL|CTX|CON|CONF|SAMP|SNR|NIMAGE|DARK|FLAT|BIAS|KERNEL|BEAM)([-_. ]?MAPS?)?",
     re.IGNORECASE,
 )
-_INSTRUMENT = "(HSC|LSST|LSSTCAM|PS1|PANSTARRS|DECAM|DES|SDSS|CFHT|MEGACAM|OCAM|OMEGACAM|KIDS|VST|UNIONS)"
-_BAND = re.compile(rf"({_INSTRUMENT}[-_. ]?)?(?P<band>[UGRIZY])(\d|P|'|[-_. ].*)?", re.IGNORECASE)
-_OTHER_BAND = re.compile(r"VIS|(NIR|NISP)_[YJH]|F\d{3,4}[A-Z]+")
+_BESIDE = re.compile(rf"(?<![A-Z0-9]){_COMPANION.pattern}\d*(?![A-Z0-9])", re.IGNORECASE)
+INSTRUMENT = "(HSC|LSST|LSSTCAM|PS1|PANSTARRS|DECAM|DES|SDSS|CFHT|MEGACAM|OCAM|OMEGACAM|KIDS|VST|UNIONS|ZTF|BAND|FILTER)"
+OTHER_BAND = r"VIS|(NIR|NISP)_[YJH]|F\d{3,4}[A-Z]+"
+_BAND = re.compile(rf"({INSTRUMENT}[-_. ]?)?(?P<band>[UGRIZY])(\d|P|'|[-_. ].*)?", re.IGNORECASE)
+_OTHER_BAND = re.compile(OTHER_BAND)
 _IN_FILE_NAME = re.compile(r"HSC-([GRIZY])\d?(?![A-Z])|(?<![^-_.])([ugrizy])(?![^-_.])")
 _FLUX_UNIT = re.compile(
-    r"((?i:n|nano|u|µ|micro|milli)|m|)((?i:jy|jansky|maggy|maggies|mgy))(?i:\s*/\s*pix(el)?)?"
+    r"(?:(\d+\.?\d*(?:[eE][+-]?\d+)?)[\s*]*)?((?i:n|nano|u|µ|micro|milli)|m|)((?i:jy|jansky|maggy|maggies|mgy))"
+    r"(?i:\s*/\s*pix(el)?)?"
 )
+_POWER = re.compile(r"10(\*\*|\^)\(?([+-]?\d+)\)?")
+_RATES = ("electrons/s", "electron/s", "e/s", "e-/s", "counts/s")
 _POWERS = {"n": 9, "nano": 9, "u": 6, "µ": 6, "micro": 6, "m": 3, "milli": 3, "": 0}
 _BAD = frozenset(("BAD", "SAT", "NO_DATA", "CR", "UNMASKEDNAN"))
 _OF_COADDS = frozenset(("CLIPPED", "REJECTED", "SENSOR_EDGE", "INEXACT_PSF"))
@@ -118,17 +118,17 @@ def band_of_file_name(name: str) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def images_beside(name: str) -> list[str]:
-    """Names that the image would have which a file of this name goes with as a mask, weight, PSF or the like.
+def images_beside(name: str) -> dict[str, str]:
+    """Names that the image would have which a file of this name goes with, and the word of each that says so.
 
-    Such a file is a companion if one of them lies beside it: a.weight.fits or a_mask.fits beside a.fits,
-    x-invvar-i.fits beside x-image-i.fits.
+    Such a file is a companion (a mask, weight, PSF or the like) if one of them lies beside it: a.weight.fits
+    or a_mask.fits beside a.fits, x-invvar-i.fits beside x-image-i.fits.
     """
-    found = []
+    found = {}
     for match in _BESIDE.finditer(name):
         before, after = name[: match.start()], name[match.end() :]
-        found += [before[:-1] + after, before + after[1:]]
-        found += [before + word + after for word in ("image", "img", "sci", "ooi", "calexp")]
+        others = (before + word + after for word in ("image", "img", "sci", "sciimg", "ooi", "calexp"))
+        found |= dict.fromkeys([before[:-1] + after, before + after[1:], *others], match[0].lower())
     return found
 
 
@@ -149,7 +149,11 @@ def bands_of(hdu: Hdu) -> tuple[str, ...]:
     else:
         name = "_".join([word for word in words(hdu) if word not in _NO_BAND])
         said = [[name]] if name and (_BAND.fullmatch(name) or _OTHER_BAND.fullmatch(name)) else []
-        said += [[hdu.text(key)] for key in ("BAND", "FILTER", "FPA.FILTERID") if key in hdu.cards]
+        said += [
+            [hdu.text(key)] for key in ("BAND", "FILTER", "FPA.FILTERID", "FILTNAME") if key in hdu.cards
+        ]
+        wheel = [hdu.text(key) for key in ("FILTER1", "FILTER2") if "FILTER" not in hdu.cards]
+        said += [[each] for each in wheel if not re.match("CLEAR|OPEN", each.upper())]
         said = [each for each in (*said, listed) if len(each) == 1 and each[0]]
     found = {tuple([band_name(band) for band in each]) for each in said}
     if len(found) > 1:
@@ -221,14 +225,17 @@ def _no_image(hdus: list[Hdu]) -> UnusableError:
 def zero_point(hdu: Hdu, primary: Hdu) -> tuple[float, str]:
     """AB magnitude of one unit of flux, and the card that says so; NaN and "" where none does.
 
-    FLUXMAG0, MAGZERO, MAGZPT, ZEROPNT, PHOTZP, FPA.ZP with EXPTIME (Pan-STARRS) and BUNIT (nJy, uJy, mJy, Jy,
-    nanomaggy, maggy) are looked for in the image's header, each of them that is missing in the primary one.
+    FLUXMAG0, MAGZERO, MAGZPT, ZEROPNT, PHOTZP (unless PHOTSYS says Vega), FPA.ZP with EXPTIME (Pan-STARRS),
+    PHOTFLAM with PHOTPLAM (HST, counts a second) and BUNIT (nJy, uJy, mJy, Jy, nanomaggy, maggy, or a number
+    of them; MJy/sr with PIXAR_SR, JWST) are looked for in the image's header, each that is missing there in
+    the primary one.
 
     Raises:
         UnusableError: two of them differ by more than .01 mag.
     """
     found = {}
-    for key in ("FLUXMAG0", "MAGZERO", "MAGZPT", "ZEROPNT", "PHOTZP", "FPA.ZP", "BUNIT"):
+    unit = (hdu if "BUNIT" in hdu.cards else primary).text("BUNIT")
+    for key in ("FLUXMAG0", "MAGZERO", "MAGZPT", "ZEROPNT", "PHOTZP", "FPA.ZP", "PHOTFLAM", "BUNIT"):
         where = hdu if key in hdu.cards else primary
         value = where.number(key) if key in where.cards and key != "BUNIT" else math.nan
         if key == "FLUXMAG0":
@@ -236,10 +243,18 @@ def zero_point(hdu: Hdu, primary: Hdu) -> tuple[float, str]:
         elif key == "FPA.ZP":
             seconds = (hdu if "EXPTIME" in hdu.cards else primary).number("EXPTIME")
             value += 2.5 * math.log10(seconds) if 0 < seconds < math.inf else math.nan
-        elif key == "BUNIT" and (match := _FLUX_UNIT.fullmatch(where.text(key))):
-            key = f"BUNIT {match[0]}"
-            value = 2.5 * _POWERS[match[1].lower()] + 8.9 * (match[2].lower()[0] == "j")
-        if 0 < value < 50 or (value == 0 and key.startswith("BUNIT")):
+        elif key == "PHOTZP" and where.text("PHOTSYS").upper() == "VEGA":
+            value = math.nan
+        elif key == "PHOTFLAM":
+            flux = value * where.number("PHOTPLAM") ** 2 * (unit.lower() in _RATES)  # erg/s/cm2/A
+            value = -2.5 * math.log10(flux) - 2.40795 if flux > 0 else math.nan
+        elif key == "BUNIT" and (match := _FLUX_UNIT.fullmatch(_POWER.sub(r"1e\2", unit))):
+            key = f"BUNIT {unit}"
+            value = 2.5 * _POWERS[match[2].lower()] + 8.9 * (match[3].lower()[0] == "j")
+            value -= 2.5 * math.log10(float(match[1] or 1))
+        elif unit == "MJy/sr" and (area := where.number("PIXAR_SR")) > 0:
+            key, value = "BUNIT MJy/sr", 8.9 - 2.5 * math.log10(1e6 * area)
+        if 0 < value < 50 or (abs(value) < 0.001 and key.startswith(("PHOTZP", "BUNIT"))):
             found[key] = value
     if found and max(found.values()) - min(found.values()) > 0.01:
         said = ", ".join(f"{key} says {value:.2f}" for key, value in found.items())
@@ -249,7 +264,11 @@ def zero_point(hdu: Hdu, primary: Hdu) -> tuple[float, str]:
 
 
 def pixel_scale(hdu: Hdu) -> float:
-    """Arcseconds a pixel, by its area, from the CD or CDELT and PC cards; NaN without a celestial WCS."""
+    """Arcseconds a pixel, by its area, from the CD or CDELT and PC cards; NaN without a celestial WCS.
+
+    Raises:
+        UnusableError: the sides of a pixel differ by more than 2%.
+    """
     if not re.match("RA-|DEC-|.LON|.LAT", hdu.text("CTYPE1")) or hdu.text("CUNIT1") not in ("", "deg"):
         return math.nan
     elements = ("1_1", "1_2", "2_1", "2_2")
@@ -257,8 +276,12 @@ def pixel_scale(hdu: Hdu) -> float:
         a, b, c, d = (hdu.number(f"CD{each}", 0.0) for each in elements)
     else:
         a, b, c, d = (hdu.number(f"PC{each}", float(each[0] == each[2])) for each in elements)
-        a, b = (each * hdu.number("CDELT1", 1.0) * hdu.number("CDELT2", 1.0) for each in (a, b))
-    area = abs(a * d - b * c)
+        a, b = (each * hdu.number("CDELT1", 1.0) for each in (a, b))
+        c, d = (each * hdu.number("CDELT2", 1.0) for each in (c, d))
+    area, sides = abs(a * d - b * c), sorted([math.hypot(a, c), math.hypot(b, d)])
+    if area and sides[1] > 1.02 * sides[0]:
+        said = " x ".join(f"{3600 * side:.3g}" for side in sides)
+        raise UnusableError("wrong dimensions", f"pixels of {said} arcsec: bring them to squares")
     return 3600 * math.sqrt(area) if 0 < area < math.inf else math.nan
 
 
@@ -300,13 +323,16 @@ def bad_bits(mask: Hdu, band: str) -> int:
     return bits
 
 
+def has_asinh(hdu: Hdu) -> bool:
+    """Whether a header has the scale of Pan-STARRS' stacks."""
+    return not {"BSOFTEN", "BOFFSET"}.isdisjoint(hdu.cards)
+
+
 def linear(pixels: np.ndarray, hdu: Hdu) -> np.ndarray:
-    """Undo the scale of Pan-STARRS' stacks (asinh magnitudes; BSOFTEN, BOFFSET), where there is one.
+    """Undo the scale of Pan-STARRS' stacks (asinh magnitudes; BSOFTEN, BOFFSET).
 
     Flux = BOFFSET + 2 BSOFTEN sinh(v / a), a = 2.5 / ln 10 (Waters et al. 2020, ApJS 251, 4).
     """
-    if not {"BSOFTEN", "BOFFSET"} & hdu.cards.keys():
-        return pixels
     soft, offset = hdu.number("BSOFTEN"), hdu.number("BOFFSET")
     if not (0 < soft < math.inf and math.isfinite(offset)):
         raise UnusableError("ambiguous", f"asinh scale with BSOFTEN {soft:g} and BOFFSET {offset:g}")

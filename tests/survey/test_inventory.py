@@ -361,6 +361,9 @@ def fates(folder, band="i"):
         "{1}/{0}.fits",
         "{}/HSC-{}.fits",
         "{1}_{0}.fits",
+        "{0}_HSC-{1}2_img.fits",
+        "{1}-band/{0}.fits",
+        "{0}_{1}_swarp.fits",
     ],
 )
 def test_one_object_has_a_file_a_band(tmp_path, layout):
@@ -380,6 +383,16 @@ def test_one_object_has_a_file_a_band(tmp_path, layout):
         np.testing.assert_array_equal(
             read_survey(tmp_path, size=40, band="g").images[i], cutouts.pixels(40, seed=3 * i)
         )
+
+
+def test_bands_of_space_telescopes_are_known_by_the_names_of_files(tmp_path):
+    files = [f"{name}_{band}_drz.fits" for name in "ab" for band in ("VIS", "NIR_H", "f814w")]
+    write_files(tmp_path, *files)
+    assert {(name, band) for name, band, _ in fates(tmp_path, "VIS").values()} == {
+        (name, band) for name in "ab" for band in ("VIS", "NIR_H", "F814W")
+    }
+    with pytest.raises(ValueError, match="no file of band i, but of F814W, NIR_H, VIS: choose one by band="):
+        read(tmp_path)
 
 
 def test_an_object_without_the_band_is_quarantined_and_a_band_that_is_nowhere_an_error(tmp_path):
@@ -425,12 +438,64 @@ def test_words_that_look_like_bands_are_names_where_they_tell_nothing(tmp_path):
         (["x-image-i.fits", "x-invvar-i.fits"], 1),
         (["a_i.fits", "a_i_var.fits", "a_g.fits", "a_g_var.fits"], 2),
         (["primary_and_mask.fits", "primary_and_sky.fits"], 0),
+        (["a.fits", *(f"a_{word}.fits" for word in ("flags", "conf", "unc", "rms_map", "snr", "noise2"))], 6),
+        (["a_sci.fits", "a_wei.fits", "b_sciimg.fits", "b_mskimg.fits", "c.r.fits", "c.r.weight.fits.fz"], 3),
+        (["exposure_maps/a.fits", "masks/a.fits", "science/a.fits", "weights/a.fits"], 3),
+        (["o/2-cutout-HSC-I-9469-x.fits", "o/2-psf-calexp-x-HSC-I-9469-4,2-0.1--0.4.fits"], 1),
     ],
 )
 def test_companions_are_files_beside_an_image(tmp_path, files, companions):
     write_files(tmp_path / "fits_data", *files)
     assert [fate for *_, fate in fates(tmp_path).values()].count("companion") == companions
     assert len(read(tmp_path)) == (len(files) - companions) // (2 if "a_g.fits" in files else 1)
+
+
+@pytest.mark.parametrize(
+    ("files", "lost"),
+    [
+        (["a_sci.fits", "a_wht.fits", "b_wht.fits"], "b_wht.fits"),
+        (["a.stk.i.unconv.fits", "a.stk.i.unconv.mask.fits", "b.stk.i.unconv.mask.fits"], None),
+        (["images/a.fits", "images/c.fits", "masks/a.fits", "masks/b.fits"], "masks/b.fits"),
+        (["a/MER-VIS_1.fits", "a/MER-VIS-RMS_2.fits", "c.fits"], "a/MER-VIS-RMS_2.fits"),
+    ],
+)
+def test_a_companion_whose_image_is_missing_is_no_image(tmp_path, files, lost):
+    lost = lost or files[-1]
+    write_files(tmp_path / "fits_data", *files)
+    assert [file for file, (*_, fate) in fates(tmp_path).items() if fate == "no image"] == [lost]
+    survey = read(tmp_path)
+    assert survey.counts()["files"]["no image"] == 1
+    assert len(survey) == len(files) - (1 if lost.startswith("a/") else 2)
+    assert "there is none that goes with it, as" in survey.quarantine.set_index("file").loc[lost, "detail"]
+
+
+@pytest.mark.parametrize(
+    "layout", [("aux/a", "aux/b", "images/a", "images/b"), ("a/hsc", "a/ls", "b/hsc", "b/ls")]
+)
+def test_the_same_names_in_several_folders_are_ambiguous(tmp_path, layout):
+    write_files(tmp_path, *(f"{path}_i.fits" for path in layout))
+    with pytest.raises(
+        ValueError, match=r"2 files have the name of one in another folder, such as a.*_i\.fits and"
+    ):
+        read(tmp_path)
+
+
+def test_numbers_in_a_name_are_no_position_nor_a_hidden_file_an_object(tmp_path):
+    write_files(tmp_path, "cutout_12_3.fits")
+    (tmp_path / "._cutout_12_3.fits").write_bytes(b"Mac OS X")
+    assert read(tmp_path).names.tolist() == ["cutout_12_3"]
+    assert read(tmp_path).counts()["files"]["found"] == 1
+    np.testing.assert_allclose(read(tmp_path).coordinates.ra.deg, 150, atol=1e-4)
+
+
+def test_a_folder_that_is_a_link_is_reported(tmp_path):
+    write_files(tmp_path / "elsewhere", "a.fits")
+    (tmp_path / "survey/fits_data").mkdir(parents=True)
+    (tmp_path / "survey/fits_data/link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="link/ it is a link, which is not followed"):
+        read(tmp_path / "survey")
+    write_files(tmp_path / "survey/fits_data", "b.fits")
+    assert "link cannot be looked into (it is a link" in read(tmp_path / "survey").notes[0]
 
 
 def test_services_objects_are_named_by_their_positions(tmp_path):
@@ -448,6 +513,12 @@ def test_services_objects_are_named_by_their_positions(tmp_path):
     assert survey.counts().loc[["usable", "other band"], "files"].tolist() == [3, 3]
     write_list(tmp_path / "hsc", "raw", survey.names[1:])
     write_list(tmp_path / "hsc", "selected", ["arch-002/2-cutout-HSC-I-9813-pdr3_wide.fits"])
+    for i, band in enumerate("GRI"):  # the service numbers bands like objects
+        file = tmp_path / f"object/arch/{i + 2}-cutout-HSC-{band}-9813-pdr3_wide.fits"
+        cutouts.write(file, cutouts.pixels(40, seed=i), FILTER=band.lower())
+    assert read_survey(tmp_path / "object", bands="gri", progress=False).images.shape[:2] == (1, 3)
+    hdus.writeto(tmp_path / "object/arch/5-cutout-HSC-I-9813-pdr3_wide.fits")
+    assert len(read(tmp_path / "object")) == 2  # of two in a folder, names do not tell which band is whose
     listed = read(tmp_path / "hsc")
     assert listed.names.tolist() == survey.names[1:].tolist()
     assert listed.labels.tolist() == [0, 1]
