@@ -1,7 +1,8 @@
 """Many cutouts in one HDF5 file, as the public multi-survey collections have them.
 
-The file has `images` (N, bands, side, side), or (N, side, side) of one band, with `ra` and `dec` (N,), and
-perhaps names. The attributes of `images` or of the file say `bands`, `pixel_scale` and `zero_point`.
+The file has `images` (N, bands, side, side) or (N, side, side, bands), or (N, side, side) of one band, with
+`ra` and `dec` (N,), and perhaps names. The attributes of `images` or of the file say `bands`, `pixel_scale`,
+`zero_point` (one, or one a band), and `scale_factor` and `add_offset` of integers.
 """
 
 import math
@@ -21,7 +22,7 @@ ENDINGS = (".h5", ".hdf5", ".hdf")
 
 _IMAGES = ("images", "image_array", "image", "cutouts")
 _NAMES = ("name", "names", "object_id", "objid", "id")
-_SCALES = ("pixel_scale", "pixscale", "image_scale")
+_SCALES = ("pixel_scale", "pixscale", "pxscale", "image_scale")
 _ZERO_POINTS = ("zero_point", "zeropoint", "magzero", "mag_zero")
 
 
@@ -74,16 +75,20 @@ def read_row(path: Path, row: int, *, band: str, zero_point: float) -> tuple[Fit
     images, bands = bundle.images, bundle.bands
     if images.ndim == 4:
         wanted = band_name(band)
-        if len(bands) != images.shape[1]:
+        axis = next((axis for axis in (1, 3) if images.shape[axis] == len(bands)), 0)
+        if not axis:
             found = f"{images.shape[1]} planes and {len(bands)} names of bands"
             raise UnusableError("ambiguous", f"{found}: write the attribute bands of {images.name}")
         if wanted not in bands and len(bands) > 1:
             raise UnusableError("no such band", f"{band} was asked for, there are {', '.join(bands)}")
         plane = bands.index(wanted) if wanted in bands else 0
-        pixels, own = images[row, plane], bands[plane]
+        pixels, own = images[row, plane] if axis == 1 else images[row, ..., plane], bands[plane]
     else:
-        pixels, own = images[row], bands[0] if len(bands) == 1 else ""
-    declared, pixel_scale, ra, dec = (float(values[row]) for values in bundle.numbers)
+        pixels, own, plane = images[row], bands[0] if len(bands) == 1 else "", 0
+    said = [float(values[row, plane if values.shape[1] > 1 else 0]) for values in bundle.numbers]
+    declared, pixel_scale, ra, dec, gain, offset = said
+    if (gain, offset) != (1, 0):
+        pixels = pixels * gain + offset
     scale = 10 ** (0.4 * (ZERO_POINT - (zero_point if math.isnan(declared) else declared)))
     pixels = (pixels * np.float32(scale)).astype(np.float32)
     card = "" if math.isnan(declared) else "zero_point"
@@ -91,7 +96,7 @@ def read_row(path: Path, row: int, *, band: str, zero_point: float) -> tuple[Fit
 
 
 class _Bundle(NamedTuple):
-    """An open file: its images, their bands, and zero point, pixel scale and position of each."""
+    """An open file: its images, their bands, and zero point, pixel scale, position and scaling of each."""
 
     images: Any
     bands: tuple[str, ...]
@@ -105,7 +110,8 @@ def _opened(path: str, time: int) -> _Bundle:
 
     file = h5py.File(path, "r", rdcc_nbytes=2**26)
     images = _images(file, Path(path))
-    numbers = (_numbers(file, images, keys) for keys in (_ZERO_POINTS, _SCALES, ("ra",), ("dec",)))
+    numbers = [_numbers(file, images, keys) for keys in (_ZERO_POINTS, _SCALES, ("ra", "RA"), ("dec", "DEC"))]
+    numbers += [_numbers(file, images, *each) for each in ((("scale_factor",), 1.0), (("add_offset",), 0.0))]
     return _Bundle(images, _bands(file, images), tuple(numbers))
 
 
@@ -125,19 +131,22 @@ def _bands(file, images) -> tuple[str, ...]:
                 said = where[key][()] if where is file else where[key]
                 said = said.decode() if isinstance(said, bytes) else said
                 said = np.asarray(list(said.replace(",", "")) if isinstance(said, str) else said)
+                if said.ndim == 2 and (said != said[0]).any():
+                    raise UnusableError(
+                        "ambiguous", f"{key} differs from row to row: bring the bands in one order"
+                    )
                 said = said[0] if said.ndim == 2 else said
                 names = (each.decode() if isinstance(each, bytes) else str(each) for each in said)
                 return tuple(map(band_name, names))
     return ()
 
 
-def _numbers(file, images, keys: tuple[str, ...]) -> np.ndarray:
-    """(N,) what an attribute or an array of one of these names says; NaN where there is none."""
+def _numbers(file, images, keys: tuple[str, ...], default: float = math.nan) -> np.ndarray:
+    """(N, 1), or (N, bands), what an attribute or array of one of these names says, or the default."""
     for key in keys:
-        for where in (images.attrs, file.attrs):
+        for where in (images.attrs, file.attrs, file):
             if key in where:
-                return np.full(len(images), float(np.ravel(where[key])[0]))
-        if key in file:
-            values = np.asarray(file[key], float)
-            return values.reshape(len(images), -1)[:, 0] if values.ndim else np.full(len(images), values)
-    return np.full(len(images), math.nan)
+                values = np.asarray(where[key], float)
+                each = where is file and values.shape[:1] == (len(images),)
+                return values.reshape(len(images), -1) if each else np.tile(values.ravel(), (len(images), 1))
+    return np.full((len(images), 1), default)

@@ -78,8 +78,10 @@ def _positions(catalogue: pd.DataFrame) -> SkyCoord | None:
     if None in columns:
         return None
     ra, dec = (catalogue[column] for column in columns)
+    numbers = [pd.to_numeric(each, errors="coerce") for each in (ra, dec)]
+    text = numbers[0].isna().all()
+    ra, dec = (ra, dec) if text else numbers  # a cell that is no number then has no position
     known = (ra.notna() & dec.notna()).to_numpy()
-    text = not pd.api.types.is_numeric_dtype(ra)
     degrees = np.full((len(catalogue), 2), np.nan)
     unit = (u.hourangle if text else u.deg, u.deg)
     places = SkyCoord(ra[known].to_numpy(), dec[known].to_numpy(), unit=unit)

@@ -375,9 +375,43 @@ def test_a_bundle_without_names_of_bands_or_with_others_is_refused(tmp_path):
     assert survey.names.tolist() == ["a", "b", "c"]
     assert survey.band == "r"
     np.testing.assert_array_equal(survey.images[2], cutouts.pixels(48, 1))
+    with h5py.File(tmp_path / "b.h5", "a") as file:
+        file["image_band"] = [[b"g", b"r"], [b"r", b"g"], [b"g", b"r"]]
+        del file.attrs["bands"]
+    with pytest.raises(ValueError, match="image_band differs from row to row"):
+        read_survey(tmp_path, band="r", progress=False)
     (tmp_path / "second.h5").write_bytes(b"")
     with pytest.raises(ValueError, match="2 HDF5 files; give one of them"):
         read_survey(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("last", [False, True])
+def test_a_bundle_has_a_zero_point_a_band_and_scaled_numbers(tmp_path, last):
+    images = np.array([[cutouts.pixels(48, 10 * n + k) for k in range(2)] for n in range(3)])
+    whole = np.round((images + 2) / 1e-4)
+    zero_points = np.array([[25.0, 26.0], [25.5, 27.0], [24.0, 28.0]])
+    for place, said in (("array", zero_points), ("attribute", zero_points[0])):
+        (tmp_path / place).mkdir()
+        with h5py.File(tmp_path / place / "b.h5", "w") as file:
+            file["images"] = (np.moveaxis(whole, 1, -1) if last else whole).astype(">i4")
+            file["images"].attrs.update(bands="gr", scale_factor=1e-4, add_offset=-2.0)
+            (file if place == "array" else file.attrs)["zero_point"] = said
+        for k, band in enumerate("gr"):
+            survey = read_survey(tmp_path / place, band=band, progress=False)
+            flux = 10 ** (0.4 * (27 - np.broadcast_to(said, (3, 2))[:, k, None, None]))
+            np.testing.assert_allclose(survey.images, images[:, k] * flux, rtol=1e-4, atol=1e-3)
+            assert survey.zero_points.tolist() == np.broadcast_to(said, (3, 2))[:, k].tolist()
+
+
+def test_a_cell_that_is_no_number_has_no_position(survey, tmp_path):
+    ra, dec = (np.char.mod("%.6f", each.deg) for each in (survey.coordinates.ra, survey.coordinates.dec))
+    (tmp_path / "c.csv").write_text(
+        "ra,dec\n" + "\n".join(f"{a},{d}" for a, d in zip(ra, dec, strict=True)) + "\nnull,-\n"
+    )
+    _, places = catalogues.read_catalogue(tmp_path / "c.csv")
+    assert np.isnan(places.ra.deg).tolist() == [False] * len(survey) + [True]
+    np.testing.assert_allclose(places.ra.deg[:-1], survey.coordinates.ra.deg, atol=1e-5)
 
 
 @pytest.mark.slow
