@@ -36,7 +36,7 @@ def coordinates_from_names(names: Sequence[str]) -> SkyCoord:
 
     Args:
         names: (N,) names that begin with the position. Seconds may be 60.00, which is how the real lists
-            write a minute that rounding has filled.
+            write a minute that rounding has filled; 24 hours are 0.
 
     Returns:
         (N,) ICRS coordinates, NaN where a name holds none.
@@ -51,7 +51,7 @@ def coordinates_from_names(names: Sequence[str]) -> SkyCoord:
     hours, minutes, seconds, degrees, arcminutes, arcseconds = fields.T
     ra = 15 * (hours + minutes / 60 + seconds / 3600)
     dec = sign * (degrees + arcminutes / 60 + arcseconds / 3600)
-    possible = (ra < 360) & (np.abs(dec) <= 90)
+    possible = (ra.round(9) <= 360) & (np.abs(dec) <= 90)
     possible &= (np.maximum(minutes, arcminutes) < 60) & (np.maximum(seconds, arcseconds) <= 60)
     return SkyCoord(np.where(possible, ra, np.nan) * u.deg, np.where(possible, dec, np.nan) * u.deg)
 

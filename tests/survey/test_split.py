@@ -49,6 +49,8 @@ def test_sixtieth_second_of_the_real_lists_is_the_next_minute():
     [one, other] = coordinates_from_names(["J010960.00+005514.76", "J120328.59-021660.00"])
     assert one.ra.hourangle == pytest.approx(1 + 10 / 60)
     assert other.dec.deg == pytest.approx(-(2 + 17 / 60))
+    midnight = coordinates_from_names(["J235960.00+001234.5", "J240000.00+010000.0"])
+    assert midnight.ra.wrap_at("180d").deg == pytest.approx([0, 0], abs=1e-9)
 
 
 @pytest.mark.parametrize(
