@@ -273,6 +273,7 @@ def name_files(table: pd.DataFrame) -> pd.DataFrame:
         there[each.stem].add(each.folder)
     beside = [{} if each.image else images_beside(each.stem) for each in parsed]
     goes = ["" if each.image else _companion_word(each, beside[i], there) for i, each in enumerate(parsed)]
+    goes = [""] * len(goes) if all(goes) else goes  # a folder of PSFs alone
     fates = [fate or "companion" * bool(word) for fate, word in zip(table["fate"], goes, strict=True)]
     details = table["detail"].to_list()
     held = Counter((each.folder, not names) for each, names in zip(parsed, beside, strict=True))

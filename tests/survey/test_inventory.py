@@ -441,6 +441,7 @@ def test_words_that_look_like_bands_are_names_where_they_tell_nothing(tmp_path):
         (["a.fits", *(f"a_{word}.fits" for word in ("flags", "conf", "unc", "rms_map", "snr", "noise2"))], 6),
         (["a_sci.fits", "a_wei.fits", "b_sciimg.fits", "b_mskimg.fits", "c.r.fits", "c.r.weight.fits.fz"], 3),
         (["exposure_maps/a.fits", "masks/a.fits", "science/a.fits", "weights/a.fits"], 3),
+        (["2-psf-calexp-x-HSC-I-9469-4,2-0.1--0.4.fits", "3-psf-calexp-x-HSC-I-9469-4,2-0.2--0.4.fits"], 0),
         (["o/2-cutout-HSC-I-9469-x.fits", "o/2-psf-calexp-x-HSC-I-9469-4,2-0.1--0.4.fits"], 1),
     ],
 )
