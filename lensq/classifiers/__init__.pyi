@@ -17,6 +17,9 @@ from . import (
     injection as injection,
 )
 from . import (
+    latent_space as latent_space,
+)
+from . import (
     pointfits as pointfits,
 )
 from . import (
@@ -36,6 +39,7 @@ from .injection import draw_lenses as draw_lenses
 from .injection import extended as extended
 from .injection import inject as inject
 from .injection import point_sources as point_sources
+from .latent_space import latent_ways as latent_ways
 from .pointfits import PointFits as PointFits
 from .recovery import injected_survey as injected_survey
 from .supervised import fit_supervised as fit_supervised

@@ -66,7 +66,8 @@ def finite_columns(scores: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
     return values
 
 
-def _compared(scores: pd.DataFrame, statistic: str) -> np.ndarray:
+def compared_values(scores: pd.DataFrame, statistic: str) -> np.ndarray:
+    """`latent_values` as dimensions are compared by them: of the KL divergence the natural logarithm."""
     values = latent_values(scores, statistic)
     return np.log(np.maximum(values, _SMALLEST_KL)) if statistic == "kl" else values
 
@@ -115,7 +116,7 @@ def dimension_statistics(
     rows, positive = labelled(scores, against)
     if min(positive.sum(), (~positive).sum()) < 2:
         raise ValueError("dimension_statistics needs at least two objects of each class")
-    values = _compared(rows, statistic)
+    values = compared_values(rows, statistic)
     weights = np.stack([~positive, positive]).astype(np.float32)
     counts = _counts(bin_numbers(values, values[~positive], bins), bins, weights)
     groups = twosample.sparse_bin_groups(counts[0], min(weights.sum(axis=1)))
@@ -244,7 +245,7 @@ def choice_stability(
     """
     require_split(scores, "selection", purpose="choice_stability")
     rows, positive = labelled(scores, against)
-    values = _compared(rows, statistic)
+    values = compared_values(rows, statistic)
     numbers = bin_numbers(values, values[~positive], bins)
     classes = [numbers[~positive], numbers[positive]]
     counts = [_counts(part, bins, np.ones((1, len(part)), np.float32)) for part in classes]
@@ -302,7 +303,7 @@ def joint_map(
     rng = np.random.default_rng(seed)
     ordinary = rng.permutation(np.flatnonzero(~positive))[:n_normals]
     kept = np.sort(np.r_[ordinary, rng.permutation(np.flatnonzero(positive))[:n_anomalies]])
-    values = _compared(rows.iloc[kept], statistic)
+    values = compared_values(rows.iloc[kept], statistic)
     spread = values.std(axis=0)
     values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     perplexity = min(30.0, max((len(kept) - 1) / 3, 1.0))
