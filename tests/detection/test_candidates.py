@@ -321,12 +321,12 @@ def trained(survey, tmp_path_factory):
     return folder
 
 
-def folder_of(place: Path, n: int, labels: str = "", side: int = 40) -> Path:
-    """Cutouts as people have them; `labels`: "" for no list, "none", "all" or "some" for what it flags."""
+def folder_of(place: Path, n: int, labels: str = "", side: int = 40, *, apart: bool = False) -> Path:
+    """Cutouts, a fifth or all with a trail; `labels`: "" for no list, "none", "all" or "some" flagged."""
     names = [HOSTILE, *(f"J{10 + i % 10:02d}0000.00+0{i % 10}{i % 6}000.{i:02d}" for i in range(1, n))]
     for i, name in enumerate(names):
         image = pixels(side, i)
-        image[6:8] += 3 * (i % 5 == 1)
+        image[6:8] += 3 * (i % 5 == 1 or apart)
         write(place / f"{name}_HSC-I_img.fits", image)
     flagged = {"none": [], "all": names, "some": names[::4]}
     if labels:
@@ -359,6 +359,7 @@ CASES = {
     "nothing flagged": (12, "none"),
     "all flagged": (12, "all"),
     "a few dozen labelled": (40, "some"),
+    "all set apart": (6, ""),
 }
 
 
@@ -366,7 +367,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_list_and_page_are_written_for_any_folder(case, trained, tmp_path):
     n, labels = CASES[case]
-    place = folder_of(tmp_path / "mine", n, labels)
+    place = folder_of(tmp_path / "mine", n, labels, apart=case == "all set apart")
     out = tmp_path / "results"
     notebook = run_cells(survey=str(place), trained=str(trained), results=str(out), repetitions=2)
     listed = pd.read_csv(out / "candidates.csv")
@@ -384,7 +385,7 @@ def test_list_and_page_are_written_for_any_folder(case, trained, tmp_path):
     sources = re.findall(r'\b(?:src|srcset|data)="([^"]*)"', page)
     assert all(source.startswith("data:image/png") for source in sources)
     assert len(sources) == n
-    assert ("<details open>" in page, "<details>" in page) == (n > 12, False)
+    assert ("<details open>" in page, "<details>" in page) == (n > 12 or case == "all set apart", False)
     assert not re.search(r"<link|@import|url\(|{doc}|import lensq", page)
 
 
