@@ -248,7 +248,7 @@ def zero_point(hdu: Hdu, primary: Hdu) -> tuple[float, str]:
             value = math.nan
         elif key == "PHOTFLAM":
             flux = value * where.number("PHOTPLAM") ** 2 * (unit.lower() in _RATES)  # erg/s/cm2/A
-            value = -2.5 * math.log10(flux) - 2.40795 if flux > 0 else math.nan
+            value = -2.5 * math.log10(flux) - 2.407948 if flux > 0 else math.nan
         elif key == "BUNIT" and (match := _FLUX_UNIT.fullmatch(_POWER.sub(r"1e\2", unit))):
             key = f"BUNIT {unit}"
             value = 2.5 * _POWERS[match[2].lower()] + 8.9 * (match[3].lower()[0] == "j")
