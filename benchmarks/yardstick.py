@@ -8,6 +8,7 @@ with all labels of the train and selection tiles, as in notebook 11; the baselin
 are those of notebook 12, and so is the table. Every object of TEST is evaluated. Ten minutes on a core.
 """
 
+import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +74,7 @@ def run(given) -> None:
     table = rank_entries(entries, selection, test, groups="group")
     print(table[list(COLUMNS)].round(3).to_string(index=False))
     pca = "PCA(16)", "pca_residual"
-    figures, ratios = table[list(COLUMNS)].to_dict("records"), {}
+    figures, ratios = json.loads(table[list(COLUMNS)].to_json(orient="records")), {}
     for key in entries:
         if "injected" in key[0] or key[0] == given.variant:
             row = lead(entries, key, pca, test, groups="group").loc["AP"]
