@@ -186,7 +186,8 @@ def recovery(
 ) -> Recovery:
     """Inject lenses into a survey and see how they rank: what the list is worth where nobody has labels.
 
-    In a survey that the model was trained on, only the selection tiles serve, elsewhere all objects. Lenses
+    In a survey that the model was trained on, only the selection tiles serve, or without any label all tiles
+    that trained nothing; elsewhere all objects. Lenses
     that are known or flagged, and artefacts, are left out; lenses that nobody knows count as ordinary. An
     injected lens that would be set apart as an artefact is not found.
 
@@ -198,11 +199,14 @@ def recovery(
         symmetries: as the survey was scored; see `lensq.classifiers.classifier.Classifier.score`.
         injection: `n` and `seed` of `lensq.classifiers.recovery.injected_survey`.
     """
-    splits = {"selection"} if survey.fingerprint == model.survey_fingerprint else set(survey.split)
+    splits, where = set(survey.split), ""
+    if survey.fingerprint == model.survey_fingerprint:
+        splits, where = {"selection"}, " of the selection tiles"
+        if survey.truth is None and not (survey.labels >= 0).any():  # whose other tiles nothing else needs
+            splits, where = {"selection", "conformal", "test"}, " of the tiles that trained nothing"
     known = ranked["is_lens" if "is_lens" in ranked else "label"] == 1
     ordinary = ranked[ranked["split"].isin(splits) & (ranked["set_apart"] == "") & ~known]
     if len(ordinary) < TO_RECOVER:
-        where = " of the selection tiles" if splits == {"selection"} else ""
         said = f"Lenses are not injected: it takes {TO_RECOVER:,} objects{where}, there are {len(ordinary)}."
         return Recovery(pd.DataFrame(), None, said)
     own = np.random.default_rng(injection.get("seed", 1)).permutation(rows_of(survey, ordinary["name"]))

@@ -157,7 +157,7 @@ def test_without_both_classes_the_list_says_why_it_is_not_measured(survey, label
     assert "p" not in ranked  # all are on conformal tiles, so there is nothing left to test
 
 
-def recovered(survey, monkeypatch, own, n_ordinary=10_000):
+def recovered(survey, monkeypatch, own, n_ordinary=10_000, held="selection"):
     """The list of objects of scores 0 to n - 1, of which every second is on a selection tile, recovered by
     500 injected lenses: 100 above all of them, of which one would be set apart, and 400 in their middle."""
     where = []
@@ -174,7 +174,7 @@ def recovered(survey, monkeypatch, own, n_ordinary=10_000):
     apart[99] = "trail"
     monkeypatch.setattr(candidates, "find_artefacts", lambda images, mask: apart)
     number = np.arange(n_ordinary)
-    split = np.where(number % 2, "selection", "train")
+    split = np.where(number % 2, held, "train")
     ranked = pd.DataFrame({"score": number.astype(float), "split": split, "set_apart": "", "label": 0})
     ranked["name"] = survey.names[number % len(survey)]
     aside = pd.DataFrame({"score": [1e9] * 90, "split": "selection", "set_apart": "trail", "label": 0})
@@ -186,7 +186,7 @@ def recovered(survey, monkeypatch, own, n_ordinary=10_000):
 
     encoder = SimpleNamespace(score=odds)
     model = SimpleNamespace(survey_fingerprint=survey.fingerprint if own else "")
-    survey = replace(survey, split=np.resize(["selection", "train"], len(survey)))
+    survey = replace(survey, split=np.resize([held, "train"], len(survey)))
     ranked = pd.concat([ranked, aside, known])
     return candidates.recovery(ranked, survey, model, encoder, symmetries=False), where
 
@@ -229,6 +229,17 @@ def test_in_the_models_own_survey_only_selection_tiles_count(survey, monkeypatch
     few, where = recovered(survey, monkeypatch, own=True, n_ordinary=1998)
     assert (few.measured, where) == (None, [])
     assert "1,000 objects of the selection tiles, there are 999" in few.said
+
+
+@pytest.mark.parametrize("held", ["selection", "conformal", "test"])
+def test_without_any_label_all_tiles_count_that_trained_nothing(survey, monkeypatch, held):
+    nobody = replace(survey, truth=None, labels=np.full(len(survey), -1, np.int8))
+    found, where = recovered(nobody, monkeypatch, own=True, held=held)
+    assert set(where[0]) == set(np.flatnonzero(np.arange(len(survey)) % 2))
+    assert found.lenses["found"].sum() == 99
+    if held != "selection":  # which labels may need
+        few, where = recovered(survey, monkeypatch, own=True, held=held)
+        assert (few.measured, where) == (None, [])
 
 
 @pytest.mark.slow
