@@ -187,9 +187,9 @@ def recovery(
     """Inject lenses into a survey and see how they rank: what the list is worth where nobody has labels.
 
     In a survey that the model was trained on, only the selection tiles serve, or without any label all tiles
-    that trained nothing; elsewhere all objects. Lenses
-    that are known or flagged, and artefacts, are left out; lenses that nobody knows count as ordinary. An
-    injected lens that would be set apart as an artefact is not found.
+    that took no part in training; elsewhere all objects. Lenses that are known or flagged, and artefacts, are
+    left out; lenses that nobody knows count as ordinary. An injected lens that would be set apart as an
+    artefact is not found.
 
     Args:
         ranked: table of `rank`, whose `score` is the encoder's.
@@ -202,8 +202,8 @@ def recovery(
     splits, where = set(survey.split), ""
     if survey.fingerprint == model.survey_fingerprint:
         splits, where = {"selection"}, " of the selection tiles"
-        if survey.truth is None and not (survey.labels >= 0).any():  # whose other tiles nothing else needs
-            splits, where = {"selection", "conformal", "test"}, " of the tiles that trained nothing"
+        if survey.truth is None and not (survey.labels >= 0).any():  # nothing else needs them
+            splits, where = {"selection", "conformal", "test"}, " of tiles that took no part in training"
     known = ranked["is_lens" if "is_lens" in ranked else "label"] == 1
     ordinary = ranked[ranked["split"].isin(splits) & (ranked["set_apart"] == "") & ~known]
     if len(ordinary) < TO_RECOVER:
