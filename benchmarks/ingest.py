@@ -77,9 +77,9 @@ def lensq_loop(paths: list[Path]) -> np.ndarray:
 @contextmanager
 def measured(times: list[tuple[float, float]]) -> Iterator[None]:
     """Append the seconds that pass, and the seconds of processor time that this and child processes take."""
-    wall, processor = time.perf_counter(), processor_time()
+    elapsed, processor = time.perf_counter(), processor_time()
     yield
-    times.append((time.perf_counter() - wall, processor_time() - processor))
+    times.append((time.perf_counter() - elapsed, processor_time() - processor))
 
 
 def processor_time() -> float:
@@ -124,11 +124,13 @@ def main() -> None:
     print(f"{given.files} files of {given.side} x {given.side} px; {cores} cores, load {load:.1f}")
     figures = [{"what": what, "value": round(n, 1), "unit": "bytes/image"} for what, n in sizes.items()]
     for name, times in loops.items():
-        wall, processor = np.median(times, axis=0)
-        figures.append({"what": name, "value": round(given.files / wall, 1), "unit": "images/s"})
+        elapsed, processor = np.median(times, axis=0)
+        figures.append({"what": name, "value": round(given.files / elapsed, 1), "unit": "images/s"})
         a_core = round(given.files / processor, 1)
         figures.append({"what": f"{name}, a core", "value": a_core, "unit": "images/s"})
-        print(f"{name:12} {wall:7.3f} s {given.files / wall:9.0f} images/s, {processor:7.3f} s of processors")
+        print(
+            f"{name:12} {elapsed:7.3f} s {given.files / elapsed:9.0f} images/s, {processor:7.3f} s of processors"
+        )
     ratios = plain / packed
     print(f"ratio of times           {np.median(ratios[:, 0]):5.1f} (rounds: {ratios[:, 0].round(1)})")
     print(f"ratio of processor times {np.median(ratios[:, 1]):5.1f} (rounds: {ratios[:, 1].round(1)})")
