@@ -128,9 +128,7 @@ def main() -> None:
         figures.append({"what": name, "value": round(given.files / elapsed, 1), "unit": "images/s"})
         a_core = round(given.files / processor, 1)
         figures.append({"what": f"{name}, a core", "value": a_core, "unit": "images/s"})
-        print(
-            f"{name:12} {elapsed:7.3f} s {given.files / elapsed:9.0f} images/s, {processor:7.3f} s of processors"
-        )
+        print(f"{name:12} {elapsed:7.3f} s {given.files / elapsed:9.0f} images/s, {processor:7.3f} s of CPU")
     ratios = plain / packed
     print(f"ratio of times           {np.median(ratios[:, 0]):5.1f} (rounds: {ratios[:, 0].round(1)})")
     print(f"ratio of processor times {np.median(ratios[:, 1]):5.1f} (rounds: {ratios[:, 1].round(1)})")
