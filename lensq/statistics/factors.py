@@ -3,8 +3,6 @@
 Both look at truths that only a simulated survey has, and evaluate a model; nothing is chosen by them.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from scipy.stats import entropy
@@ -27,9 +25,7 @@ def _information(code: np.ndarray, factor: np.ndarray, bins: int) -> np.ndarray:
     return code + factor - entropy(joint.reshape(dimensions, -1), axis=1)
 
 
-def mutual_information_gap(
-    scores: pd.DataFrame, factors: Sequence[str] = FACTORS, *, shuffles: int = 100, seed: int = 0
-) -> pd.DataFrame:
+def mutual_information_gap(scores: pd.DataFrame, *, shuffles: int = 100, seed: int = 0) -> pd.DataFrame:
     """How much more one latent dimension holds of each true factor than the next best dimension does.
 
     For a factor v with entropy H(v), and I(z_j; v) the mutual information with each latent dimension, the gap
@@ -43,9 +39,8 @@ def mutual_information_gap(
     95% of shuffles of the factor stay below.
 
     Args:
-        scores: Scores table with the factors joined (`Survey.add_truth`).
-        factors: columns of true properties; those that the table lacks are left out, and objects where one
-            is unknown are left out for that factor.
+        scores: Scores table with the columns `FACTORS` joined (`Survey.add_truth`); those that it lacks are
+            left out, and objects where one is unknown are left out for that factor.
         shuffles: how often each factor is shuffled for `chance`.
         seed: seed of the latent draws and the shuffles.
 
@@ -55,7 +50,7 @@ def mutual_information_gap(
         one value only, and codes of one dimension are left out. No rows on a survey without truth.
     """
     rows = {}
-    for factor in factors:
+    for factor in FACTORS:
         known = scores[scores[factor].notna()] if factor in scores else scores[:0]
         bins = min(int(np.sqrt(len(known) / _PER_CELL)), _MOST_BINS)
         if bins < 2:

@@ -95,11 +95,8 @@ def shuffle_labels(scores: pd.DataFrame, *, seed: int) -> pd.DataFrame:
         scores: Scores table; `label`, `graded` and, if there, `is_lens` move together.
         seed: seed of the shuffle.
     """
-    rng = np.random.default_rng(seed)
+    rng, dealt = np.random.default_rng(seed), np.arange(len(scores))
+    for rows in scores.groupby("split").indices.values():
+        dealt[rows] = rng.permutation(rows)
     columns = [c for c in ("label", "graded", "is_lens") if c in scores]
-    shuffled = scores.copy()
-    for rows in scores.reset_index(drop=True).groupby("split").indices.values():
-        dealt = scores[columns].iloc[rng.permutation(rows)]
-        for column in columns:
-            shuffled.iloc[rows, shuffled.columns.get_loc(column)] = dealt[column].to_numpy()
-    return shuffled
+    return scores.assign(**{column: scores[column].array[dealt] for column in columns})

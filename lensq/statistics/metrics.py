@@ -379,12 +379,10 @@ def precision_at(
     rng = np.random.default_rng(seed)
     tpr = stats.beta(true_positives + 0.5, positives - true_positives + 0.5).rvs(draws, random_state=rng)
     fpr = stats.beta(false_positives + 0.5, negatives - false_positives + 0.5).rvs(draws, random_state=rng)
-    rows = {}
-    for prevalence in prevalences:
-        low, median, high = np.quantile(_precision(tpr, fpr, prevalence), [0.025, 0.5, 0.975])
-        rows[prevalence] = (median, low, high, 1 / median)
-    columns = ["precision", "low", "high", "objects_per_lens"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("prevalence")
+    precision = [_precision(tpr, fpr, prevalence) for prevalence in prevalences]
+    low, median, high = np.quantile(precision, [0.025, 0.5, 0.975], axis=1)
+    table = {"precision": median, "low": low, "high": high, "objects_per_lens": 1 / median}
+    return pd.DataFrame(table, index=pd.Index(prevalences, name="prevalence"))
 
 
 def graded_weights(scores: pd.DataFrame) -> pd.Series:

@@ -11,8 +11,8 @@ from scipy import special, stats
 _LEAST_EXPECTED = 5.0
 
 
-def sparse_bin_groups(reference: np.ndarray, size: int, least: float = _LEAST_EXPECTED) -> np.ndarray:
-    """Which neighbouring bins to merge so that a sample expects enough objects in each.
+def sparse_bin_groups(reference: np.ndarray, size: int) -> np.ndarray:
+    """Which neighbouring bins to merge so that a sample expects at least 5 objects in each.
 
     Bins are merged from the lowest upwards, and a remainder joins the last full bin. What is expected
     follows from the reference sample alone, so that the merging never looks at the sample under test.
@@ -20,7 +20,6 @@ def sparse_bin_groups(reference: np.ndarray, size: int, least: float = _LEAST_EX
     Args:
         reference: (..., K) counts of the reference sample.
         size: number of objects in the smaller sample.
-        least: the smallest count to expect.
 
     Returns:
         (..., K) number of the group of each bin, 0, 1, 2, ...
@@ -32,7 +31,7 @@ def sparse_bin_groups(reference: np.ndarray, size: int, least: float = _LEAST_EX
     for k in range(reference.shape[-1]):
         groups[..., k] = current
         held = held + expected[..., k]
-        full = held >= least * (1 - 1e-9)
+        full = held >= _LEAST_EXPECTED * (1 - 1e-9)
         current = current + full
         held = np.where(full, 0.0, held)
     return np.minimum(groups, np.maximum(current - 1, 0)[..., None])
