@@ -8,6 +8,7 @@ went through, in reverse, so 48 (24, 12, 6, 3, 2) works as well as 64.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -30,63 +31,67 @@ def _halvings(size: int, stages: int, *, up: bool) -> list[int]:
     return sides
 
 
-class ConvEncoder(nn.Module):
-    """Strided convolutions, each with batch normalisation and LeakyReLU, then flattened.
-
-    Args:
-        size: side of the image S in pixels.
-        channels: output channels of each convolution; each one halves the side.
-        kernel: 3 (the side is halved and rounded up) or 4 (rounded down).
-        bands: number of bands C.
+class Encoder(nn.Module):
+    """Layers that end in a feature map of some shape (channels, side, side), which is flattened.
 
     Attributes:
         features: length F of the feature vector.
     """
 
-    def __init__(self, size: int, channels: Sequence[int], kernel: int = 3, bands: int = 1) -> None:
+    def __init__(self, stages: Sequence[nn.Module], shape: tuple[int, int, int]) -> None:
         super().__init__()
-        self.sides = _halvings(size, len(channels), up=kernel == 3)
-        stages = []
-        for before, after in pairwise((bands, *channels)):
-            convolution = nn.Conv2d(before, after, kernel, stride=2, padding=1, bias=False)
-            stages += _normalised(convolution, nn.LeakyReLU(0.01, inplace=True))
         self.stages = nn.Sequential(*stages, nn.Flatten())
-        self.features = channels[-1] * self.sides[-1] ** 2
+        self.features = math.prod(shape)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, S, S) to features (B, F)."""
         return self.stages(images)
 
 
-class ConvDecoder(nn.Module):
-    """The mirror of `ConvEncoder`: a linear layer, transposed convolutions, one convolution at full size.
+class Decoder(nn.Module):
+    """The mirror of an `Encoder`: a linear layer to the shape of its last map, then layers to the image."""
 
-    Args:
-        size: side of the image S in pixels.
-        latent: length D of the latent vector.
-        channels: the encoder's channels, in the encoder's order.
-        kernel: the encoder's kernel, 3 or 4.
-        bands: number of bands C.
-    """
-
-    def __init__(
-        self, size: int, latent: int, channels: Sequence[int], kernel: int = 3, bands: int = 1
-    ) -> None:
+    def __init__(self, start: nn.Module, stages: Sequence[nn.Module]) -> None:
         super().__init__()
-        sides = _halvings(size, len(channels), up=kernel == 3)[::-1]
-        shape = (channels[-1], sides[0], sides[0])
-        self.start = nn.Sequential(nn.Linear(latent, channels[-1] * sides[0] ** 2), nn.Unflatten(1, shape))
-        mirrored = (*channels[::-1], channels[0])
-        stages: list[nn.Module] = []
-        for i, (before, after) in enumerate(pairwise(mirrored)):
-            extra = sides[i + 1] - (2 * sides[i] - 1 if kernel == 3 else 2 * sides[i])
-            larger = nn.ConvTranspose2d(before, after, kernel, 2, 1, output_padding=extra, bias=False)
-            stages += _normalised(larger, nn.LeakyReLU(0.01, inplace=True))
-        self.stages = nn.Sequential(*stages, nn.Conv2d(channels[0], bands, 3, padding=1))
+        self.start, self.stages = start, nn.Sequential(*stages)
 
     def forward(self, z: Tensor) -> Tensor:
         """Latent vectors (N, D) to images (N, C, S, S), before the output activation."""
         return self.stages(self.start(z))
+
+
+def _linear(latent: int, shape: tuple[int, int, int]) -> nn.Module:
+    """Latent vectors (N, D) to feature maps (N, *shape)."""
+    return nn.Sequential(nn.Linear(latent, math.prod(shape)), nn.Unflatten(1, shape))
+
+
+def convolutions(
+    size: int, latent: int, width: int, bands: int, *, factors: Sequence[int], kernel: int
+) -> tuple[Encoder, Decoder]:
+    """Strided convolutions, each with batch normalisation and LeakyReLU, and their mirror.
+
+    The decoder has a linear layer, transposed convolutions, and one convolution at full size.
+
+    Args:
+        size, latent, width, bands: see `build_network`.
+        factors: output channels of each convolution in units of `width`; each one halves the side.
+        kernel: 3 (the side is halved and rounded up) or 4 (rounded down).
+    """
+    channels, sides = [width * factor for factor in factors], _halvings(size, len(factors), up=kernel == 3)
+    shape = channels[-1], sides[-1], sides[-1]
+    down: list[nn.Module] = []
+    for before, after in pairwise((bands, *channels)):
+        convolution = nn.Conv2d(before, after, kernel, stride=2, padding=1, bias=False)
+        down += _normalised(convolution, nn.LeakyReLU(0.01, inplace=True))
+    start = _linear(latent, shape)
+    up: list[nn.Module] = []
+    mirrored = pairwise((*channels[::-1], channels[0]))
+    for (before, after), (low, high) in zip(mirrored, pairwise(sides[::-1]), strict=True):
+        extra = high - (2 * low - 1 if kernel == 3 else 2 * low)
+        larger = nn.ConvTranspose2d(before, after, kernel, 2, 1, output_padding=extra, bias=False)
+        up += _normalised(larger, nn.LeakyReLU(0.01, inplace=True))
+    up.append(nn.Conv2d(channels[0], bands, 3, padding=1))
+    return Encoder(down, shape), Decoder(start, up)
 
 
 class ResidualBlock(nn.Module):
@@ -105,11 +110,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, before: int, after: int, *, stride: int = 1, enlarge_to: int | None = None) -> None:
         super().__init__()
         middle = before if enlarge_to else after
-        first = _normalised(
-            nn.Conv2d(before, middle, 3, stride, padding=1, bias=False), nn.ReLU(inplace=True)
-        )
+        first = nn.Conv2d(before, middle, 3, stride, padding=1, bias=False)
         second = nn.Conv2d(middle, after, 3, padding=1, bias=False)
-        self.main = nn.Sequential(*first, second, nn.BatchNorm2d(after))
+        halves = *_normalised(first, nn.ReLU(inplace=True)), second, nn.BatchNorm2d(after)
+        self.main = nn.Sequential(*halves)
         # Below eight channels oneDNN 3.12 writes past the end of memory in a strided 1x1 convolution (on CPUs
         # with AVX2 alone), so that the pixels are picked before it.
         self.every = stride if before < 8 else 1
@@ -125,72 +129,32 @@ class ResidualBlock(nn.Module):
         return F.interpolate(x, size=(self.enlarge_to,) * 2) if self.enlarge_to else x
 
 
-class ResNet18Encoder(nn.Module):
+def resnet18(size: int, latent: int, width: int, bands: int) -> tuple[Encoder, Decoder]:
     """ResNet-18 for small images: a 3x3 stem of stride two, no max pooling, four stages of two blocks.
 
     The last feature map is flattened, not averaged, so that positions are kept at narrow widths as well.
+    The stages have 1, 2, 4 and 8 times `width` channels. The decoder is the mirror, enlarging by nearest
+    neighbours. Only its last stage convolves after it enlarges: a map that ends in nearest neighbours is
+    constant on 2x2 pixels and cannot draw a point source.
 
     Args:
-        size: side of the image S in pixels.
-        width: channels of the first stage; the stages have 1, 2, 4 and 8 times as many (64 in the paper).
-        bands: number of bands C.
-
-    Attributes:
-        features: length F of the feature vector.
+        size, latent, width, bands: see `build_network`.
     """
-
-    def __init__(self, size: int, width: int = 64, bands: int = 1) -> None:
-        super().__init__()
-        self.sides = _halvings(size, 4, up=True)
-        stem = nn.Conv2d(bands, width, 3, stride=2, padding=1, bias=False)
-        stages = _normalised(stem, nn.ReLU(inplace=True))
-        stages += [ResidualBlock(width, width), ResidualBlock(width, width)]
-        for channels in (2 * width, 4 * width, 8 * width):
-            stages += [ResidualBlock(channels // 2, channels, stride=2), ResidualBlock(channels, channels)]
-        self.stages = nn.Sequential(*stages, nn.Flatten())
-        self.features = 8 * width * self.sides[-1] ** 2
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, S, S) to features (B, F)."""
-        return self.stages(images)
-
-
-class ResNet18Decoder(nn.Module):
-    """The mirror of `ResNet18Encoder`, enlarging by nearest neighbours.
-
-    Only the last stage convolves after it enlarges: a map that ends in nearest neighbours is constant on
-    2x2 pixels and cannot draw a point source.
-
-    Args:
-        size: side of the image S in pixels.
-        latent: length D of the latent vector.
-        width: the encoder's width.
-        bands: number of bands C.
-    """
-
-    def __init__(self, size: int, latent: int, width: int = 64, bands: int = 1) -> None:
-        super().__init__()
-        sides = _halvings(size, 4, up=True)[::-1]
-        deepest = 8 * width
-        shape = deepest, sides[0], sides[0]
-        self.start = nn.Sequential(nn.Linear(latent, math.prod(shape)), nn.Unflatten(1, shape))
-        stages: list[nn.Module] = []
-        for channels, side in zip((8 * width, 4 * width, 2 * width), sides[1:4], strict=True):
-            stages.append(ResidualBlock(channels, channels))
-            stages.append(ResidualBlock(channels, channels // 2, enlarge_to=side))
-        narrow = max(width // 2, 4)
-        self.stages = nn.Sequential(
-            *stages,
-            ResidualBlock(width, width),
-            ResidualBlock(width, width),
-            nn.Upsample(size=(size, size)),
-            *_normalised(nn.Conv2d(width, narrow, 3, padding=1, bias=False), nn.ReLU(inplace=True)),
-            nn.Conv2d(narrow, bands, 3, padding=1),
-        )
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Latent vectors (N, D) to images (N, C, S, S), before the output activation."""
-        return self.stages(self.start(z))
+    sides, widths, narrow = _halvings(size, 4, up=True), (2 * width, 4 * width, 8 * width), max(width // 2, 4)
+    shape = 8 * width, sides[-1], sides[-1]
+    stem = nn.Conv2d(bands, width, 3, stride=2, padding=1, bias=False)
+    down = _normalised(stem, nn.ReLU(inplace=True))
+    down += [ResidualBlock(width, width), ResidualBlock(width, width)]
+    for channels in widths:
+        down += [ResidualBlock(channels // 2, channels, stride=2), ResidualBlock(channels, channels)]
+    start = _linear(latent, shape)
+    up: list[nn.Module] = []
+    for channels, side in zip(widths[::-1], sides[-2:0:-1], strict=True):
+        up += [ResidualBlock(channels, channels), ResidualBlock(channels, channels // 2, enlarge_to=side)]
+    up += [ResidualBlock(width, width), ResidualBlock(width, width), nn.Upsample(size=(size, size))]
+    up += _normalised(nn.Conv2d(width, narrow, 3, padding=1, bias=False), nn.ReLU(inplace=True))
+    up.append(nn.Conv2d(narrow, bands, 3, padding=1))
+    return Encoder(down, shape), Decoder(start, up)
 
 
 def fold_normalisation(module: nn.Module) -> nn.Module:
@@ -208,31 +172,15 @@ def fold_normalisation(module: nn.Module) -> nn.Module:
     return module
 
 
-def _conv_pair(
-    factors: Sequence[int], kernel: int
-) -> Callable[[int, int, int, int], tuple[nn.Module, nn.Module]]:
-    def build(size: int, latent: int, width: int, bands: int) -> tuple[nn.Module, nn.Module]:
-        channels = [width * factor for factor in factors]
-        return ConvEncoder(size, channels, kernel, bands), ConvDecoder(size, latent, channels, kernel, bands)
-
-    return build
-
-
-def _resnet_pair(size: int, latent: int, width: int, bands: int) -> tuple[nn.Module, nn.Module]:
-    return ResNet18Encoder(size, width, bands), ResNet18Decoder(size, latent, width, bands)
-
-
-NETWORKS = {
-    "conv5": _conv_pair((1, 2, 4, 8, 16), kernel=3),
-    "conv4": _conv_pair((1, 1, 1, 1), kernel=4),
-    "resnet18": _resnet_pair,
+NETWORKS: dict[str, Callable[..., tuple[Encoder, Decoder]]] = {
+    "conv5": partial(convolutions, factors=(1, 2, 4, 8, 16), kernel=3),
+    "conv4": partial(convolutions, factors=(1, 1, 1, 1), kernel=4),
+    "resnet18": resnet18,
 }
 """Name to builder (size, latent, width, bands) -> (encoder, decoder); width is the first stage's channels."""
 
 
-def build_network(
-    name: str, size: int, latent: int, width: int, bands: int = 1
-) -> tuple[nn.Module, nn.Module]:
+def build_network(name: str, size: int, latent: int, width: int, bands: int = 1) -> tuple[Encoder, Decoder]:
     """Build an encoder and its mirrored decoder.
 
     Args:
