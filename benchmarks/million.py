@@ -88,8 +88,8 @@ def make_model(survey: lensq.Survey, given) -> Model:
     config = MODELS[given.variant].config(size=given.size, width=given.width, latent=given.latent)
     vae = VAE(config)
     sample = Batches(survey, np.arange(min(len(survey), config.reference_size)), Preprocessing(), 256)
-    vae.prepare((x, mask) for x, mask, _ in sample)
-    vae.eval().finish((x, mask) for x, mask, _ in sample)
+    vae.prepare(sample)
+    vae.eval().finish(sample)
     return Model(vae, Preprocessing(), pd.DataFrame(), {"resized": False}, survey.fingerprint)
 
 

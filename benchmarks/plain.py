@@ -110,7 +110,7 @@ def train_plainly(vae: VAE, items: Items, epochs: int, device: str = "cpu") -> l
     loader = torch.utils.data.DataLoader(items, 64, shuffle=True, drop_last=True, generator=generator)
     optimizer = torch.optim.Adam([p for p in vae.to(device).parameters() if p.requires_grad], lr=1e-3)
     first = [x.to(device) for (x, _), _ in zip(loader, range(8), strict=False)]
-    vae.prepare(((x, torch.ones_like(x, dtype=torch.bool)) for x in first), generator=generator)
+    vae.prepare([(x, torch.ones_like(x, dtype=torch.bool)) for x in first])
     seconds, step = [], 0
     for _ in range(epochs):
         start = time.perf_counter()

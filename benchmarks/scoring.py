@@ -87,8 +87,8 @@ def whole(
     torch.set_num_threads(options.threads)
     vae = VAE(MODELS[variant].config(size=options.size, width=options.width, latent=options.latent))
     x = next(iter(batches)).x
-    vae.prepare((x, mask) for x, mask, _ in batches)
-    vae.finish((x, mask) for x, mask, _ in batches)
+    vae.prepare(batches)
+    vae.finish(batches)
     model = Model(vae.eval(), Preprocessing(), pd.DataFrame(), {"resized": True}, survey.fingerprint)
     same, published = (make_plain(deepcopy(vae), enlarge_first=first) for first in (False, True))
     out = folder / "scores.parquet"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from lensq.models.batches import Batches, keyed_generator, reveal_labels, sky_noise
 from lensq.models.conditions import conditions
@@ -184,15 +182,6 @@ def fit_preprocessing(survey: Survey, rows: np.ndarray, normalisation: str) -> P
     return Preprocessing(normalisation, noise=level, weights=weights)
 
 
-def _pairs(batches: Batches, vae: VAE) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and masks as `VAE.prepare` and `VAE.finish` take them, on the device where the VAE is now.
-
-    The batches are made anew: images that they keep may lie on another GPU than the one that trained.
-    """
-    there = replace(batches, device=next(vae.parameters()).device)
-    return ((x, mask) for x, mask, _ in there)
-
-
 def _settings(options: TrainingOptions, vae: VAE, train: Batches, validation: Batches) -> dict[str, Any]:
     """What makes one fit differ from another, as plain values of JSON."""
     survey, uses_labels = train.survey, options.train_on != "all" or vae.objective.uses_labels
@@ -314,14 +303,13 @@ def _train(task: Task, out: Path, progress: bool) -> bool:
 
     vae, train, seed = task.vae, task.train_batches, task.options.seed
     sample = _subset(train.rows, vae.config.reference_size, seed, "reference")
-    reference = Batches(train.survey, sample, train.preprocessing, 256)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    reference = Batches(train.survey, sample, train.preprocessing, 256, device=device)
     if not task.history:
-        vae.to(device)
-        vae.prepare(_pairs(reference, vae), generator=keyed_generator(seed, "prepare"))
+        vae.to(device).prepare(reference)
     writes = loop.train(task, out, progress=progress)
-    vae.to(device).eval()
     with torch.compiler.set_stance("force_eager"):
-        vae.finish(_pairs(reference, vae))
+        # Anew, since images that they keep may lie on another GPU than the one that trained.
+        vae.to(device).eval().finish(replace(reference))
     vae.cpu()
     return writes

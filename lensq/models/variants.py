@@ -4,8 +4,7 @@ The defaults are those of the published study (its losses divided by their KL we
 in nats: sum of squares + 0.005 KL is a Gaussian likelihood of noise scale 0.05 with beta 1).
 """
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
@@ -20,8 +19,8 @@ from lensq.models.objectives.likelihood import GaussianLikelihood
 
 NOT_FINITE = "is not finite: look at the preprocessing of the images, or train at a lower rate or in fp32"
 
-Pairs = Iterable[tuple[Tensor, Tensor]]
-"""Images and masks of batches."""
+Images = Iterable[tuple[Tensor, ...]]
+"""Batches of (images, mask, ...), such as `lensq.models.batches.Batches`."""
 
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "linear": nn.Identity()}
 
@@ -104,10 +103,9 @@ class Variant:
         """
         check_names(overrides, self.options, self.name)
         values = {**self.defaults, **overrides}
-        own = {name: value for name, value in values.items() if name not in GENERAL}
-        rest = {name: value for name, value in values.items() if name in GENERAL}
+        own = {name: values.pop(name) for name in values.keys() - GENERAL}
         options = asdict(OBJECTIVES[self.objective].Options(**own))
-        return ModelConfig(self.name, self.network, self.objective, **rest, options=options)
+        return ModelConfig(self.name, self.network, self.objective, **values, options=options)
 
 
 _BETATC = {"noise_scale": 0.005**0.5}
@@ -218,50 +216,44 @@ class VAE(nn.Module):
             _check_finite(terms)
         return terms
 
-    def prepare(self, batches: Pairs, *, generator: torch.Generator | None = None) -> None:
-        """Pass over training data once before the first step.
+    def prepare(self, batches: Images) -> None:
+        """Pass over training data before the first step.
 
         The decoder's last bias is set to the mean of the real pixels of each band: stamps are mostly sky, and
         a decoder that starts half bright spends its first epochs on darkening. Objectives that need it look
         at the posteriors (the SVDD centre).
 
         Args:
-            batches: (images, mask) as `forward` takes them, on the model's device.
-            generator: source of the latent noise; None uses posterior means.
+            batches: (images, mask, ...) as `forward` takes them, on the model's device; iterated over
+                twice where the objective looks at them too.
 
         Raises:
             ValueError: if there is no real pixel in them.
         """
         total = torch.zeros((self.config.bands, 2), dtype=torch.float64)
-
-        def watched() -> Iterator[tuple[Tensor, Tensor]]:
-            for images, mask in batches:
-                for band, light, real in zip(total, images.unbind(1), mask.unbind(1), strict=True):
-                    band.add_(torch.stack([torch.where(real, light, 0).sum(), real.sum()]).cpu())
-                yield images, mask
-
-        if self.objective.needs_preparation:
-            self.objective.prepare(self._posteriors(watched(), generator))
-        else:
-            deque(watched(), maxlen=0)
+        for images, mask, *_ in batches:
+            for band, light, real in zip(total, images.unbind(1), mask.unbind(1), strict=True):
+                band.add_(torch.stack([torch.where(real, light, 0).sum(), real.sum()]).cpu())
         if not total[:, 1].any():
             raise ValueError("no real pixel to prepare on: give at least one batch of (images, mask)")
+        if self.objective.needs_preparation:
+            self.objective.prepare(self._posteriors(batches))
         level = total[:, 0] / total[:, 1].clamp(min=1)
         if self.config.activation == "sigmoid":
             level = torch.logit(level, eps=0.01)
         with torch.no_grad():
             self.decoder.stages[-1].bias.copy_(level)
 
-    def finish(self, batches: Pairs) -> None:
+    def finish(self, batches: Images) -> None:
         """Pass over a fixed sample of training objects after training; keep what scoring needs of it.
 
         Stores the posterior means and log variances of the first `config.reference_size` objects, and lets
         the objective settle (the SVDD radius).
 
         Args:
-            batches: (images, mask) as `forward` takes them, on the model's device.
+            batches: (images, mask, ...) as `forward` takes them, on the model's device.
         """
-        sample = self._posteriors(batches, None, limit=self.config.reference_size)
+        sample = self._posteriors(batches)
         self.objective.finish(sample)
         count = len(sample["mu"])
         self.reference_mu[:count] = sample["mu"]
@@ -269,23 +261,19 @@ class VAE(nn.Module):
         self.reference_count.fill_(count)
 
     @torch.no_grad()
-    def _posteriors(
-        self, batches: Pairs, generator: torch.Generator | None, limit: int | None = None
-    ) -> dict[str, Tensor]:
-        """The terms "mu" and "logvar" (n, D) of the first `limit` objects, in evaluation mode."""
+    def _posteriors(self, batches: Images) -> dict[str, Tensor]:
+        """The terms "mu" and "logvar" (n, D) of at most `reference_size` objects, in evaluation mode."""
         found: dict[str, list[Tensor]] = {"mu": [], "logvar": []}
         was_training = self.training
         self.eval()
-        try:
-            for images, mask in batches:
-                terms = self(images, mask, generator=generator)
-                for name, values in found.items():
-                    values.append(terms[name])
-        finally:
-            self.train(was_training)
+        for images, mask, *_ in batches:
+            terms = self(images, mask)
+            for name, values in found.items():
+                values.append(terms[name])
+        self.train(was_training)
         if not found["mu"]:
             raise ValueError("no training object to pass over: give at least one batch of (images, mask)")
-        return {name: torch.cat(values)[:limit] for name, values in found.items()}
+        return {name: torch.cat(values)[: self.config.reference_size] for name, values in found.items()}
 
 
 def _check_finite(terms: Mapping[str, Tensor]) -> None:

@@ -23,7 +23,7 @@ from lensq.models.batches import Batches, keyed_generator, read_pixels, reveal_l
 from lensq.models.loop import best_epoch, is_over, learning_rate_factor
 from lensq.models.options import TRAINING, TrainingOptions, bf16_pays
 from lensq.models.training import fit, load_model, save_whole
-from lensq.models.variants import MODELS, VAE
+from lensq.models.variants import MODELS
 from lensq.survey.images import Preprocessing
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -160,12 +160,6 @@ def test_the_reference_sample_is_where_the_model_is(survey, tmp_path, monkeypatc
     monkeypatch.setattr(training, "Batches", Watched)
     fit(survey, out=tmp_path, **OPTIONS | {"epochs": 1})
     assert laid.count(OPTIONS["reference_size"]) == 2
-
-    kept = Batches(survey, np.arange(20), Preprocessing(), 16, resident=True)
-    vae = VAE(MODELS["SVDD_VAE"].config(size=survey.size, width=2, latent=3))
-    for device in ("cpu", "meta"):
-        pairs = list(training._pairs(kept, vae.to(device)))
-        assert {each.device.type for pair in pairs for each in pair} == {device}
 
 
 @pytest.mark.slow

@@ -57,8 +57,8 @@ def model(surveys, tmp_path_factory) -> Path:
     survey = lensq.read_survey(surveys / "north", size=SIZE, progress=False)
     vae = VAE(MODELS["BetaTC_VAE"].config(size=SIZE, width=4, latent=3, reference_size=64))
     batches = Batches(survey, np.arange(50), Preprocessing(), 25)
-    vae.prepare((x, mask) for x, mask, _ in batches)
-    vae.eval().finish((x, mask) for x, mask, _ in batches)
+    vae.prepare(batches)
+    vae.eval().finish(batches)
     made = Model(vae, Preprocessing(), pd.DataFrame(), {"resized": False}, survey.fingerprint)
     return made.save(tmp_path_factory.mktemp("model") / "model.pt")
 
