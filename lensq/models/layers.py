@@ -1,7 +1,6 @@
 """The architecture of a model as a table: layers, what they give, how many parameters they have."""
 
 import copy
-from collections.abc import Iterator
 
 import pandas as pd
 import torch
@@ -25,18 +24,13 @@ def _described(name: str, module: nn.Module) -> str:
     return kind if name.isdigit() else f"{name}: {kind}"
 
 
-def _parts(vae: VAE) -> Iterator[tuple[str, str, nn.Module]]:
+def _parts(vae: VAE) -> list[tuple[str, str, nn.Module]]:
     """Part, name and module of each layer, by part in the order in which an image meets them."""
-    for name, module in vae.encoder.stages.named_children():
-        yield "encoder", name, module
-    frozen = [child for child in vae.objective.named_children() if isinstance(child[1], FeatureNetwork)]
-    for name, module in vae.objective.named_children():
-        if not isinstance(module, FeatureNetwork):
-            yield "posterior", name, module
-    for stages in (vae.decoder.start, vae.decoder.stages):
-        for name, module in stages.named_children():
-            yield "decoder", name, module
-    yield from (("loss", name, module) for name, module in frozen)
+    owners = [("encoder", vae.encoder.stages), ("posterior", vae.objective)]
+    owners += [("decoder", vae.decoder.start), ("decoder", vae.decoder.stages)]
+    parts = [(part, *child) for part, owner in owners for child in owner.named_children()]
+    frozen = [("loss", name, module) for _, name, module in parts if isinstance(module, FeatureNetwork)]
+    return [part for part in parts if not isinstance(part[2], FeatureNetwork)] + frozen
 
 
 def _by(sides: torch.Size) -> str:

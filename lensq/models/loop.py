@@ -186,19 +186,15 @@ class Task(pl.LightningModule):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Lightning's advertisements and the advice that does not apply, inside the block only."""
-    names = ("pytorch_lightning", "lightning_fabric", "lightning", "pytorch_lightning.utilities.rank_zero")
-    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+    """Silence advertisements, which Lightning logs, and advice that does not apply, inside the block only."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.INFO))
     try:
-        for logger in levels:
-            logger.setLevel(logging.WARNING)
         with warnings.catch_warnings():
-            for advice in _ADVICE:
-                warnings.filterwarnings("ignore", message=advice)
+            warnings.filterwarnings("ignore", message="|".join(_ADVICE))
             yield
     finally:
-        for logger, level in levels.items():
-            logger.setLevel(level)
+        logging.disable(before)
 
 
 @keep_freed_memory()
