@@ -196,10 +196,9 @@ def test_blocks_do_not_change_the_aggregate(monkeypatch):
         torch.testing.assert_close(part, wanted)
 
 
-@pytest.mark.parametrize(("objects", "sampling", "words"), [(9, "weighted", "9"), (90, "both", "both")])
-def test_bad_weights_are_named(objects, sampling, words):
-    with pytest.raises(ValueError, match=words):
-        minibatch_log_weights(10, objects, sampling)
+def test_another_kind_of_sampling_is_named():
+    with pytest.raises(ValueError, match="both"):
+        minibatch_log_weights(10, 90, "both")
 
 
 def objective_and_terms(mu, logvar, **options):

@@ -55,10 +55,8 @@ def minibatch_log_weights(
         (M, M), row i for the object whose latent vector is looked at.
 
     Raises:
-        ValueError: for another kind of sampling, or N < M.
+        ValueError: for another kind of sampling.
     """
-    if dataset_size < batch_size:
-        raise ValueError(f"dataset_size={dataset_size} is smaller than the batch of {batch_size}")
     if sampling == "weighted":
         return torch.full((batch_size, batch_size), -math.log(batch_size * dataset_size), device=device)
     if sampling != "stratified":
