@@ -1,18 +1,8 @@
-from . import (
-    factors as factors,
-)
-from . import (
-    guard as guard,
-)
-from . import (
-    latent as latent,
-)
-from . import (
-    metrics as metrics,
-)
-from . import (
-    twosample as twosample,
-)
+from . import factors as factors
+from . import guard as guard
+from . import latent as latent
+from . import metrics as metrics
+from . import twosample as twosample
 from .factors import FACTORS as FACTORS
 from .factors import cluster_table as cluster_table
 from .factors import mutual_information_gap as mutual_information_gap
