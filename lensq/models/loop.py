@@ -124,8 +124,9 @@ class Task(pl.LightningModule):
     def val_dataloader(self) -> Batches | list:
         return self._shared(self.validation_batches) if len(self.validation_batches.rows) else []
 
-    def _step(self, batch: Batch, stage: str, step: int, *keys: int) -> Tensor:
-        generator = keyed_generator(self.options.seed, stage, *keys, device=self.device)
+    def _step(self, batch: Batch, batch_idx: int, stage: str, step: int, *epoch: int) -> Tensor:
+        index = batch_idx * self.trainer.world_size + self.trainer.global_rank
+        generator = keyed_generator(self.options.seed, stage, *epoch, index, device=self.device)
         terms = self.vae(batch.x, batch.mask, generator=generator, labels=batch.labels)
         # Whether it is finite is seen in `on_train_epoch_end`: a GPU would stand still at every step to tell.
         dataset_size = len(self.train_batches.rows)
@@ -139,13 +140,11 @@ class Task(pl.LightningModule):
         self.log_dict(named, on_step=False, on_epoch=True, batch_size=weight, sync_dist=True)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        index = batch_idx * self.trainer.world_size + self.trainer.global_rank
-        return self._step(batch, "train", self.global_step, self.current_epoch, index)
+        return self._step(batch, batch_idx, "train", self.global_step, self.current_epoch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         # The same latent draws at every epoch: epochs then differ by their weights alone.
-        index = batch_idx * self.trainer.world_size + self.trainer.global_rank
-        self._step(batch, "validation", ANNEALED, index)
+        self._step(batch, batch_idx, "validation", ANNEALED)
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
         # Lightning's own clipping refuses fused optimisers under autocast, although bf16 needs no unscaling.
