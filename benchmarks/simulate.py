@@ -52,11 +52,11 @@ def split(n: int) -> dict[str, float]:
     plan = make_plan(n, 1, "catalogue", 0.05)
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
-        for i in range(n):
-            shift = (int(plan.shift_x[i]), int(plan.shift_y[i]))
-            target = Target(str(plan.classes[i]), i, shift, bool(plan.parent[i] >= 0))
+        for place in plan.itertuples():
+            shift = (place.shift_x, place.shift_y)
+            target = Target(place.class_name, place.Index, shift, second=place.parent >= 0)
             made = cutout.make_cutout(target, seed=1)
-            write(Path(folder) / f"{i}.fits", made.image, plan.ra[i], plan.dec[i])
+            write(Path(folder) / f"{place.Index}.fits", made.image, place.ra, place.dec)
         total = time.process_time() - start
     for name, function in plain.items():
         setattr(cutout, name, function)

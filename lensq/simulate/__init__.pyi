@@ -54,7 +54,6 @@ from . import (
 )
 from .cutout import Cutout as Cutout
 from .cutout import Target as Target
-from .cutout import gallery as gallery
 from .cutout import make_cutout as make_cutout
 from .parameters import MIXES as MIXES
 from .parameters import parameter_table as parameter_table

@@ -28,15 +28,13 @@ def volume_element(z):
     return SPEED_OF_LIGHT / COSMOLOGY.hubble * comoving_distance(z) ** 2 * np.interp(z, _Z, _INVERSE_E)
 
 
-def distance_ratio(z_lens, z_source):
-    """D_ls / D_s; 0 where the source lies in front of the lens."""
-    ratio = 1 - comoving_distance(z_lens) / comoving_distance(z_source)
-    return np.maximum(ratio, 0)
-
-
 def einstein_radius(sigma_v, z_lens, z_source):
-    """Einstein radius of a singular isothermal sphere, arcsec; `sigma_v` in km/s."""
-    return 4 * np.pi * (sigma_v / SPEED_OF_LIGHT) ** 2 * distance_ratio(z_lens, z_source) * ARCSEC
+    """Einstein radius of a singular isothermal sphere, arcsec; `sigma_v` in km/s.
+
+    It is 0 where the source lies in front of the lens.
+    """
+    ratio = np.maximum(1 - comoving_distance(z_lens) / comoving_distance(z_source), 0)  # D_ls / D_s
+    return 4 * np.pi * (sigma_v / SPEED_OF_LIGHT) ** 2 * ratio * ARCSEC
 
 
 def arcsec_from_kpc(length, z):

@@ -9,21 +9,13 @@ from lensq.simulate.artefacts import IN_ONE_BAND, spoil
 from lensq.simulate.colours import draw_colours
 from lensq.simulate.labeller import clarity, look
 from lensq.simulate.light import magnitude, scaled
-from lensq.simulate.observe import (
-    MEDIAN_CONDITIONS,
-    Conditions,
-    add_background,
-    add_noise,
-    draw_conditions,
-    render,
-)
+from lensq.simulate.observe import MEDIAN_PSF, Conditions, add_background, add_noise, draw_conditions, render
 from lensq.simulate.parameters import INSTRUMENT, LIGHT
-from lensq.simulate.scenes import CLASSES, Scene, make_scene, neighbours
+from lensq.simulate.scenes import Scene, make_scene, neighbours
 from lensq.simulate.spectra import BANDS
 
-_SCENE, _OBSERVATION, _INSPECTION, _SIZE, _COLOURS, _BAND = range(
-    6
-)  # what a random stream is for; _BAND is last
+# What a random stream is for; the last is that of the first band.
+_SCENE, _OBSERVATION, _INSPECTION, _SIZE, _COLOURS, _BAND = range(6)
 
 
 @dataclass(frozen=True)
@@ -81,7 +73,7 @@ def make_cutout(
         return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, index, use)))
 
     sizes = np.atleast_1d(size)
-    side = int(sizes[stream(_SIZE).integers(len(sizes))]) if len(sizes) > 1 else int(sizes[0])
+    side = int(sizes[stream(_SIZE).integers(len(sizes))])
     rng = stream(_SCENE)
     paired = target.shift != (0, 0)
     at = tuple(INSTRUMENT.pixel_scale * step for step in target.shift) if paired else None
@@ -94,9 +86,10 @@ def make_cutout(
     if rng.random() < INSTRUMENT.centring_share:
         offset += rng.normal(0, INSTRUMENT.centring_error, 2)
     view = _View(target, side, offset)
-    around = neighbours(rng, view.field)
+    around = neighbours(rng, (max(view.shape) + 8) * INSTRUMENT.pixel_scale)  # some shine in from outside
+    middle = np.array(target.shift) / 2 * INSTRUMENT.pixel_scale  # of the sky that holds both cutouts
     parts = [scaled(part, 1, *-origin) for part in scene.parts]
-    parts += [scaled(part, 1, *view.middle) for part in around.parts]
+    parts += [scaled(part, 1, *middle) for part in around.parts]
     planes = {"i": view.observe(parts, conditions, rng)}
     kind, again = "", deepcopy(rng) if target.name == "artefact" else None
     if again:
@@ -114,7 +107,7 @@ def make_cutout(
     verdict = look(target.name, clarity(scene.resemblance, conditions), stream(_INSPECTION, target.index))
     truth = _truth(target, scene, origin, view, conditions)
     columns = {name: value for name, value in columns.items() if name[0] in bands or name.startswith("image")}
-    return Cutout(image.astype(np.float32), {**truth, **columns, "artefact": kind, **vars(verdict)})
+    return Cutout(image.astype(np.float32), {**truth, **columns, "artefact": kind, **verdict})
 
 
 @dataclass(frozen=True)
@@ -136,21 +129,12 @@ class _View:
         """Height and width of the sky that holds both cutouts of a scene; just the cutout if there is one."""
         return self.side + abs(self.target.shift[1]), self.side + abs(self.target.shift[0])
 
-    @property
-    def field(self) -> float:
-        """Side in arcsec of a square that light of the sky around may come from."""
-        return (max(self.shape) + 8) * INSTRUMENT.pixel_scale
-
-    @property
-    def middle(self) -> np.ndarray:
-        """Centre of that sky, (x, y) in arcsec from the scene's origin."""
-        return np.array(self.target.shift) / 2 * INSTRUMENT.pixel_scale
-
     def observe(self, parts: list, conditions: Conditions, rng: np.random.Generator, band: str = "i"):
         """The cutout (side, side), with noise."""
-        light = render(parts, conditions, self.shape, tuple(self.offset - np.array(self.target.shift) / 2))
+        shift = np.array(self.target.shift)
+        light = render(parts, conditions.psf, self.shape, tuple(self.offset - shift / 2))
         canvas = add_background(add_noise(light, conditions, rng), rng, band)
-        x, y = _corner(self.target)
+        x, y = np.maximum(0, -shift) + self.target.second * shift
         return canvas[y : y + self.side, x : x + self.side]
 
 
@@ -186,21 +170,6 @@ def _truth(target: Target, scene: Scene, origin: np.ndarray, view: _View, condit
     }
 
 
-def gallery(per_class: int, *, seed: int, size: int = 64) -> dict[str, np.ndarray]:
-    """Example cutouts of each class, lenses last: class name to images (per_class, size, size), counts."""
-    shown = {}
-    for row, name in enumerate((*CLASSES, "lens")):
-        targets = [Target(name, row * per_class + i) for i in range(per_class)]
-        shown[name] = np.stack([make_cutout(target, seed=seed, size=size).image for target in targets])
-    return shown
-
-
-def _corner(target: Target) -> tuple[int, int]:
-    """Where in the canvas this cutout begins, (x, y) in pixels."""
-    first = [max(0, -step) for step in target.shift]
-    return tuple(start + target.second * step for start, step in zip(first, target.shift, strict=True))
-
-
 def _catalogue_centre(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
     """Where a catalogue puts the object: on its brightest part or on the centroid of the light."""
     if rng.random() < 0.5:
@@ -217,7 +186,7 @@ def central_magnitude(scene: Scene) -> float:
     centre = max(scene.parts, key=lambda part: part.flux).centroid
     parts = [scaled(part, 1, -centre.x, -centre.y) for part in scene.parts]
     y, x = np.mgrid[-5:6, -5:6]
-    return float(magnitude(render(parts, MEDIAN_CONDITIONS, (11, 11))[np.hypot(x, y) < 5].sum()))
+    return float(magnitude(render(parts, MEDIAN_PSF, (11, 11))[np.hypot(x, y) < 5].sum()))
 
 
 def _lens_brightness(rng: np.random.Generator) -> float:

@@ -6,22 +6,10 @@ were not flagged. So a flag is a noisy label. Here the chance of a flag depends 
 clearly two images are seen; the grade is a second, more careful look.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from lensq.simulate.observe import Conditions
 from lensq.simulate.parameters import FLAG_CHANCE, INSTRUMENT, LABELLER
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the labeller made of one object."""
-
-    clarity: float
-    flagged: bool
-    grade: float
-    graded: bool
 
 
 def clarity(resemblance: tuple[float, float] | None, conditions: Conditions) -> float:
@@ -40,12 +28,13 @@ def clarity(resemblance: tuple[float, float] | None, conditions: Conditions) -> 
     return float(1 / (1 + np.exp(-np.clip(resolved, -50, 50))) / (1 + np.exp(-np.clip(detected, -50, 50))))
 
 
-def look(name: str, seen: float, rng: np.random.Generator) -> Verdict:
+def look(name: str, seen: float, rng: np.random.Generator) -> dict:
     """Flag and grade one object of class `name` whose images are seen with clarity `seen`.
 
     The flag is a draw with the chance between the two of `FLAG_CHANCE`. The grade (0 to 3) is
     `best` x clarity plus a scatter, `best` being 3 for a lens and less for a mimic. Graded are grades of
-    at least 2 among the flagged and, for lenses, among the share that other searches know.
+    at least 2 among the flagged and, for lenses, among the share that other searches know. All go into the
+    columns `clarity`, `flagged`, `grade` and `graded` of the truth table.
     """
     low, high = FLAG_CHANCE[name]
     is_lens = name == "lens"
@@ -53,4 +42,5 @@ def look(name: str, seen: float, rng: np.random.Generator) -> Verdict:
     best = LABELLER.lens_grade if is_lens else LABELLER.mimic_grade
     grade = float(np.clip(best * seen + rng.normal(0, LABELLER.grade_scatter), 0, 3))
     known = is_lens and rng.random() < LABELLER.known_elsewhere
-    return Verdict(seen, flagged, grade, grade >= LABELLER.passing_grade and (flagged or known))
+    graded = grade >= LABELLER.passing_grade and (flagged or known)
+    return {"clarity": seen, "flagged": flagged, "grade": grade, "graded": graded}

@@ -16,6 +16,7 @@ from lensq.simulate.parameters import INSTRUMENT, LIGHT, SHAPES
 from lensq.simulate.population import LensedQuasar
 
 ACCURACY = galsim.GSParams(folding_threshold=1e-2, maximum_fft_size=16384)
+QUICK: dict = {"gsparams": ACCURACY, "propagate_gsparams": False}
 _INDICES = np.array([0.5, 0.8, 1, 1.3, 1.6, 2, 2.5, 3, 3.5, 4, 4.5, 5])
 _SERSIC = [galsim.Sersic(n=n, half_light_radius=1.0, trunc=6.0, gsparams=ACCURACY) for n in _INDICES]
 _POINT = galsim.DeltaFunction(gsparams=ACCURACY)
@@ -60,7 +61,7 @@ def magnitude(flux):
 
 def add(parts: list[galsim.GSObject]) -> galsim.GSObject:
     """The sum of objects that have the accuracy of this module already."""
-    return galsim.Add(parts, gsparams=ACCURACY, propagate_gsparams=False)
+    return galsim.Add(parts, **QUICK)
 
 
 def _place(unit, flux, size=1.0, axis_ratio=1.0, angle=0.0, x=0.0, y=0.0) -> galsim.GSObject:
@@ -69,25 +70,13 @@ def _place(unit, flux, size=1.0, axis_ratio=1.0, angle=0.0, x=0.0, y=0.0) -> gal
     c, s = np.cos(angle), np.sin(angle)
     mixed = (along - across) * c * s
     jacobian = [along * c * c + across * s * s, mixed, mixed, along * s * s + across * c * c]
-    return galsim.Transform(
-        unit,
-        jac=jacobian,
-        offset=galsim.PositionD(float(x), float(y)),
-        flux_ratio=float(flux) / size**2,
-        gsparams=ACCURACY,
-        propagate_gsparams=False,
-    )
+    return scaled(unit, float(flux) / size**2, x, y, jacobian)
 
 
-def scaled(part: galsim.GSObject, factor: float, x: float = 0.0, y: float = 0.0) -> galsim.GSObject:
-    """An object with `factor` times the flux, moved by (x, y)."""
-    return galsim.Transform(
-        part,
-        offset=galsim.PositionD(float(x), float(y)),
-        flux_ratio=float(factor),
-        gsparams=ACCURACY,
-        propagate_gsparams=False,
-    )
+def scaled(part: galsim.GSObject, factor, x=0.0, y=0.0, jacobian=None) -> galsim.GSObject:
+    """An object with `factor` times the flux, moved by (x, y), distorted before by a `jacobian`."""
+    offset = galsim.PositionD(float(x), float(y))
+    return galsim.Transform(part, jac=jacobian, offset=offset, flux_ratio=float(factor), **QUICK)
 
 
 def point(mag: float, x: float = 0.0, y: float = 0.0) -> galsim.GSObject:
@@ -220,14 +209,9 @@ def arcs(lens: LensedQuasar, host_magnitude: float, rng: np.random.Generator) ->
     source_x, source_y = ray_shooting(x.ravel(), y.ravel(), lens.lens)
     q, angle = rng.uniform(0.5, 1), rng.uniform(0, np.pi)
     modulus = (1 - q) / (1 + q)
-    profile = {
-        "R_sersic": rng.uniform(*LIGHT.host_arc_size),
-        "n_sersic": 1.0,
-        "e1": modulus * np.cos(2 * angle),
-        "e2": modulus * np.sin(2 * angle),
-        "center_x": lens.source_x,
-        "center_y": lens.source_y,
-    }
+    profile = {"R_sersic": rng.uniform(*LIGHT.host_arc_size), "n_sersic": 1.0}
+    profile |= {"e1": modulus * np.cos(2 * angle), "e2": modulus * np.sin(2 * angle)}
+    profile |= {"center_x": lens.source_x, "center_y": lens.source_y}
     amplitude = counts(host_magnitude) / _SERSIC_SOURCE.total_flux([{"amp": 1.0, **profile}])[0]
     light = _SERSIC_SOURCE.surface_brightness(source_x, source_y, [{"amp": amplitude, **profile}])
     image = galsim.Image(light.reshape(n, n) * step**2, scale=step)

@@ -6,7 +6,7 @@ import galsim
 import numpy as np
 from scipy.ndimage import correlate1d
 
-from lensq.simulate.light import ACCURACY, add
+from lensq.simulate.light import ACCURACY, QUICK, add
 from lensq.simulate.parameters import BAND, INSTRUMENT
 from lensq.simulate.spectra import BANDS, REFERENCE
 
@@ -33,17 +33,11 @@ class Conditions:
 def _psf(seeing: float, wings: float) -> galsim.GSObject:
     """Three Gaussians as in HSC's PSF models, the widest with `wings` times its usual flux."""
     weights = np.array(INSTRUMENT.psf_weights) * (1, 1, wings)
-    return galsim.Add(
-        [
-            galsim.Gaussian(fwhm=width * seeing, flux=weight, gsparams=ACCURACY)
-            for width, weight in zip(INSTRUMENT.psf_widths, weights / weights.sum(), strict=True)
-        ]
-    )
+    shapes = zip(np.array(INSTRUMENT.psf_widths) * seeing, weights / weights.sum(), strict=True)
+    return galsim.Add([galsim.Gaussian(fwhm=fwhm, flux=flux, gsparams=ACCURACY) for fwhm, flux in shapes])
 
 
-MEDIAN_CONDITIONS = Conditions(
-    _psf(INSTRUMENT.seeing, 1.0), INSTRUMENT.seeing, INSTRUMENT.sky_noise, INSTRUMENT.gain, 6
-)
+MEDIAN_PSF = _psf(INSTRUMENT.seeing, 1.0)
 
 
 def typical(band: str) -> tuple[float, float, float]:
@@ -72,13 +66,9 @@ def draw_conditions(rng: np.random.Generator, band: str = "i") -> Conditions:
     return Conditions(psf, seeing, float(sky), gain * exposures / 6, exposures)
 
 
-def render(
-    parts: list[galsim.GSObject], conditions: Conditions, shape: tuple[int, int], offset=(0.0, 0.0)
-) -> np.ndarray:
+def render(parts: list, psf: galsim.GSObject, shape: tuple[int, int], offset=(0.0, 0.0)) -> np.ndarray:
     """Noiseless image of `shape` (height, width) in counts, its origin `offset` pixels off the centre."""
-    scene = galsim.Convolve(
-        [add(parts), conditions.psf], real_space=False, gsparams=ACCURACY, propagate_gsparams=False
-    )
+    scene = galsim.Convolve([add(parts), psf], real_space=False, **QUICK)
     image = scene.drawImage(nx=shape[1], ny=shape[0], scale=INSTRUMENT.pixel_scale, offset=offset)
     return image.array.astype(np.float64)
 

@@ -1,8 +1,7 @@
 """Where the objects lie and what each of them is: the plan of a survey, drawn before any pixel."""
 
-from dataclasses import dataclass, fields
-
 import numpy as np
+import pandas as pd
 
 from lensq.simulate.parameters import FOOTPRINT, INSTRUMENT, MIXES
 from lensq.simulate.scenes import CLASSES, PAIRS
@@ -14,72 +13,19 @@ _EQUATOR = 90 * 360_000  # declination cells from the south pole
 CLASS_NAMES = ("lens", *CLASSES)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What stands where, one entry an object.
-
-    Some objects are second cutouts of the scene of the object before them, centred on the other
-    component: in the real list 6% of the names lie two to three arcseconds from another one, so that the
-    two share pixels.
-
-    A million objects take some 30 MB, because names are only spelled out for the part that is asked for.
-
-    Attributes:
-        ra_cell, dec_cell: (n,) positions in units of the last digit of a name, 0.01 s and 0.01 arcsec, the
-            declination counted from the south pole; no two objects share both.
-        code: (n,) index into `CLASS_NAMES`.
-        parent: (n,) index of the object of whose scene this is a second cutout, else -1.
-        shift_x, shift_y: (n,) whole pixels from the first to the second cutout, given for both of them;
-            0 where there is one cutout only.
-    """
-
-    ra_cell: np.ndarray
-    dec_cell: np.ndarray
-    code: np.ndarray
-    parent: np.ndarray
-    shift_x: np.ndarray
-    shift_y: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.code)
-
-    def __getitem__(self, rows: slice) -> "Plan":
-        """The plan of a part of the survey."""
-        return Plan(*(getattr(self, item.name)[rows] for item in fields(self)))
-
-    @property
-    def ra(self) -> np.ndarray:
-        """(n,) right ascension in degrees, as precise as the name."""
-        return self.ra_cell * _RA_STEP / 3600
-
-    @property
-    def dec(self) -> np.ndarray:
-        """(n,) declination in degrees, as precise as the name."""
-        return (self.dec_cell - _EQUATOR) * _DEC_STEP / 3600
-
-    @property
-    def classes(self) -> np.ndarray:
-        """(n,) "lens" or a class of ordinary objects."""
-        return np.array(CLASS_NAMES)[self.code]
-
-    @property
-    def names(self) -> np.ndarray:
-        """(n,) `Jhhmmss.ss+ddmmss.ss`, all different."""
-        south = self.dec_cell - _EQUATOR
-        sign = np.where(south < 0, "-", "+")
-        return np.array(
-            [
-                f"J{_sexagesimal(a)}{s}{_sexagesimal(abs(d))}"
-                for a, s, d in zip(self.ra_cell.tolist(), sign, south.tolist(), strict=True)
-            ]
-        )
-
-
-def make_plan(n: int, seed: int, mix: str, anomaly_rate: float) -> Plan:
+def make_plan(n: int, seed: int, mix: str, anomaly_rate: float) -> pd.DataFrame:
     """Draw positions and classes of `n` objects.
 
     The first objects of a longer plan with the same seed are those of a shorter one, and of all of them a
-    share `anomaly_rate` is lenses, to within one object.
+    share `anomaly_rate` is lenses, to within one object. Some objects are second cutouts of the scene of the
+    object before them, centred on the other component: in the real list 6% of the names lie two to three
+    arcseconds from another one, so that the two share pixels.
+
+    Returns:
+        One row an object, numbered from 0: `name` (`Jhhmmss.ss+ddmmss.ss`, all different), `ra` and `dec` in
+        degrees, as precise as the name, `class_name` ("lens" or a class of ordinary objects), `parent` (index
+        of the object of whose scene this is a second cutout, else -1), `shift_x` and `shift_y` (whole pixels
+        from the first to the second cutout, given for both of them; 0 where there is one cutout only).
     """
     blocks = [_block(seed, block, mix) for block in range(n // _BLOCK + 1)]  # at least n + 1 objects
     ra, dec, code, likely, step_x, step_y = (np.concatenate(column) for column in zip(*blocks, strict=True))
@@ -93,7 +39,12 @@ def make_plan(n: int, seed: int, mix: str, anomaly_rate: float) -> Plan:
     dec = np.where(second, dec[parent] + shift_y * degrees, dec)
     first = np.flatnonzero(second) - 1
     shift_x[first], shift_y[first] = shift_x[first + 1], shift_y[first + 1]
-    return Plan(*_unique_cells(ra[:n], dec[:n]), code[:n], parent[:n], shift_x[:n], shift_y[:n])
+    ra_cell, dec_cell = _unique_cells(ra[:n], dec[:n])
+    names = map(_name, ra_cell.tolist(), dec_cell.tolist())
+    plan = pd.DataFrame({"name": list(names), "ra": ra_cell * _RA_STEP / 3600})
+    plan["dec"] = (dec_cell - _EQUATOR) * _DEC_STEP / 3600
+    plan["class_name"] = pd.Categorical.from_codes(code[:n], CLASS_NAMES)
+    return plan.assign(parent=parent[:n], shift_x=shift_x[:n], shift_y=shift_y[:n])
 
 
 def _block(seed: int, block: int, mix: str) -> tuple[np.ndarray, ...]:
@@ -104,9 +55,8 @@ def _block(seed: int, block: int, mix: str) -> tuple[np.ndarray, ...]:
     code = rng.choice(len(CLASS_NAMES), _BLOCK, p=shares / shares.sum()).astype(np.int8)
     likely = rng.random(_BLOCK) < FOOTPRINT.second_cutouts
     usual = rng.random(_BLOCK) < FOOTPRINT.usual_share
-    distance = np.where(
-        usual, rng.uniform(*FOOTPRINT.usual_distance, _BLOCK), rng.uniform(*FOOTPRINT.distance, _BLOCK)
-    )
+    near, any_other = rng.uniform(*FOOTPRINT.usual_distance, _BLOCK), rng.uniform(*FOOTPRINT.distance, _BLOCK)
+    distance = np.where(usual, near, any_other)
     angle, pixels = rng.uniform(0, 2 * np.pi, _BLOCK), distance / INSTRUMENT.pixel_scale
     step_x, step_y = np.round(pixels * np.cos(angle)), np.round(pixels * np.sin(angle))
     return ra, dec, code, likely, step_x.astype(np.int16), step_y.astype(np.int16)
@@ -139,7 +89,10 @@ def _assign(code: np.ndarray, likely: np.ndarray, rate: float, start: float) -> 
 
 
 def _unique_cells(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions in units of the last digit of a name; a later object moves up where its cell is taken."""
+    """Positions in units of the last digit of a name; a later object moves up where its cell is taken.
+
+    Declinations are counted from the south pole.
+    """
     ra_cell = np.floor(ra % 360 * 3600 / _RA_STEP + 0.5).astype(np.int64) % round(360 * 3600 / _RA_STEP)
     dec_cell = np.floor((dec + 90) * 3600 / _DEC_STEP + 0.5).astype(np.int64)
     while True:
@@ -149,6 +102,11 @@ def _unique_cells(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarr
         if not taken.any():
             return ra_cell, dec_cell
         dec_cell[taken] += 1
+
+
+def _name(ra_cell: int, dec_cell: int) -> str:
+    south = dec_cell - _EQUATOR
+    return f"J{_sexagesimal(ra_cell)}{'-' if south < 0 else '+'}{_sexagesimal(abs(south))}"
 
 
 def _sexagesimal(hundredths: int) -> str:

@@ -10,22 +10,21 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from lensq.simulate.cutout import Target, make_cutout
 from lensq.simulate.fits import write_fits
 from lensq.simulate.parameters import MIXES
-from lensq.simulate.sky import Plan, make_plan
+from lensq.simulate.sky import make_plan
 from lensq.simulate.spectra import BANDS
-from lensq.simulate.truth import schema, truth_table
+from lensq.simulate.truth import schema
 from lensq.survey.files import atomic
 from lensq.survey.processes import process_pool
 from lensq.survey.provenance import code_hash
 
 _SHARD = 256
-_LABELS = ("labeller", "truth")
-_CONTROLS = (None, "flux")
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Content:
             raise ValueError(f"n = {self.n}: a survey needs a whole number of objects, at least one")
         if not _is_whole(self.seed) or self.seed < 0:
             raise ValueError(f"seed = {self.seed}: give a whole number from 0")
-        for name, choices in (("mix", MIXES), ("labels", _LABELS), ("control", _CONTROLS)):
+        for name, choices in (("mix", MIXES), ("labels", ("labeller", "truth")), ("control", (None, "flux"))):
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(f"{name} = {value!r}: choose one of {', '.join(map(str, choices))}")
@@ -123,44 +122,42 @@ def simulate_survey(
     if workers is not None and workers < 1:
         raise ValueError(f"workers = {workers}: give at least one, or None for one a core")
     folder, n = Path(folder), settings["n"]
-    shards = _open(folder, settings, overwrite)
-    if shards is None:
+    finished = _open(folder, settings, overwrite)
+    if finished == n:
         return folder
+    for name in ("fits_data", ".shards"):
+        (folder / name).mkdir(exist_ok=True)
     plan = make_plan(n, *(settings[name] for name in ("seed", "mix", "anomaly_rate")))
-    todo = [start for start in range(0, n, _SHARD) if not _shard_file(shards, start).is_file()]
-    done = n - sum(min(start + _SHARD, n) - start for start in todo)
-    jobs = [(start, plan[start : start + _SHARD], folder, settings) for start in todo]
+    shards = {start: _shard(folder, start, n) for start in range(0, n, _SHARD)}
+    kept = finished - finished % _SHARD
+    todo = [start for start, shard in shards.items() if start >= kept and not shard.is_file()]
+    jobs = [(plan[start : start + _SHARD], folder, settings, shards[start]) for start in todo]
+    done = n - sum(len(part) for part, *_ in jobs)
     with tqdm(total=n, initial=done, unit="cutout", disable=not progress) as bar:
         for made in _run(jobs, workers):
             bar.update(made)
-    _finish(folder, shards, settings)
+    _finish(folder, settings, shards)
     return folder
 
 
-def _open(folder: Path, settings: dict, overwrite: bool) -> Path | None:
-    """Prepare the folder and give that of the shards; None where the survey is there already."""
-    record, shards = folder / "simulation.json", folder / ".shards"
+def _open(folder: Path, settings: dict, overwrite: bool) -> int:
+    """Prepare the folder, and tell how many objects of the survey it holds, finished with their truth."""
+    record = folder / "simulation.json"
     if record.is_file():
         found = json.loads(record.read_text())
-        same = {**found, "n": 0} == {**settings, "n": 0} and found["n"] <= settings["n"]
-        if not same and overwrite:
-            _clear(folder)
-        elif not same:
+        if {**found, "n": 0} == {**settings, "n": 0} and found["n"] <= settings["n"]:
+            return found["n"] if (folder / "truth.parquet").is_file() else 0
+        if not overwrite:
             differs = ", ".join(f"{k} = {found.get(k)}" for k in settings if found.get(k) != settings[k])
             raise ValueError(
                 f"{folder} holds a simulated survey with {differs}: choose another folder, or set overwrite"
             )
-        elif found["n"] == settings["n"] and (folder / "truth.parquet").is_file():
-            return None
-        elif found["n"] < settings["n"]:
-            _reopen(folder, shards, found["n"], settings["bands"])
+        _clear(folder)
     elif folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no simulated survey: choose another folder")
-    (folder / "fits_data").mkdir(parents=True, exist_ok=True)
-    shards.mkdir(exist_ok=True)
-    with atomic(record) as partial:
-        partial.write_text(json.dumps(settings, indent=1) + "\n")
-    return shards
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_record(folder, settings)
+    return 0
 
 
 def _clear(folder: Path) -> None:
@@ -172,22 +169,14 @@ def _clear(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _reopen(folder: Path, shards: Path, n: int, bands: str) -> None:
-    """Turn a survey of `n` objects back into shards, so that it can grow; the last incomplete one goes."""
-    shards.mkdir(exist_ok=True)
-    whole = n - n % _SHARD
-    truth = folder / "truth.parquet"
-    if truth.is_file():
-        table = pq.read_table(truth, schema=schema(bands))
-        for start in range(0, whole, _SHARD):
-            with atomic(_shard_file(shards, start)) as partial:
-                pq.write_table(table.slice(start, _SHARD), partial)
-        truth.unlink()
-    _shard_file(shards, whole).unlink(missing_ok=True)
+def _write_record(folder: Path, settings: dict) -> None:
+    with atomic(folder / "simulation.json") as partial:
+        partial.write_text(json.dumps(settings, indent=1) + "\n")
 
 
-def _shard_file(shards: Path, start: int) -> Path:
-    return shards / f"{start:09d}.parquet"
+def _shard(folder: Path, start: int, n: int) -> Path:
+    """File with the truth of some objects; of a survey that grows, the last has another name than it had."""
+    return folder / ".shards" / f"{start:09d}-{min(start + _SHARD, n):09d}.parquet"
 
 
 def _run(jobs: list[tuple], workers: int | None) -> Iterator[int]:
@@ -200,35 +189,41 @@ def _run(jobs: list[tuple], workers: int | None) -> Iterator[int]:
         yield from pool.map(_make_shard, jobs).result()
 
 
-def _make_shard(job: tuple[int, Plan, Path, dict]) -> int:
-    start, plan, folder, settings = job
+def _make_shard(job: tuple[pd.DataFrame, Path, dict, Path]) -> int:
+    plan, folder, settings, shard = job
     how = {key: settings[key] for key in ("seed", "control", "bands", "colour_scatter")}
     rows = []
-    for i, name in enumerate(plan.names):
-        shift = (int(plan.shift_x[i]), int(plan.shift_y[i]))
-        target = Target(str(plan.classes[i]), start + i, shift, bool(plan.parent[i] >= 0))
+    for place in plan.itertuples():
+        shift = (place.shift_x, place.shift_y)
+        target = Target(place.class_name, place.Index, shift, second=place.parent >= 0)
         made = make_cutout(target, size=tuple(settings["size"]), **how)
         planes = made.image.reshape(-1, *made.image.shape[-2:])
         for band, image in zip(settings["bands"], planes, strict=True):
-            file = folder / "fits_data" / f"{name}_HSC-{band.upper()}_img.fits"
-            write_fits(file, image, plan.ra[i], plan.dec[i], band)
-        rows.append({**made.truth, "name": str(name), "ra": float(plan.ra[i]), "dec": float(plan.dec[i])})
-    with atomic(_shard_file(folder / ".shards", start)) as partial:
-        pq.write_table(truth_table(rows, settings["bands"]), partial)
+            file = folder / "fits_data" / f"{place.name}_HSC-{band.upper()}_img.fits"
+            write_fits(file, image, place.ra, place.dec, band)
+        rows.append({**made.truth, "name": place.name, "ra": place.ra, "dec": place.dec})
+    with atomic(shard) as partial:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema(settings["bands"])), partial)
     return len(rows)
 
 
-def _finish(folder: Path, shards: Path, settings: dict) -> None:
-    """Join the shards into the truth table and write the lists; the truth table comes last."""
+def _finish(folder: Path, settings: dict, shards: dict[int, Path]) -> None:
+    """Join the shards, and what was finished before, into the truth table; write the lists and the record.
+
+    The truth table comes after the lists, so that it tells of a whole survey, and the record after it.
+    """
     flags = {"selected": "flagged" if settings["labels"] == "labeller" else "is_lens", "graded": "graded"}
-    with atomic(folder / "truth.parquet") as truth:
-        columns = schema(settings["bands"])
-        with pq.ParquetWriter(truth, columns) as writer:
-            for path in sorted(shards.glob("*.parquet")):
-                writer.write_table(pq.read_table(path, schema=columns))
-        table = pd.read_parquet(truth, columns=["name", *flags.values()])
+    columns, truth = schema(settings["bands"]), folder / "truth.parquet"
+    before = pq.read_table(truth, schema=columns) if truth.is_file() else columns.empty_table()
+    with atomic(truth) as partial:
+        with pq.ParquetWriter(partial, columns) as writer:
+            for start, file in shards.items():
+                made = pq.read_table(file, schema=columns) if file.is_file() else before.slice(start, _SHARD)
+                writer.write_table(made)
+        table = pd.read_parquet(partial, columns=["name", *flags.values()])
         names = {"raw": table["name"]} | {key: table.loc[table[flag], "name"] for key, flag in flags.items()}
         for key, listed in names.items():
-            with atomic(folder / f"candidates_list_{key}.txt") as partial:
-                listed.to_csv(partial, header=False, index=False, lineterminator="\n")
-    shutil.rmtree(shards)
+            with atomic(folder / f"candidates_list_{key}.txt") as listing:
+                listed.to_csv(listing, header=False, index=False, lineterminator="\n")
+    _write_record(folder, settings)
+    shutil.rmtree(folder / ".shards")

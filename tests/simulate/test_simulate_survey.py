@@ -15,12 +15,12 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 import lensq.simulate.survey as writer
-from lensq.simulate import gallery, simulate_survey
+from lensq.simulate import simulate_survey
 from lensq.simulate.cutout import Target, _lens_brightness, central_magnitude, make_cutout
 from lensq.simulate.labeller import clarity, look
 from lensq.simulate.observe import draw_conditions
 from lensq.simulate.parameters import FLAG_CHANCE, FOOTPRINT, LABELLER, LIGHT, MIXES
-from lensq.simulate.scenes import PAIRS, make_scene
+from lensq.simulate.scenes import CLASSES, PAIRS, make_scene
 from lensq.simulate.sky import _unique_cells, make_plan
 from lensq.simulate.truth import COLUMNS, schema
 
@@ -181,6 +181,29 @@ def test_an_interrupted_survey_continues(tmp_path, small_shards, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_survey_stands_while_it_grows(tmp_path, small_shards, monkeypatch):
+    whole = simulate_survey(tmp_path / "whole", 30, seed=4, **QUIET)
+    grown, real = simulate_survey(tmp_path / "grown", 12, seed=4, **QUIET), writer.make_cutout
+    small = lines(grown, "raw")
+
+    def interrupted(target, **how):
+        if target.index == 25:
+            raise KeyboardInterrupt
+        return real(target, **how)
+
+    monkeypatch.setattr(writer, "make_cutout", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        simulate_survey(grown, 30, seed=4, **QUIET)
+    assert lines(grown, "raw") == read_truth(grown)["name"].tolist() == small
+    again = []
+    monkeypatch.setattr(writer, "make_cutout", lambda t, **how: again.append(t.index) or real(t, **how))
+    simulate_survey(grown, 30, seed=4, **QUIET)
+    assert again == list(range(24, 30))
+    assert contents(whole) == contents(grown)
+    assert (whole / "truth.parquet").read_bytes() == (grown / "truth.parquet").read_bytes()
+
+
+@pytest.mark.slow
 def test_a_killed_survey_continues_and_leaves_no_process(tmp_path):
     code = (
         "import sys; from lensq.simulate import simulate_survey; "
@@ -265,27 +288,27 @@ def test_another_survey_is_never_overwritten_unasked(tmp_path):
 )
 def test_share_of_lenses_is_met(rate, n, expected):
     plan = make_plan(n, 7, "catalogue", rate)
-    assert abs((plan.classes == "lens").sum() - expected) <= 1
+    assert abs((plan["class_name"] == "lens").sum() - expected) <= 1
 
 
 @pytest.mark.slow
 def test_names_are_unique_and_fill_the_footprint():
     plan = make_plan(200_000, 2, "catalogue", 0.05)
-    assert len(set(plan.names)) == 200_000
-    assert all(len(name) == 20 for name in plan.names[:1000])
+    assert plan["name"].is_unique
+    assert (plan["name"].str.len() == 20).all()
     east = plan.ra * np.cos(np.radians(plan.dec))
     assert len(np.unique(np.floor([east, plan.dec]), axis=1).T) > 800
     low = min(field[2] for field in FOOTPRINT.fields)
     assert plan.dec.min() > low - 0.01
-    shares = pd.Series(plan.classes[plan.parent < 0]).value_counts(normalize=True) / 0.95
+    shares = plan.loc[plan["parent"] < 0, "class_name"].value_counts(normalize=True) / 0.95
     for name in ("point", "elliptical", "artefact"):
         assert shares[name] == pytest.approx(MIXES["catalogue"][name], rel=0.1)
-    second = plan.parent >= 0
-    assert 0.02 < second.mean() < 0.05
-    assert np.isin(plan.classes[second], PAIRS).all()
-    here = SkyCoord(plan.ra[second], plan.dec[second], unit="deg")
-    first = plan.parent[second]
-    apart = here.separation(SkyCoord(plan.ra[first], plan.dec[first], unit="deg")).arcsec
+    second = plan[plan["parent"] >= 0]
+    assert 0.02 < len(second) / len(plan) < 0.05
+    assert second["class_name"].isin(PAIRS).all()
+    first = plan.loc[second["parent"]]
+    here, there = (SkyCoord(part["ra"], part["dec"], unit="deg") for part in (second, first))
+    apart = here.separation(there).arcsec
     assert apart.min() > 0.8
     assert apart.max() < 4.3
     assert np.mean((apart > 1.9) & (apart < 3.1)) > 0.9
@@ -301,8 +324,7 @@ def test_objects_in_one_cell_get_names_of_their_own():
 
 def test_a_longer_plan_begins_with_the_shorter_one():
     short, long = make_plan(4095, 6, "hard", 0.1), make_plan(9000, 6, "hard", 0.1)
-    for name in ("names", "ra", "classes", "parent", "shift_x", "shift_y"):
-        np.testing.assert_array_equal(getattr(short, name), getattr(long, name)[:4095])
+    pd.testing.assert_frame_equal(short, long[:4095])
 
 
 @pytest.mark.parametrize("shift", [(13, -5), (-9, -11), (0, 15)])
@@ -320,7 +342,8 @@ def test_second_cutouts_share_pixels_with_the_first(shift):
 
 @pytest.mark.slow
 def test_every_object_is_another_one():
-    images = np.concatenate(list(gallery(3, seed=2, size=32).values()))
+    targets = [Target(name, i) for i, name in enumerate(np.repeat(["lens", *CLASSES], 3))]
+    images = np.stack([make_cutout(target, seed=2, size=32).image for target in targets])
     assert images.shape == (36, 32, 32)
     assert len(np.unique(np.nan_to_num(images).reshape(36, -1), axis=0)) == 36
     points = [make_cutout(Target("point", i), seed=2).truth for i in range(5)]
@@ -366,14 +389,14 @@ def test_flux_matched_control_gives_ordinary_objects_the_light_of_lenses():
 def test_labeller_flags_as_stated():
     rng = np.random.default_rng(0)
     verdicts = [look("lens", 1.0, rng) for _ in range(2000)]
-    assert np.mean([v.flagged for v in verdicts]) == pytest.approx(FLAG_CHANCE["lens"][1], abs=0.02)
+    assert np.mean([v["flagged"] for v in verdicts]) == pytest.approx(FLAG_CHANCE["lens"][1], abs=0.02)
     blurred = [look("lens", 0.0, rng) for _ in range(2000)]
-    assert np.mean([v.flagged for v in blurred]) == pytest.approx(FLAG_CHANCE["lens"][0], abs=0.02)
-    missed = [v for v in verdicts if not v.flagged]
-    assert np.mean([v.graded for v in missed]) == pytest.approx(LABELLER.known_elsewhere, abs=0.15)
+    assert np.mean([v["flagged"] for v in blurred]) == pytest.approx(FLAG_CHANCE["lens"][0], abs=0.02)
+    missed = [v for v in verdicts if not v["flagged"]]
+    assert np.mean([v["graded"] for v in missed]) == pytest.approx(LABELLER.known_elsewhere, abs=0.15)
     mimics = [look("pair_galaxy", 1.0, rng) for _ in range(2000)]
-    assert all(v.flagged for v in mimics if v.graded)
-    assert 0 < np.mean([v.graded for v in mimics]) < 0.1
+    assert all(v["flagged"] for v in mimics if v["graded"])
+    assert 0 < np.mean([v["graded"] for v in mimics]) < 0.1
 
 
 def test_clarity_rises_with_separation_and_light():
