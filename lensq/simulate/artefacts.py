@@ -12,13 +12,9 @@ from scipy.ndimage import gaussian_filter
 from lensq.simulate.light import counts
 
 
-def _grid(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.mgrid[: image.shape[0], : image.shape[1]]
-
-
 def saturated_star(image: np.ndarray, rng: np.random.Generator, bleeding: bool = False) -> np.ndarray:
     """A bright star, clipped at the full well; with a bleed trail along rows or columns if asked."""
-    y, x = _grid(image)
+    y, x = np.indices(image.shape)
     size = len(image)
     low, high = (0, size) if rng.random() < 0.7 else (0.4 * size, 0.6 * size)
     cx, cy = rng.uniform(low, high, 2)
@@ -71,7 +67,7 @@ def cosmic_rays(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def satellite_trail(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A straight trail across the cutout."""
-    y, x = _grid(image)
+    y, x = np.indices(image.shape)
     centre, angle = len(image) / 2, rng.uniform(0, np.pi)
     distance = (x - centre - rng.normal(0, 0.2 * len(image))) * np.sin(angle) - (y - centre) * np.cos(angle)
     return image + 10 ** rng.uniform(-0.9, 0.5) * np.exp(-(distance**2) / 2 / rng.uniform(1.2, 1.9) ** 2)
@@ -79,7 +75,7 @@ def satellite_trail(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def halo(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The halo of a very bright star outside the cutout."""
-    y, x = _grid(image)
+    y, x = np.indices(image.shape)
     centre, angle = len(image) / 2, rng.uniform(0, 2 * np.pi)
     reach = 1.4 * len(image)
     r = np.hypot(x - centre - reach * np.cos(angle), y - centre - reach * np.sin(angle))

@@ -9,7 +9,6 @@ quasar have one spectrum, which dust in the deflector and microlensing change fr
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from lensq.simulate.parameters import BAND, COLOURS, LIGHT
 from lensq.simulate.spectra import BANDS, REFERENCE, TILT, colours, draw_star, reddening, star_colours
@@ -17,9 +16,7 @@ from lensq.simulate.spectra import BANDS, REFERENCE, TILT, colours, draw_star, r
 _BETWEEN = {"late": ("Sbc", "Scd"), "irregular": ("Scd", "Im"), "host": ("Scd", "Im")}  # the others are "E"
 _FIELD = ("early", "late", "irregular")
 _LARGEST_REDSHIFT = 1.6  # of galaxies of the field
-_REDDER = 2.5 * np.log10(
-    BAND.wavelength[REFERENCE] / BAND.wavelength[0]
-)  # mag of g - i, of a slope of 1 in f_nu
+_REDDER = 2.5 * np.log10(BAND.wavelength[REFERENCE] / BAND.wavelength[0])  # of g - i, by a slope of 1 in f_nu
 
 
 def draw_quasar(z, rng: np.random.Generator) -> np.ndarray:
@@ -140,31 +137,3 @@ def draw_colours(
         elif kind != "image":
             steps[i] = draw_galaxy(kind, truth["z_lens" if kind == "deflector" else "z_source"], rng)
     return steps, columns
-
-
-def locus(n: int = 500, *, seed: int = 0) -> pd.DataFrame:
-    """Colours of each class of spectra as the simulator draws them, for a colour-colour diagram.
-
-    Args:
-        n: How many of each class.
-        seed: Of the draws.
-
-    Returns:
-        One row an object: `class` (star, quasar, deflector, early, late, irregular), `redshift` (NaN for
-        stars), `g_r`, `r_i`, `i_z`, `z_y` in mag (AB). Quasars have the redshifts of those that no lens
-        magnifies; galaxies those of the field at i = 21, deflectors .2 to 1.2.
-    """
-    rng = np.random.default_rng(seed)
-    parts = [("star", np.full(n, np.nan), draw_stars(n, rng))]
-    z = np.array([draw_quasar_redshift(rng) for _ in range(n)])
-    parts.append(("quasar", z, draw_quasar(z, rng)))
-    for kind in ("deflector", *_FIELD):
-        z = draw_field_redshift(21, rng, n) if kind in _FIELD else rng.uniform(0.2, 1.2, n)
-        parts.append((kind, z, np.stack([draw_galaxy(kind, each, rng) for each in z])))
-    tables = []
-    for name, z, steps in parts:
-        table = pd.DataFrame(-np.diff(steps, axis=1), columns=["g_r", "r_i", "i_z", "z_y"])
-        table.insert(0, "redshift", z)
-        table.insert(0, "class", name)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)

@@ -29,7 +29,7 @@ OM10_QUADS = 0.136
 """Share of the catalogue's systems with four images, after the cuts."""
 
 _UNITS = {"separation": "arcsec", "sigma_v": "km/s"}
-_MAGNITUDES = ("magnitude_i", "deflector_magnitude", "deflector minus quasars")
+_UNITS |= dict.fromkeys(("magnitude_i", "deflector_magnitude", "deflector minus quasars"), "mag")
 
 
 def compare_with_om10(truth: pd.DataFrame) -> pd.DataFrame:
@@ -54,32 +54,20 @@ def compare_with_om10(truth: pd.DataFrame) -> pd.DataFrame:
     values["deflector minus quasars"] = lenses["deflector_magnitude"] - lenses["magnitude_i"]
     rows = []
     for name, expected in OM10_QUANTILES.items():
-        magnitudes = name in _MAGNITUDES
+        unit = _UNITS.get(name, "")
         for level, known in zip(LEVELS, expected, strict=True):
-            found, error = _quantile(values[name].to_numpy(float), level)
-            rows.append(
-                {
-                    "quantity": name,
-                    "unit": "mag" if magnitudes else _UNITS.get(name, ""),
-                    "quantile": level,
-                    "om10": known,
-                    "simulated": found,
-                    "error": error,
-                    "tolerance": 0.2 if magnitudes else 0.15 * known,
-                }
-            )
+            tolerance = 0.2 if unit == "mag" else 0.15 * known
+            rows.append((name, unit, level, known, *_quantile(values[name], level), tolerance))
     quads = float((lenses["n_images"] >= 4).mean())
     error = float(np.sqrt(quads * (1 - quads) / len(lenses)))
-    rows.append(
-        {"quantity": "quads", "unit": "share", "om10": OM10_QUADS, "simulated": quads, "error": error}
-    )
-    table = pd.DataFrame(rows)
-    table["tolerance"] = table["tolerance"].fillna(0.03)
+    rows.append(("quads", "share", np.nan, OM10_QUADS, quads, error, 0.03))
+    columns = ["quantity", "unit", "quantile", "om10", "simulated", "error", "tolerance"]
+    table = pd.DataFrame(rows, columns=columns)
     table["agrees"] = (table["simulated"] - table["om10"]).abs() <= table["tolerance"]
     return table
 
 
-def _quantile(values: np.ndarray, level: float) -> tuple[float, float]:
+def _quantile(values: pd.Series, level: float) -> tuple[float, float]:
     """A quantile and half the distance between those one binomial sigma below and above it."""
     spread = np.sqrt(level * (1 - level) / len(values))
     low, found, high = np.quantile(values, np.clip([level - spread, level, level + spread], 0, 1))

@@ -23,20 +23,9 @@ def _group(name: str) -> Any:
     return namedtuple(name, values := _values(name))(**values)
 
 
-COSMOLOGY, INSTRUMENT, LENSES, LIGHT, SHAPES, FOOTPRINT, LABELLER, BAND, COLOURS = map(
-    _group,
-    (
-        "Cosmology",
-        "Instrument",
-        "LensPopulation",
-        "Light",
-        "Shapes",
-        "Footprint",
-        "Labeller",
-        "Band",
-        "Colour",
-    ),
-)
+COSMOLOGY, INSTRUMENT, LENSES, LIGHT = map(_group, ("Cosmology", "Instrument", "LensPopulation", "Light"))
+SHAPES, FOOTPRINT, LABELLER = map(_group, ("Shapes", "Footprint", "Labeller"))
+BAND, COLOURS = map(_group, ("Band", "Colour"))
 
 MIXES: dict[str, dict[str, float]] = {name: _values(f"Mix {name}") for name in ("catalogue", "hard")}
 """Shares of the ordinary classes, as scenes."""

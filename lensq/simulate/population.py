@@ -54,7 +54,7 @@ class LensedQuasar:
     @property
     def separation(self) -> float:
         """Largest distance between two images, arcsec."""
-        return float(np.max(np.hypot(self.x[:, None] - self.x, self.y[:, None] - self.y)))
+        return _separation(self.x, self.y)
 
     @property
     def flux_ratio(self) -> float:
@@ -65,6 +65,10 @@ class LensedQuasar:
     def magnitude_i(self) -> float:
         """All quasar images together."""
         return float(-2.5 * np.log10(np.sum(10 ** (-0.4 * self.magnitudes))))
+
+
+def _separation(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.max(np.hypot(x[:, None] - x, y[:, None] - y)))
 
 
 def deciding_image(n_images: int) -> int:
@@ -89,13 +93,9 @@ def _tables():
         `(sigma, z_lens, z_source, cumulative, magnitudes, counts)`: the cells' centres, the cumulative
         weight over the flattened cells, and the quasars brighter than each magnitude for each z_source.
     """
-    centres = [
-        np.arange(low + step / 2, high, step)
-        for (low, high), step in zip(
-            (LENSES.sigma_limits, LENSES.z_lens_limits, LENSES.z_source_limits), _CELL, strict=True
-        )
-    ]
-    sigma, z_lens, z_source = centres
+    limits = (LENSES.sigma_limits, LENSES.z_lens_limits, LENSES.z_source_limits)
+    cells = zip(limits, _CELL, strict=True)
+    sigma, z_lens, z_source = (np.arange(low + step / 2, high, step) for (low, high), step in cells)
     magnitudes = np.arange(10.0, _DEEPEST + 0.05, 0.05)
     z = z_source[:, None]
     steps = 0.4 * (magnitudes - distance_modulus(z) + 1.25 * np.log10(1 + z) - break_magnitude(z))
@@ -155,8 +155,8 @@ def _try_batch(rng: np.random.Generator) -> LensedQuasar | None:
     rough = np.abs(magnification(x, y, lens[good[row]]))
     for i, b in enumerate(good):
         here = row == i
-        strength = _selected(x[here], y[here], rough[here])
-        if strength is None:
+        seen_x, seen_y, strength = _seen(x[here], y[here], rough[here])
+        if not _selected(seen_x, seen_y, strength):
             continue
         quasars = counts[cell[2][b]]
         selected = np.interp(_intrinsic_limit(strength), magnitudes, quasars)
@@ -171,7 +171,8 @@ def _try_batch(rng: np.random.Generator) -> LensedQuasar | None:
 def _lensed(lens: SIEWithShear, place, source, deflector: float, rng: np.random.Generator) -> LensedQuasar:
     """A selected candidate with its exact images and the light of its deflector."""
     sigma, z_lens, _ = place
-    x, y, strength = _images(*source[:2], lens)
+    _, x, y = solve(*np.reshape(source[:2], (2, 1)), lens[None])
+    x, y, strength = _seen(x, y, np.abs(magnification(x, y, lens[None])))
     log_radius = np.polyval(SHAPES.deflector_size[2::-1], np.log10(sigma))
     radius = 10 ** (log_radius + rng.normal(0, SHAPES.deflector_size[3]))
     rounder, rotated = rng.normal(0, SHAPES.light_and_mass)
@@ -189,27 +190,20 @@ def _lensed(lens: SIEWithShear, place, source, deflector: float, rng: np.random.
     )
 
 
-def _images(source_x: float, source_y: float, lens: SIEWithShear):
-    """Exact images of one source: (x, y, magnification), brightest first, without the faintest."""
-    one = lens[None]
-    _, x, y = solve(np.array([source_x]), np.array([source_y]), one)
-    strength = np.minimum(np.abs(magnification(x, y, one)), _LARGEST_MAGNIFICATION)
+def _seen(x: np.ndarray, y: np.ndarray, strength: np.ndarray):
+    """Images that are not too faint: (x, y, magnification), brightest first."""
+    strength = np.minimum(strength, _LARGEST_MAGNIFICATION)
     order = np.argsort(-strength)
     order = order[strength[order] > _FAINTEST_IMAGE]
     return x[order], y[order], strength[order]
 
 
-def _selected(x: np.ndarray, y: np.ndarray, strength: np.ndarray) -> np.ndarray | None:
-    """Magnifications, largest first, of images that pass the cuts on number, separation and flux ratio."""
-    seen = strength > _FAINTEST_IMAGE
-    if seen.sum() < 2:
-        return None
-    x, y, strength = x[seen], y[seen], np.sort(np.minimum(strength[seen], _LARGEST_MAGNIFICATION))[::-1]
-    separation = np.max(np.hypot(x[:, None] - x, y[:, None] - y))
-    if not LENSES.separation_limits[0] < separation < LENSES.separation_limits[1]:
-        return None
-    enough = strength[deciding_image(len(strength))] > LENSES.smallest_flux_ratio * strength[0]
-    return strength if enough else None
+def _selected(x: np.ndarray, y: np.ndarray, strength: np.ndarray) -> bool:
+    """Whether images, brightest first, pass the cuts on number, separation and flux ratio."""
+    low, high = LENSES.separation_limits
+    if len(strength) < 2 or not low < _separation(x, y) < high:
+        return False
+    return strength[deciding_image(len(strength))] > LENSES.smallest_flux_ratio * strength[0]
 
 
 def _intrinsic_limit(strength: np.ndarray) -> float:

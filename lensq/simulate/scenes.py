@@ -11,6 +11,7 @@ import galsim
 import numpy as np
 
 import lensq.simulate.light as light
+from lensq.simulate.colours import draw_quasar_redshift
 from lensq.simulate.parameters import LIGHT, SHAPES
 from lensq.simulate.population import draw_lens
 
@@ -44,11 +45,9 @@ class Scene:
         """The same scene, fainter by `step` magnitudes; sizes and contrasts stay."""
         factor = 10 ** (-0.4 * step)
         resemblance = self.resemblance and (self.resemblance[0], self.resemblance[1] * factor)
-        truth = {
-            name: value + step if name.endswith("magnitude") else value for name, value in self.truth.items()
-        }
+        fainter = {name: value + step for name, value in self.truth.items() if name.endswith("magnitude")}
         parts = [light.scaled(part, factor) for part in self.parts]
-        return Scene(parts, self.kinds, truth, resemblance)
+        return Scene(parts, self.kinds, self.truth | fainter, resemblance)
 
 
 def _point_magnitude(rng: np.random.Generator) -> float:
@@ -93,9 +92,7 @@ def _pair(parts: list, kinds: list[str], mag: float, other: float, separation: f
 def point_source(rng: np.random.Generator) -> Scene:
     """A quasar in its host, whose brightness follows from the redshift."""
     mag = _point_magnitude(rng)
-    redshift = -1.0
-    while not LIGHT.quasar_redshift_limits[0] < redshift < LIGHT.quasar_redshift_limits[1]:
-        redshift = float(rng.normal(*LIGHT.quasar_redshift))
+    redshift = draw_quasar_redshift(rng)
     typical, slope, scatter = LIGHT.host_magnitude
     host = float(typical + slope * np.log10(redshift / 1.2) + rng.normal(0, scatter))
     galaxy = light.host(host, rng)
@@ -202,20 +199,12 @@ def lens(rng: np.random.Generator) -> Scene:
     index, q, angle = rng.normal(*SHAPES.deflector_index), drawn.deflector_axis_ratio, drawn.deflector_angle
     parts.append(light.sersic(drawn.deflector_magnitude, drawn.deflector_radius, index, q, angle))
     kinds = [*["image"] * len(drawn.x), "deflector"]
-    truth = {name: getattr(drawn, name) for name in _LENS_COLUMNS} | {
-        "deflector_ellipticity": 1 - q,
-        "deflector_angle": angle % np.pi,
-        "einstein_radius": drawn.lens.einstein_radius,
-        "ellipticity": 1 - drawn.lens.axis_ratio,
-        "position_angle": drawn.lens.angle,
-        "shear": drawn.lens.shear,
-        "shear_angle": drawn.lens.shear_angle,
-        "n_images": len(drawn.x),
-        "image_x": drawn.x.tolist(),
-        "image_y": drawn.y.tolist(),
-        "image_magnitudes": drawn.magnitudes.tolist(),
-        "magnifications": drawn.magnification.tolist(),
-    }
+    truth, mass = {name: getattr(drawn, name) for name in _LENS_COLUMNS}, drawn.lens
+    truth |= {"deflector_ellipticity": 1 - q, "deflector_angle": angle % np.pi}
+    truth |= {"ellipticity": 1 - mass.axis_ratio, "position_angle": mass.angle}
+    truth |= {name: getattr(mass, name) for name in ("einstein_radius", "shear", "shear_angle")}
+    truth |= {"n_images": len(drawn.x), "image_x": drawn.x.tolist(), "image_y": drawn.y.tolist()}
+    truth |= {"image_magnitudes": drawn.magnitudes.tolist(), "magnifications": drawn.magnification.tolist()}
     if drawn.z_source < 3 and rng.random() < LIGHT.host_arc_fraction:
         typical, slope, scatter = LIGHT.host_arc_magnitude
         host = float(np.clip(rng.normal(typical + slope * (drawn.z_source - 1.5), scatter), 21.5, 26.5))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.integrate import cumulative_trapezoid
 
 from lensq.simulate.parameters import BAND, COLOURS
 
@@ -26,7 +27,6 @@ BANDS = "grizy"
 REFERENCE = BANDS.index("i")
 
 _REDSHIFTS = np.concatenate([np.arange(0, 1.6, 0.02), np.arange(1.6, 5.61, 0.04)])
-_GALAXIES = ("E", "Sbc", "Scd", "Im")
 _LINES = ((0.0036, 121.6), (0.0017, 102.6), (0.0012, 97.3), (0.00093, 95.0))  # Madau (1995), Lyman series, nm
 _LIMIT = 91.2  # nm
 _U, _V = 360.0, 550.0  # nm
@@ -43,12 +43,10 @@ def _curves() -> list[tuple[np.ndarray, np.ndarray]]:
     found = []
     for band, centre in zip(BANDS, _WAVELENGTHS, strict=True):
         curve = galsim.Bandpass(f"LSST_{band}.dat", "nm")
-        wavelength = np.linspace(curve.blue_limit, curve.red_limit, 300)
-        light = curve(wavelength)
-        pivot = np.sqrt(
-            np.trapezoid(light * wavelength, wavelength) / np.trapezoid(light / wavelength, wavelength)
-        )
-        found.append((wavelength * centre / pivot, light))
+        nm = np.linspace(curve.blue_limit, curve.red_limit, 300)
+        light = curve(nm)
+        pivot = np.sqrt(np.trapezoid(light * nm, nm) / np.trapezoid(light / nm, nm))
+        found.append((nm * centre / pivot, light))
     return found
 
 
@@ -114,9 +112,7 @@ def _stars() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     table = pd.read_csv(Path(__file__).with_name("stars.csv"))
     middle = np.zeros(len(table))
     steps = [table["g_r"] + table["r_i"], table["r_i"], middle, -table["i_z"], -table["i_z"] - table["z_y"]]
-    share = np.concatenate(
-        [[0], np.cumsum((table["stars"][1:].to_numpy() + table["stars"][:-1]) * np.diff(table["g_i"]))]
-    )
+    share = cumulative_trapezoid(table["stars"], table["g_i"], initial=0)
     return table["g_i"].to_numpy(), np.stack(steps, axis=-1), share / share[-1]
 
 

@@ -8,14 +8,7 @@ from astropy.io import fits
 
 from lensq.simulate import simulate_survey
 from lensq.simulate.artefacts import IN_ONE_BAND
-from lensq.simulate.colours import (
-    draw_changes,
-    draw_colours,
-    draw_field_redshift,
-    draw_quasar,
-    draw_stars,
-    locus,
-)
+from lensq.simulate.colours import draw_changes, draw_colours, draw_field_redshift, draw_quasar, draw_stars
 from lensq.simulate.cutout import Target, make_cutout
 from lensq.simulate.observe import draw_conditions, typical
 from lensq.simulate.parameters import BAND, COLOURS
@@ -313,16 +306,6 @@ def test_impossible_bands_are_errors_before_any_work(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         simulate_survey(tmp_path / "survey", 5, seed=1, **change, **QUIET)
     assert not (tmp_path / "survey").exists()
-
-
-def test_the_locus_has_each_class_at_its_place():
-    table = locus(60, seed=1)
-    assert set(table["class"]) == {"star", "quasar", "deflector", "early", "late", "irregular"}
-    assert table.groupby("class").size().eq(60).all()
-    assert table.loc[table["class"] == "star", "redshift"].isna().all()
-    middle = table.groupby("class")[["g_r", "r_i"]].median()
-    assert middle.loc["quasar", "g_r"] < 0.4 < middle.loc["early", "g_r"] < middle.loc["deflector", "g_r"]
-    pd.testing.assert_frame_equal(table, locus(60, seed=1))
 
 
 def test_quasars_differ_by_their_slopes():
