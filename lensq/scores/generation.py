@@ -22,42 +22,38 @@ if TYPE_CHECKING:
     from lensq.survey.survey import Survey
 
 
-def examples(
-    model: Model, survey: Survey, *, split: str = "selection", normals: int = 5, lenses: int = 3
-) -> dict[str, Any]:
-    """Some objects of a split and what the model makes of them, for `figures.reconstruction_grid`.
+def examples(model: Model, survey: Survey) -> dict[str, Any]:
+    """Some objects of the split "selection" and what the model makes of them, for a figure.
 
-    Where the truth is known, the first object of each of the commonest ordinary classes, then the first
-    lenses; else the first that were not flagged by eye, then the first that were.
+    Where the truth is known, the first object of each of the five commonest ordinary classes, then the first
+    three lenses; else the first five that were not flagged by eye, then the first three that were.
 
     Args:
         model: A fitted model; it is left as it was.
         survey: The survey, read with the size that the model takes.
-        split: The split that the objects are taken from.
-        normals: How many ordinary objects at most.
-        lenses: How many lenses at most.
 
     Returns:
-        `images` and `reconstructions` (n, S, S), or (n, C, S, S) of several bands, in preprocessed units, NaN
-        where masked, `mask`, as large, `captions`, the class of each, and the survey's `bands`.
+        What `figures.reconstruction_grid` takes: `images` and `reconstructions` (n, S, S), or (n, C, S, S) of
+        several bands, in preprocessed units, NaN where masked, `mask`, as large, `captions`, the class of
+        each, and the survey's `bands`.
 
     Raises:
         ValueError: The split holds no object.
     """
-    rows = survey.rows(split)
+    rows = survey.rows("selection")
     if survey.truth is not None:
         classes = survey.truth["class"].to_numpy()[rows]
-        names = pd.Series(classes[classes != "lens"]).value_counts().index[:normals]
-        chosen = [rows[classes == name][:1] for name in names] + [rows[classes == "lens"][:lenses]]
+        names = pd.Series(classes[classes != "lens"]).value_counts().index[:5]
+        chosen = [rows[classes == name][:1] for name in names] + [rows[classes == "lens"][:3]]
         captions = [*(name.replace("_", "\n") for name in names), *["lens"] * len(chosen[-1])]
     else:
         labels = survey.labels[rows]
-        chosen = [rows[labels <= 0][:normals], rows[labels == 1][:lenses]]
+        chosen = [rows[labels <= 0][:5], rows[labels == 1][:3]]
         named = {0: "rejected", -1: "unlabelled", 1: "flagged"}
         captions = [named[label] for label in survey.labels[np.concatenate(chosen)].tolist()]
     shown = np.concatenate(chosen)
     if not len(shown):
-        raise ValueError(f"split={split!r}: the survey {survey.folder} has no object there")
+        raise ValueError(f"the survey {survey.folder} has no object in the split selection")
     images, reconstructions = reconstruct(model, survey, shown)
     mask = np.asarray(survey.mask[shown])
     pictures = {"images": images, "reconstructions": reconstructions, "mask": mask}
@@ -131,21 +127,20 @@ def activity(model: Model) -> pd.Series:
 
 
 @torch.inference_mode()
-def traversals(
-    model: Model, survey: Survey, row: int, dimensions: Sequence[int], *, steps: int = 9, reach: float = 2.5
-) -> np.ndarray:
+def traversals(model: Model, survey: Survey, row: int, dimensions: Sequence[int]) -> np.ndarray:
     """One object drawn again with one latent dimension changed at a time.
+
+    A dimension takes nine values, evenly spaced, up to 2.5 standard deviations of the aggregate posterior
+    either way from its mean.
 
     Args:
         model: A fitted model; it is left as it was.
         survey: The survey, read with the size that the model takes.
         row: Row of the object, whose posterior mean is the starting point.
         dimensions: The (d,) dimensions to change.
-        steps: Values each dimension takes, evenly spaced.
-        reach: How far to go either way from the mean of the aggregate posterior, in its standard deviations.
 
     Returns:
-        (d, steps, S, S) float32, preprocessed units; (d, steps, C, S, S) of several bands.
+        (d, 9, S, S) float32, preprocessed units; (d, 9, C, S, S) of several bands.
 
     Raises:
         ValueError: A dimension does not exist.
@@ -157,8 +152,9 @@ def traversals(
     vae = copy.deepcopy(model.vae).cpu().eval()
     start = vae(model.preprocessing(images, mask), channels(mask))["mu"]
     mean, variance, _ = _aggregate(model)
-    z = start.repeat(len(dimensions), steps, 1)
+    steps = torch.linspace(-2.5, 2.5, 9)
+    z = start.repeat(len(dimensions), len(steps), 1)
     for i, d in enumerate(dimensions):
-        z[i, :, d] = mean[d] + variance[d].sqrt() * torch.linspace(-reach, reach, steps)
+        z[i, :, d] = mean[d] + variance[d].sqrt() * steps
     pictures = _decoded(model, z.flatten(0, 1))
-    return pictures.reshape(len(dimensions), steps, *pictures.shape[1:])
+    return pictures.reshape(len(dimensions), len(steps), *pictures.shape[1:])

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,13 +23,7 @@ def read_counts(model: Path | str, survey: Path | str, out: Path | str) -> None:
 
 
 def score_range(
-    model: Path | str,
-    survey: Path | str,
-    counts: Path | str,
-    number: int,
-    ranges: int,
-    out: Path | str,
-    **how: Any,
+    model: Path | str, survey: Path | str, counts: Path | str, which: int, ranges: int, out: Path | str, **how
 ) -> None:
     """Score one of several ranges of rows, nearly equal in length, that hold each row of a survey once.
 
@@ -38,7 +31,7 @@ def score_range(
         model: The file that `lensq.fit` wrote.
         survey: Folder of the survey.
         counts: What `read_counts` wrote of it.
-        number: Which range, from 0.
+        which: Number of the range, from 0.
         ranges: Number of ranges.
         out: Parquet file, there when it is whole.
         **how: Symmetries and precision of `lensq.score`.
@@ -54,4 +47,4 @@ def score_range(
         raise ValueError(f"{survey} has {len(opened)} objects, fewer than ranges={ranges}")
     for left in out.parent.glob(f".partial-*-{out.name}"):  # of a worker that was killed
         left.unlink()
-    score(loaded, opened, out=out, rows=np.array_split(np.arange(len(opened)), ranges)[number], **how)
+    score(loaded, opened, out=out, rows=np.array_split(np.arange(len(opened)), ranges)[which], **how)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -138,9 +138,9 @@ class _Scorer:
         return columns
 
 
-def _describe(name: str) -> bytes:
+def _described(name: str) -> dict[str, str]:
     stem, _, number = name.rpartition("_")
-    return COLUMNS[f"{stem}_<d>" if number.isdigit() else name].encode()
+    return {"description": COLUMNS[f"{stem}_<d>" if number.isdigit() else name]}
 
 
 def _table(survey: Survey, rows: np.ndarray, columns: dict[str, np.ndarray]) -> pa.Table:
@@ -149,8 +149,7 @@ def _table(survey: Survey, rows: np.ndarray, columns: dict[str, np.ndarray]) -> 
     own |= {"split": survey.split[rows].astype(object), "label": survey.labels[rows]}
     own["graded"] = survey.graded[rows]
     arrays = {name: pa.array(np.asarray(values)) for name, values in (own | columns).items()}
-    described = {name: {"description": _describe(name)} for name in arrays}
-    fields = [pa.field(name, array.type, metadata=described[name]) for name, array in arrays.items()]
+    fields = [pa.field(name, array.type, metadata=_described(name)) for name, array in arrays.items()]
     return pa.table(list(arrays.values()), schema=pa.schema(fields))
 
 
@@ -174,8 +173,7 @@ def _workers(device: torch.device) -> Iterator[Callable]:
 def _tables(scorer: _Scorer, rows: np.ndarray, batch_size: int, progress: bool) -> Iterator[pa.Table]:
     bar = tqdm(total=len(rows), unit=" objects", desc="score", disable=not progress)
     # TF32, cuDNN's default, would round nearly like bf16 and make scores depend on the batch.
-    on_gpu = scorer.device.type == "cuda"
-    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else nullcontext()
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with bar, exact, _workers(scorer.device) as run:
         for group in np.split(rows, range(ROW_GROUP, len(rows), ROW_GROUP)):
             parts = []

@@ -85,11 +85,12 @@ def test_a_walk_changes_one_dimension_and_starts_at_the_object(survey):
     images = torch.tensor(survey.images[7:8])
     mask = torch.tensor(survey.mask[7:8])
     start = model.vae(model.preprocessing(images, mask), mask[:, None])["mu"][0].detach().numpy()
-    z = vectors(traversals(model, survey, 7, [1, 3], steps=5, reach=2.0))
-    assert z.shape == (2, 5, 4)
+    z = vectors(traversals(model, survey, 7, [1, 3]))
+    assert z.shape == (2, 9, 4)
+    steps = np.linspace(-2.5, 2.5, 9)
     # mean 2 and variance 1 + 3 in dimension 1, mean 3 and variance 3 in dimension 3
-    assert z[0, :, 1] == pytest.approx([-2, 0, 2, 4, 6])
-    assert z[1, :, 3] == pytest.approx(3 + np.sqrt(3) * np.linspace(-2, 2, 5))
+    assert z[0, :, 1] == pytest.approx(2 + 2 * steps)
+    assert z[1, :, 3] == pytest.approx(3 + np.sqrt(3) * steps)
     assert np.allclose(np.delete(z[0], 1, axis=1), np.delete(start, 1))
     assert np.allclose(np.delete(z[1], 3, axis=1), np.delete(start, 3))
     with pytest.raises(ValueError, match="dimensions 0 to 3"):
@@ -98,16 +99,15 @@ def test_a_walk_changes_one_dimension_and_starts_at_the_object(survey):
 
 def test_examples_come_from_their_split_class_by_class(survey):
     model = untrained("RESNET18_VAE")
-    found = examples(model, survey, normals=3, lenses=2)
+    found = examples(model, survey)
     selection = survey.rows("selection")
-    shown = [*selection[survey.labels[selection] == 0][:3], *selection[survey.labels[selection] == 1][:2]]
-    assert found["captions"][:3] == ["rejected"] * 3
-    assert set(found["captions"][3:]) <= {"flagged"}
+    shown = [*selection[survey.labels[selection] == 0][:5], *selection[survey.labels[selection] == 1][:3]]
+    assert found["captions"] == ["rejected"] * 5 + ["flagged"] * (len(shown) - 5)
     expected = reconstruct(model, survey, shown)
     assert np.array_equal(found["images"], expected[0], equal_nan=True)
     assert np.array_equal(found["reconstructions"], expected[1], equal_nan=True)
 
     classes = np.where(survey.labels == 1, "lens", np.where(np.arange(len(survey)) % 3, "disk", "star_star"))
     object.__setattr__(survey, "truth", pd.DataFrame({"name": survey.names, "class": classes}))
-    captions = examples(model, survey, normals=5, lenses=1)["captions"]
-    assert captions == ["disk", "star\nstar", "lens"]
+    lenses = min(3, (classes[selection] == "lens").sum())
+    assert examples(model, survey)["captions"] == ["disk", "star\nstar"] + ["lens"] * lenses
