@@ -70,9 +70,8 @@ def read_benchmarks(folder: Path | str) -> dict[str, dict]:
 
 def ratio_table(benchmarks: Mapping[str, dict]) -> pd.DataFrame:
     """Every ratio against a baseline of the same run: `benchmark`, `ratio of`, `ratio`, and the machine."""
-    rows = []
-    for name, document in benchmarks.items():
-        rows += [(name, *ratio, machine_of(document)) for ratio in document["ratios"].items()]
+    documents = benchmarks.items()
+    rows = [(name, *ratio, machine_of(one)) for name, one in documents for ratio in one["ratios"].items()]
     return pd.DataFrame(rows, columns=["benchmark", "ratio of", "ratio", "machine"])
 
 

@@ -112,7 +112,7 @@ def metrics_table(results: Path | str) -> str:
 
 
 def write_readme(readme: Path | str, results: Path | str) -> None:
-    """Put the results between the README's two marks; nothing changes if they are there.
+    """Put the results between the README's two marks.
 
     Args:
         readme: the file.
@@ -125,11 +125,9 @@ def write_readme(readme: Path | str, results: Path | str) -> None:
     text = readme.read_text()
     if any(text.count(mark) != 1 for mark in MARKS):
         raise ValueError(f"{readme}: needs the lines {MARKS[0]!r} and {MARKS[1]!r}, once each")
-    before, rest = text.split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    new = f"{before}{MARKS[0]}\n\n{front_table(results)}\n{metrics_table(results)}\n{MARKS[1]}{after}"
-    if new != text:
-        readme.write_text(new)
+    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+    tables = f"{front_table(results)}\n{metrics_table(results)}"
+    readme.write_text(f"{before}{MARKS[0]}\n\n{tables}\n{MARKS[1]}{after}")
 
 
 if __name__ == "__main__":

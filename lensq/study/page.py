@@ -1,10 +1,5 @@
-"""An executed notebook as one page for a reader who has no network: what its cells tagged `page` show.
+"""The ranked list as a page for a reader who has no network: what its notebook's cells tagged `page` show."""
 
-python -m lensq.study.page candidates.ipynb
-"""
-
-import sys
-from html import escape
 from pathlib import Path
 
 import nbformat
@@ -17,22 +12,22 @@ _HEAD = """<!DOCTYPE html>
 <meta http-equiv="Content-Security-Policy"
   content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
+<title>Candidates</title>
 <style>
-body {{font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem}}
-table {{border-collapse: collapse; font-size: .85rem}}
-td, th {{padding: .15rem .7rem; text-align: right; border-bottom: 1px solid #ddd}}
-.anchor-link {{display: none}}
+body {font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem}
+table {border-collapse: collapse; font-size: .85rem}
+td, th {padding: .15rem .7rem; text-align: right; border-bottom: 1px solid #ddd}
+.anchor-link {display: none}
 </style>
+<h1>Candidates</h1>
 """
 
 
-def to_page(notebook: Path | str, title: str = "Candidates") -> Path:
+def to_page(notebook: Path | str) -> Path:
     """Write the page beside the notebook.
 
     Args:
         notebook: executed.
-        title: of the page.
 
     Returns:
         The page, the notebook's name with `.html`.
@@ -43,11 +38,6 @@ def to_page(notebook: Path | str, title: str = "Candidates") -> Path:
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(document)
     page = Path(notebook).with_suffix(".html")
-    head = _HEAD.format(title=escape(title))
     body = body.replace("<details>", "<details open>")  # what a book folds away is what this page is for
-    page.write_text(f"{head}<h1>{escape(title)}</h1>\n{body}", encoding="utf-8")
+    page.write_text(_HEAD + body, encoding="utf-8")
     return page
-
-
-if __name__ == "__main__":
-    print(to_page(sys.argv[1]))

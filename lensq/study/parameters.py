@@ -110,12 +110,9 @@ def parse_parameters(source: str) -> dict[str, Parameter]:
             name, default = node.target.id, ast.literal_eval(node.value)
             found[name] = Parameter(name, kind, default, comments.get(node.end_lineno, ""))
         except (AttributeError, KeyError, ValueError):
+            form = f"`name: type = default  # help`, with one of {', '.join(_KINDS)} and a plain value"
             line = ast.get_source_segment(source, node)
-            kinds = ", ".join(_KINDS)
-            raise ValueError(
-                f"not a parameter: {line!r}; write `name: type = default  # help`, with one of {kinds} and a "
-                "plain value"
-            ) from None
+            raise ValueError(f"not a parameter: {line!r}; write {form}") from None
     return found
 
 
@@ -191,8 +188,7 @@ def _cells_run(sources: Sequence[str]) -> tuple[dict[str, Parameter], list[str]]
     else:
         raise RuntimeError("run the cell that declares the parameters first")
     set_after = [_statements(source) for source in sources[last + 1 :] if source.startswith(_INJECTED)]
-    assigned = [node for node in chain.from_iterable(set_after) if isinstance(node, ast.Assign)]
-    injected = [target.id for node in assigned for target in node.targets]
+    injected = [node.targets[0].id for node in chain(*set_after) if isinstance(node, ast.Assign)]
     return parse_parameters(sources[last]), injected
 
 

@@ -6,9 +6,6 @@ import yaml
 
 from lensq.study.parameters import check_names, read_parameters
 
-EVERY_NOTEBOOK = "every notebook"
-"""The section of a profile whose keys go to each notebook that declares them."""
-
 
 def read_profile(path: Path, notebooks: Path) -> dict[str, dict[str, object]]:
     """Papermill parameters of every notebook, from a profile.
@@ -31,12 +28,11 @@ def read_profile(path: Path, notebooks: Path) -> dict[str, dict[str, object]]:
         raise FileNotFoundError(f"{path}: there is no such profile; there are {known}")
     declared = {file.stem: read_parameters(file) for file in sorted(notebooks.glob("[0-9]*.ipynb"))}
     sections = yaml.safe_load(path.read_text()) or {}
-    shared = sections.pop(EVERY_NOTEBOOK, {})
+    shared = sections.pop("every notebook", {})
     if unknown := set(sections) - set(declared):
         raise ValueError(f"{path}: sections that name no notebook: {', '.join(sorted(unknown))}")
-    for key in shared:
-        if not any(key in parameters for parameters in declared.values()):
-            raise ValueError(f"{path}: no notebook declares the parameter {key!r}")
+    if unknown := set(shared).difference(*declared.values()):
+        raise ValueError(f"{path}: parameters that no notebook declares: {', '.join(sorted(unknown))}")
     result = {}
     for name, parameters in declared.items():
         own = sections.get(name) or {}

@@ -108,16 +108,15 @@ def compare_runs(
     return pd.DataFrame(rows).sort_values("AP", ascending=False, kind="stable", ignore_index=True)
 
 
-def over_seeds(table: pd.DataFrame, metric: str = "AP") -> pd.DataFrame:
-    """A table of `compare_runs` with the runs that differ in `seed` alone put together, the best first.
+def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """AP of a table of `compare_runs`, runs that differ in `seed` alone put together, the best first.
 
     Returns:
         One row a setting; columns: the settings but the seed, then `mean`, `sd` (ddof 1; empty for one seed)
         and `seeds`, the number of runs.
     """
-    settings = list(table.columns[: table.columns.get_loc(metric)].drop("seed", errors="ignore"))
+    settings = list(table.columns[: table.columns.get_loc("AP")].drop("seed", errors="ignore"))
     if not settings:
         raise ValueError("nothing but the seed was varied; sweep over another parameter too")
-    grouped = table.groupby(settings, sort=True)[metric].agg(["mean", "std", "count"])
-    grouped = grouped.rename(columns={"std": "sd", "count": "seeds"}).reset_index()
+    grouped = table.groupby(settings)["AP"].agg(mean="mean", sd="std", seeds="count").reset_index()
     return grouped.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
