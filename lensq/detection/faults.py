@@ -5,14 +5,13 @@ can show what the rule is worth.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from threadpoolctl import threadpool_limits
 
 from lensq.detection.detectors import Detector, choose_detector
 from lensq.models.objectives.betatc import aggregate_posterior, decompose
@@ -42,9 +41,7 @@ def class_pure_batches(positive: np.ndarray, size: int) -> np.ndarray:
 
 def shuffled_batches(n: int, size: int, *, seed: int) -> np.ndarray:
     """Deal n objects to batches at random: (n,) number of each object's batch."""
-    numbers = np.empty(n, np.int64)
-    numbers[np.random.default_rng(seed).permutation(n)] = np.arange(n) // size
-    return numbers
+    return np.argsort(np.random.default_rng(seed).permutation(n)) // size
 
 
 def batch_scores(scores: pd.DataFrame, batches: np.ndarray) -> pd.DataFrame:
@@ -64,7 +61,7 @@ def batch_scores(scores: pd.DataFrame, batches: np.ndarray) -> pd.DataFrame:
     """
     mu, logvar = (torch.tensor(latent_values(scores, statistic)) for statistic in ("mu", "logvar"))
     terms = np.empty((len(scores), len(BATCH_TERMS)))
-    with _one_thread():
+    with threadpool_limits(1):  # with more, small tensors take thirty times as long on a busy machine
         for number in np.unique(batches):
             rows = np.flatnonzero(batches == number)
             m, lv = mu[rows], logvar[rows]
@@ -72,17 +69,6 @@ def batch_scores(scores: pd.DataFrame, batches: np.ndarray) -> pd.DataFrame:
             aggregate = aggregate_posterior(m, m, lv, log_weights)
             terms[rows] = torch.stack(decompose(m, m, lv, *aggregate), dim=1)
     return scores.assign(**dict(zip([f"batch_{name}" for name in BATCH_TERMS], terms.T, strict=True)))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Small tensors keep torch's threads waiting for one another, on a busy machine thirty times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def shift_by_label(scores: pd.DataFrame, shift: float, *, against: str = "label") -> pd.DataFrame:
@@ -142,9 +128,6 @@ def misled_survey(survey: Survey) -> Survey:
 def effect(
     without: tuple[Detector, pd.DataFrame],
     with_fault: tuple[Detector, pd.DataFrame],
-    *,
-    against: str | None = None,
-    names: Sequence[str] = ("AP", "AUROC", "F1"),
     **options,
 ) -> pd.DataFrame:
     """What a fault does to the numbers of a detector, on the same objects.
@@ -153,22 +136,19 @@ def effect(
         without: detector and rows as they should be.
         with_fault: detector and rows with the fault: the same objects in the same order, whose scores may
             differ.
-        against: the column of positives; the first detector's own by default.
-        names: which metrics of `lensq.statistics.metrics.measure`.
         **options: prevalence (the first detector's by default), resamples, seed of
             `lensq.statistics.metrics.paired_difference`.
 
     Returns:
-        Index `metric`; `without`, `with`, `difference` (with minus without), `low`, `high` (paired 95%
-        interval) and `clear` (the interval does not hold 0).
+        Index `metric`, AP, AUROC and F1; `without`, `with`, `difference` (with minus without), `low`, `high`
+        (paired 95% interval) and `clear` (the interval does not hold 0).
 
     Raises:
         ValueError: if the two tables do not hold the same objects.
     """
     if not np.array_equal(without[1]["name"], with_fault[1]["name"]):
         raise ValueError("the rows without and with the fault must be the same objects in the same order")
-    against = against or without[0].against
-    options = {"prevalence": without[0].prevalence} | options
+    against, options = without[0].against, {"prevalence": without[0].prevalence} | options
     classes = [labelled(rows, against) for _, rows in (with_fault, without)]
     positive = classes[0][1]
     if not np.array_equal(positive, classes[1][1]):
@@ -180,7 +160,7 @@ def effect(
     for column, values, threshold in zip(("with", "without"), score, thresholds, strict=True):
         once = options | {"resamples": 1}
         table[column] = metrics.measure(values, positive, threshold=threshold, **once)["value"]
-    return table.loc[list(names), ["without", "with", "difference", "low", "high", "clear"]]
+    return table.loc[["AP", "AUROC", "F1"], ["without", "with", "difference", "low", "high", "clear"]]
 
 
 def class_pure_effects(
@@ -205,7 +185,7 @@ def class_pure_effects(
         against: the column of positives.
         prevalence: the share of positives that the objects are weighted to.
         seed: seed of the shuffled batches.
-        **options: names, resamples of `effect`.
+        **options: resamples of `effect`.
 
     Returns:
         For each term of `batch_scores` a table of `effect`, by the name of the fault.
