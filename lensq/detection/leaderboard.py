@@ -20,19 +20,8 @@ from lensq.survey.survey import Survey
 # on other objects, the first two at the prevalence. recall_fpr: at false positive rates of 1e-2 to 1e-4;
 # empty if fewer than 10 negatives decide it. images_seen: by training, each pass counted; empty where it is
 # not known. train_s: seconds of training. score_per_s: objects scored a second.
-COLUMNS = (
-    "model",
-    "score",
-    "labels_used",
-    "AP_selection",
-    "AP",
-    "AP_low",
-    "AP_high",
-    "AUROC",
-    "F1",
-    "precision",
-)
-COLUMNS += ("recall", *metrics.FALSE_POSITIVE_RATES, "images_seen", "train_s", "score_per_s")
+COLUMNS = ("model", "score", "labels_used", "AP_selection", "AP", "AP_low", "AP_high", "AUROC", "F1")
+COLUMNS += ("precision", "recall", *metrics.FALSE_POSITIVE_RATES, "images_seen", "train_s", "score_per_s")
 """Columns of `leaderboard.csv`."""
 
 WHOLE = ("labels_used", "images_seen", "train_s", "score_per_s")
@@ -72,15 +61,6 @@ def _known(table: pd.DataFrame, against: str, groups: str | None = None) -> tupl
     return rows.index.to_numpy(), positive, None if groups is None else rows[groups].to_numpy()
 
 
-def _threshold(name: str, entry: Entry, chosen, positive, prevalence: float) -> float:
-    """That of the entry, or the one with the highest F1 on the selection objects of known class."""
-    if entry.threshold is not None:
-        return entry.threshold
-    if entry.selection is None:
-        raise ValueError(f"{name}: give its scores of the selection objects, or a threshold")
-    return metrics.best_threshold(np.asarray(entry.selection)[chosen], positive, prevalence=prevalence)
-
-
 def rank_entries(
     entries: Entries,
     selection: pd.DataFrame,
@@ -116,6 +96,7 @@ def rank_entries(
     named = {": ".join(key): entry for key, entry in entries.items()}
     own = pd.DataFrame([entry[2:-1] for entry in named.values()], list(named), Entry._fields[2:-1])
     own[["model", "score"]] = list(entries)
+    thresholds = {name: entry.threshold for name, entry in named.items()}
     for name, entry in named.items():
         for part, table in (("selection", selection), ("test", test)):
             shape = np.shape(getattr(entry, part))
@@ -124,7 +105,10 @@ def rank_entries(
         if entry.selection is not None:
             seen = np.asarray(entry.selection)[chosen]
             own.loc[name, "AP_selection"] = _average_precision(seen, positive, prevalence)
-    thresholds = {n: _threshold(n, entry, chosen, positive, prevalence) for n, entry in named.items()}
+            if entry.threshold is None:
+                thresholds[name] = metrics.best_threshold(seen, positive, prevalence=prevalence)
+        elif entry.threshold is None:
+            raise ValueError(f"{name}: give its scores of the selection objects, or a threshold")
     how = {"thresholds": thresholds, "prevalence": prevalence, "groups": units, **draws}
     scores = {name: np.asarray(entry.test)[known] for name, entry in named.items()}
     table = metrics.compare(scores, lens, **how).join(own).reset_index(drop=True)
@@ -296,8 +280,7 @@ def stand_in(by_lenses: pd.DataFrame, by_injected: pd.DataFrame, best: int = 8) 
     Returns:
         One row a detector: `model`, `score`, and `AP` and `recall_fpr_1e-2` by `lenses` and by `injected`.
         In `attrs`: `tau`, Kendall's, of the two orders of these; `lost`, how far the AP by lenses of the
-        entry that is the first of all by injected ones is behind the best; `apart`, the mean absolute
-        difference of recall.
+        entry that is the first of all by injected ones is behind the best.
     """
     columns = ["AP", "recall_fpr_1e-2"]
     both = by_lenses.merge(by_injected, on=["model", "score"], suffixes=(" by lenses", " by injected"))
@@ -306,8 +289,7 @@ def stand_in(by_lenses: pd.DataFrame, by_injected: pd.DataFrame, best: int = 8) 
     one = both.sort_values("AP by lenses", ascending=False).drop_duplicates("model")
     table = one.head(best)[["model", "score", *pairs]].reset_index(drop=True)
     tau = stats.kendalltau(table[pairs[0]], table[pairs[1]]).statistic
-    lost, apart = both["AP by lenses"].max() - chosen, (table[pairs[2]] - table[pairs[3]]).abs().mean()
-    table.attrs = {"tau": float(tau), "lost": float(lost), "apart": float(apart)}
+    table.attrs = {"tau": float(tau), "lost": float(both["AP by lenses"].max() - chosen)}
     return table
 
 
