@@ -168,7 +168,6 @@ def chance_runs(
     statistics: Sequence[str] = ("kl", "mu", "logvar"),
     *,
     runs: int = 20,
-    resamples: int = 200,
     seed: int = 0,
     **choice,
 ) -> pd.DataFrame:
@@ -180,7 +179,6 @@ def chance_runs(
             are dealt to both, as where the objects that evaluate choose.
         statistics: see `lensq.detection.detectors.choose_detector`.
         runs: how often labels are dealt.
-        resamples: bootstrap resamples of each interval.
         seed: seed of the first run; the next ones follow.
         **choice: against, n, prevalence and what else `choose_detector` takes.
 
@@ -194,7 +192,7 @@ def chance_runs(
         chosen_on, rows = (shuffle_labels(part, seed=run) for part in (selection, evaluation))
         for statistic in statistics:
             detector = choose_detector(chosen_on, statistic, **choice)
-            table = evaluate(detector, rows, resamples=resamples, seed=run).drop(["best_F1", "FPR"]).dropna()
+            table = evaluate(detector, rows, resamples=200, seed=run).drop(["best_F1", "FPR"]).dropna()
             flagged, positive = detector.flags(rows).mean(), labelled(rows, detector.against)[1]
             chance = _by_chance(int(positive.sum()), detector.prevalence, float(flagged))
             table = table.assign(chance=table.index.map(chance), run=run, statistic=statistic)

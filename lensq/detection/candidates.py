@@ -36,16 +36,13 @@ PREVALENCE = 1e-3
 """Share of lenses among all objects for which the purity of a list is given."""
 
 
-def injected_detector(
-    trained: Path | str, model: Model, survey: Survey, *, progress: bool = True, **training
-) -> Classifier:
+def injected_detector(trained: Path | str, model: Model, survey: Survey, **training) -> Classifier:
     """The encoder of a model, fine-tuned on injected lenses: read where it was made, else trained.
 
     Args:
         trained: folder of results that holds the model.
         model: whose encoder it is.
         survey: that is to be ranked.
-        progress: show a progress bar.
         training: see `lensq.classifiers.finetuning.finetune`.
 
     Raises:
@@ -62,7 +59,7 @@ def injected_detector(
             "on the survey that the model was trained on, or make book"
         )
     folder = made.parents[1] / "candidates"  # 11_injected_lenses may be writing its own
-    return finetune(model, survey, out=folder, progress=progress, **training)
+    return finetune(model, survey, out=folder, **training)
 
 
 def rank(scores: pd.DataFrame, survey: Survey, *, examined: int = EXAMINED) -> pd.DataFrame:
@@ -82,8 +79,7 @@ def rank(scores: pd.DataFrame, survey: Survey, *, examined: int = EXAMINED) -> p
     first = rows_of(survey, ranked["name"].head(examined))
     reasons = find_artefacts(*survey.in_reference_band(first))
     ranked["set_apart"] = pd.Series(reasons, dtype=object).reindex(ranked.index, fill_value="")
-    kept = ranked["set_apart"] == ""
-    ranked = pd.concat([ranked[kept], ranked[~kept]], ignore_index=True)
+    ranked = ranked.sort_values("set_apart", key=lambda why: why != "", kind="stable", ignore_index=True)
     kept = ranked["set_apart"] == ""
     ranked["rank"] = pd.Series(np.arange(len(ranked)) + 1, dtype="Int64").where(kept)
     return _with_p_values(ranked, kept)

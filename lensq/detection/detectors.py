@@ -95,8 +95,7 @@ def _cluster_purity(rows: pd.DataFrame, positive: np.ndarray) -> tuple[float, ..
     """Anomalousness of each cluster: which of the two classes it holds the larger share of, -1 to 1."""
     claims = cluster_responsibilities(rows)
     anomalies, normals = claims[positive].mean(axis=0), claims[~positive].mean(axis=0)
-    half = 0.5 / len(rows)
-    return tuple(((anomalies - normals) / (anomalies + normals + 2 * half)).tolist())
+    return tuple(((anomalies - normals) / (anomalies + normals + 1 / len(rows))).tolist())
 
 
 def choose_detector(

@@ -206,7 +206,7 @@ def trained_entries(
     }
 
 
-def refit(results: Path | str, variant: str, survey: Survey, *, seed: int, progress: bool = True) -> Model:
+def refit(results: Path | str, variant: str, survey: Survey, *, seed: int) -> Model:
     """Train a variant again with another seed and all else as it was, and score it for choosing.
 
     Args:
@@ -214,12 +214,11 @@ def refit(results: Path | str, variant: str, survey: Survey, *, seed: int, progr
         variant: name of the variant.
         survey: the survey that it was trained on.
         seed: the other seed.
-        progress: show progress bars.
     """
     recipe = load_model(Path(results) / variant).recipe | {"seed": seed}
     out = Path(results) / "seeds" / f"{variant}-{seed}"
-    model = fit(survey, out=out, progress=progress, **recipe)
-    how = {"rows": survey.rows("selection"), "progress": progress, **scored_as(results, variant)}
+    model = fit(survey, out=out, progress=False, **recipe)
+    how = {"rows": survey.rows("selection"), "progress": False, **scored_as(results, variant)}
     score(model, survey, out=out / "scores.parquet", **how)
     return model
 
@@ -233,7 +232,6 @@ def seed_spread(
     *,
     scores: Sequence[str] = ("kl", "central_residual"),
     against: str = "label",
-    progress: bool = True,
     **options,
 ) -> pd.DataFrame:
     """How far the average precision of a variant moves with the seed of its training.
@@ -246,18 +244,17 @@ def seed_spread(
         seeds: seeds besides its own.
         scores: columns to measure.
         against: the column of positives.
-        progress: show progress bars.
         **options: prevalence, resamples and seed of `lensq.statistics.metrics.measure`.
 
     Returns:
         Index `score`; columns `mean` and `sd` (ddof 1) of AP over the trainings and their number `seeds`;
         `low` and `high`, the 95% bootstrap interval of the variant's own training.
     """
-    tables = [score_on_test(results, variant, held_out, progress=progress)]
+    tables = [score_on_test(results, variant, held_out, progress=False)]
     for seed in seeds:
-        refit(results, variant, survey, seed=seed, progress=progress)
+        refit(results, variant, survey, seed=seed)
         again = Path(results) / "seeds"
-        tables.append(score_on_test(again, f"{variant}-{seed}", held_out, progress=progress))
+        tables.append(score_on_test(again, f"{variant}-{seed}", held_out, progress=False))
     known = [labelled(table, against) for table in tables]
     rows = {}
     for column in scores:

@@ -94,7 +94,7 @@ def test_all_entries_are_of_the_same_objects(entries, results, survey):
 def test_another_seed_is_the_same_training_otherwise(results, survey):
     first, second = (
         load_model(results / "BetaTC_VAE"),
-        refit(results, "BetaTC_VAE", survey, seed=3, progress=False),
+        refit(results, "BetaTC_VAE", survey, seed=3),
     )
     changed = {key for key in first.settings if first.settings[key] != second.settings[key]}
     assert changed == {"seed"}
@@ -102,7 +102,7 @@ def test_another_seed_is_the_same_training_otherwise(results, survey):
 
 
 def test_the_spread_is_over_all_trainings_and_the_interval_of_the_first(results, survey):
-    options = {"scores": ["kl"], "progress": False, "resamples": 20}
+    options = {"scores": ["kl"], "resamples": 20}
     row = seed_spread(results, "BetaTC_VAE", survey, survey, [3, 4], **options).loc["kl"]
     tables = [score_on_test(results, "BetaTC_VAE", survey, progress=False)]
     tables += [
