@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from lensq.figures.style import CYCLE, panels, styled
 
-_NAMES = {"anomalous": "most anomalous next", "uncertain": "most uncertain next", "random": "random order"}
-_DASHES = {"anomalous": "-", "uncertain": "--", "random": ":"}
+_LOOKS = {"anomalous": ("most anomalous next", "-"), "uncertain": ("most uncertain next", "--")}
+_LOOKS["random"] = "random order", ":"
 
 
 @styled
@@ -42,7 +42,7 @@ def _lines(axis, summary: pd.DataFrame, column: str) -> None:
         if column == "AP":
             band = {"color": colour, "alpha": 0.15, "linewidth": 0}
             axis.fill_between(table["labels"], table["low"], table["high"], **band)
-        name, dash = _NAMES.get(strategy, strategy), _DASHES.get(strategy, "-")
+        name, dash = _LOOKS[strategy]
         axis.plot(table["labels"], table[column], dash, color=colour, marker="o", markersize=3.5, label=name)
     ticks = sorted(set(summary["labels"]))
     axis.set_xscale("symlog", linthresh=max(min([t for t in ticks if t] or [1]), 1), linscale=0.6)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.special import expit, logit
 
 from lensq.figures import style
 from lensq.statistics.guard import labelled
@@ -16,7 +17,7 @@ _METRICS = {"AP": "average precision", "AUROC": "AUROC", "F1": "F1", "recall_fpr
 @style.styled
 def score_histograms(
     scores: pd.DataFrame,
-    columns: Mapping[str, str] | Sequence[str],
+    columns: Sequence[str],
     *,
     against: str = "label",
     thresholds: Mapping[str, float] | None = None,
@@ -25,15 +26,14 @@ def score_histograms(
 
     Args:
         scores: Scores table.
-        columns: score columns, or column to axis label with unit.
+        columns: score columns.
         against: the column that tells the classes.
         thresholds: column to threshold, drawn as a dashed line.
     """
-    labels = dict(columns) if isinstance(columns, Mapping) else {c: style.readable(c) for c in columns}
     rows, positive = labelled(scores, against)
-    values = {label: rows[column] for column, label in labels.items()}
+    values = {style.readable(column): rows[column] for column in columns}
     figure, axes = style.class_histograms(values, positive, 2)
-    for axis, column in zip(axes, labels, strict=True):
+    for axis, column in zip(axes, columns, strict=True):
         if thresholds and column in thresholds:
             axis.axvline(thresholds[column], color="0.2", linestyle="--", linewidth=1.2)
     return figure
@@ -99,7 +99,9 @@ def precision_against_prevalence(tables: Mapping[str, pd.DataFrame]) -> Figure:
         colour = style.CYCLE[i % len(style.CYCLE)]
         share = np.geomspace(table.index.min() / 2, table.index.max() * 2, 200)
         first = table.iloc[0]
-        low, middle, high = (_carried(first[c], table.index[0], share) for c in ("low", "precision", "high"))
+        # The odds of a lens among those flagged grow with the odds of one among all.
+        grown = logit(share) - logit(table.index[0])
+        low, middle, high = (expit(logit(first[c]) + grown) for c in ("low", "precision", "high"))
         axis.fill_between(share, low, high, color=colour, alpha=0.25, linewidth=0)
         axis.plot(share, middle, color=colour, label=style.readable(name))
         axis.plot(table.index, table["precision"], "o", color=colour, markersize=5)
@@ -111,12 +113,6 @@ def precision_against_prevalence(tables: Mapping[str, pd.DataFrame]) -> Figure:
         style.logarithmic(axis, which, percent=True)
     axis.legend()
     return figure
-
-
-def _carried(precision: float, prevalence: float, others: np.ndarray) -> np.ndarray:
-    """A precision at other prevalences: the odds of a lens grow with those among all objects."""
-    odds = precision / (1 - precision) * (1 - prevalence) / prevalence * others / (1 - others)
-    return odds / (1 + odds)
 
 
 @style.styled
@@ -151,7 +147,6 @@ def fault_effects(table: pd.DataFrame) -> Figure:
 
     Args:
         table: tables of `lensq.detection.faults.effect`, one below the other; index `fault`, `metric`.
-        metrics: a panel each.
     """
     faults = table.index.unique("fault")
     figure, axes = style.panels(2, 2, 0.9 + 0.27 * len(faults), sharey=True)
