@@ -263,9 +263,10 @@ def candidates(build: Path, given: dict[str, str]) -> None:
     else:
         simulated = build_folder(given["profile"], bands=band_names(given.get("bands", "i")))
         trained = unpack(Path(archive), build) if archive else simulated / "results"
-        if not (trained / "injected/none/model.pt").is_file():
-            print("lensq: training on the simulated survey first, once (some 15 minutes on two cores)")
-            own = {"profile": given["profile"], **bands}
+        if not archive:
+            if not (trained / "injected/none/model.pt").is_file():
+                print("lensq: training on the simulated survey first, once (some 15 minutes on two cores)")
+            own = {"profile": given["profile"], **bands}  # nothing, if they are of this code
             snakemake(simulated, own, "src/notebooks/11_injected_lenses.ipynb")
         results = build / "results"
         results.mkdir(parents=True, exist_ok=True)

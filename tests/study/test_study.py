@@ -198,11 +198,9 @@ def test_surveys_of_the_same_name_have_builds_of_their_own():
 
 
 def test_a_list_that_failed_half_way_does_not_count_as_made(tmp_path, monkeypatch):
-    model = tmp_path / "simulated" / "results" / "injected" / "none" / "model.pt"
-    model.parent.mkdir(parents=True)
-    model.touch()
     monkeypatch.delenv("TRAIN", raising=False)
     monkeypatch.setattr(run, "build_folder", lambda profile, bands: tmp_path / "simulated")
+    monkeypatch.setattr(run, "snakemake", lambda *_: None)
 
     def fails(notebook, out, parameters):
         out.touch()
@@ -275,6 +273,11 @@ def test_bands_reach_the_list_and_the_study_that_trains_the_model(tmp_path, monk
     run.candidates(tmp_path / "mine", {"profile": "smoke", "survey": "/data/mine", "bands": "gri"})
     assert given == ["gri"]
     assert trained == [(tmp_path / "_build" / "smoke-gri", {"profile": "smoke", "bands": "gri"})]
+    model = tmp_path / "_build/smoke-gri/results/injected/none/model.pt"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"of another version")
+    run.candidates(tmp_path / "mine", {"profile": "smoke", "survey": "/data/mine", "bands": "gri"})
+    assert len(trained) == 2  # the graph decides whether it is stale
     assert build_folder(bands=("VIS", "NIR_Y")) == tmp_path / "_build" / "VISNIR_Y"
 
 
