@@ -247,7 +247,8 @@ METAPHORS = r"judg\w+|told|taught|paint\w*|telling|everybody|entrants?|rooms?|fl
 @pytest.mark.parametrize("page", [*PROSE, *NOTEBOOKS], ids=lambda page: page.stem)
 def test_pages_use_the_words_of_the_field(page):
     """Evaluated, trained with labels, fine-tuned, injected, discriminative, all methods, packages."""
-    assert re.findall(rf"\b({METAPHORS})\b", outside_code(text_of(page)), re.IGNORECASE) == []
+    found = re.findall(rf"\b({METAPHORS})\b", outside_code(text_of(page)), re.IGNORECASE)
+    assert found == [], "say it with the word of the field"
 
 
 def test_parameter_lines_do_not_wrap():

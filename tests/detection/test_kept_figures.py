@@ -17,6 +17,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from real_pixels import together  # noqa: E402
 
+UNMEASURED: set[str] = set()  # variants of those who had no real pixels at hand
+
 
 def test_the_cutouts_of_a_lens_are_resampled_together(tmp_path):
     quasars = toy_survey(tmp_path / "quasars", n=5)
@@ -36,7 +38,8 @@ def test_every_detector_is_among_the_kept_figures():
     """A new detector needs a run of `benchmarks/real_pixels.py`."""
     kept = pd.read_csv(ROOT / "benchmarks" / "results" / "real_pixels.csv")
     pairs = set(kept[["model", "score"]].itertuples(index=False, name=None))
-    assert {(variant, score) for variant in MODELS for score in ("kl", "central_residual")} <= pairs
+    for variant in MODELS.keys() - UNMEASURED:
+        assert {(variant, "kl"), (variant, "central_residual")} <= pairs, f"{variant}: see UNMEASURED"
     assert {(name, column) for column, name in NAMES.items()} <= pairs
     assert {"fits of point sources", "supervised ResNet-18"} <= set(kept["model"])
     assert {f"SVDD_VAE + injected lenses{more}" for more in ("", " + few labels", " + all labels")} <= set(
