@@ -148,5 +148,8 @@ def _numbers(file, images, keys: tuple[str, ...], default: float = math.nan) -> 
             if key in where:
                 values = np.asarray(where[key], float)
                 each = where is file and values.shape[:1] == (len(images),)
+                if each and keys is _ZERO_POINTS and values.shape == (len(_bands(file, images)),) != (1,):
+                    said = f"{key} has a number for each of {len(values)} objects or bands"
+                    raise UnusableError("ambiguous", f"{said}: write it as (objects, bands)")
                 return values.reshape(len(images), -1) if each else np.tile(values.ravel(), (len(images), 1))
     return np.full((len(images), 1), default)

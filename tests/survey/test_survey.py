@@ -404,6 +404,21 @@ def test_a_bundle_has_a_zero_point_a_band_and_scaled_numbers(tmp_path, last):
             assert survey.zero_points.tolist() == np.broadcast_to(said, (3, 2))[:, k].tolist()
 
 
+@pytest.mark.slow
+def test_a_zero_point_an_object_or_a_band_is_refused_where_there_are_as_many_of_both(tmp_path):
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["images"] = np.array([[cutouts.pixels(48, 10 * n + k) for k in range(2)] for n in range(2)])
+        file["images"].attrs["bands"], file["zero_point"] = "gi", [25.0, 26.0]
+    with pytest.raises(
+        ValueError, match=r"ambiguous \(zero_point has a number for each of 2 objects or bands: write"
+    ):
+        read_survey(tmp_path, progress=False)
+    with h5py.File(tmp_path / "b.h5", "a") as file:
+        del file["zero_point"]
+        file["zero_point"] = [[25.0, 26.0], [25.0, 26.5]]
+    assert read_survey(tmp_path, progress=False).zero_points.tolist() == [26.0, 26.5]
+
+
 def test_a_cell_that_is_no_number_has_no_position(survey, tmp_path):
     ra, dec = (np.char.mod("%.6f", each.deg) for each in (survey.coordinates.ra, survey.coordinates.dec))
     (tmp_path / "c.csv").write_text(
