@@ -134,13 +134,17 @@ def align(
             f"or by ra and dec within {SAME_OBJECT:g} arcsec; its columns are {', '.join(map(str, table))}"
         )
     aligned = table.reset_index(drop=True).reindex(np.where(found, entry, len(table))).reset_index(drop=True)
+    elsewhere = 0
     if places is not None:
+        elsewhere = (coordinates[found].separation(places[entry[found]]).arcsec > SAME_OBJECT).sum()
         degrees = np.stack([coordinates.ra.deg, coordinates.dec.deg], axis=1)
         unknown = found & np.isnan(degrees[:, 0])
         degrees[unknown] = np.stack([places.ra.deg, places.dec.deg], axis=1)[entry[unknown]]
         coordinates = SkyCoord(degrees * u.deg)
     notes = [f"{what}: {(~found).sum()} of {len(names)} objects have no entry"] * (not found.all())
     notes += [f"{what}: {twice} entries name an object again and are left out"] * bool(twice)
+    away = f"over {SAME_OBJECT:g} arcsec from the object that they name, whose own position stays"
+    notes += [f"{what}: {elsewhere} entries lie {away}"] * bool(elsewhere)
     return aligned, coordinates, notes
 
 

@@ -440,7 +440,11 @@ def test_a_catalogue_goes_along_with_the_objects(survey, folder, tmp_path):
     assert magnitudes[OTHERS[1]] == 20.5  # by name, wherever it lies
     assert magnitudes[PAIR[0]] == magnitudes[NAMELESS] == 19  # by position
     assert np.isnan(magnitudes[PAIR[1]])  # 4" away
-    assert read.notes == (f"catalogue {tmp_path / 'c.csv'}: 9 of 12 objects have no entry",)
+    missing, elsewhere = read.notes
+    assert missing == f"catalogue {tmp_path / 'c.csv'}: 9 of 12 objects have no entry"
+    assert elsewhere.endswith(
+        ": 1 entries lie over 1 arcsec from the object that they name, whose own position stays"
+    )
     np.testing.assert_array_equal(read.split, survey.split)
     with pytest.raises(ValueError, match="none of its 1 entries is one of the 12 objects"):
         read_survey(folder, catalogue=table[1:].to_pandas().assign(RA=9.0), progress=False)
