@@ -145,7 +145,9 @@ def at_fpr(detector: Detector, selection: pd.DataFrame, fpr: float) -> Detector:
     require_split(selection, "selection", purpose="at_fpr")
     rows, positive = labelled(selection, detector.against)
     ordinary = np.count_nonzero(~positive)
-    fpr = max(fpr, min(_FEWEST / ordinary, 1.0))
+    if ordinary < _FEWEST:
+        raise ValueError(f"{ordinary} ordinary objects are too few for a strict threshold")
+    fpr = max(fpr, _FEWEST / ordinary)
     return replace(detector, threshold=threshold_at_fpr(detector.score(rows), positive, fpr))
 
 

@@ -63,6 +63,10 @@ def read_given(command: str) -> tuple[Path, dict[str, str]]:
         if not value.isprintable():
             raise SystemExit(f"{name.upper()}={value!a} has characters that cannot be printed: rename it")
     profile = given.setdefault("profile", "laptop")
+    try:
+        bands = band_names(given.get("bands", "i"))
+    except ValueError as error:
+        raise SystemExit(f"BANDS={given['bands']}: {error}") from None
     if survey := given.get("survey"):
         given["survey"] = os.path.abspath(survey)
         if not Path(survey).is_dir():
@@ -70,7 +74,6 @@ def read_given(command: str) -> tuple[Path, dict[str, str]]:
     elif command == "candidates":
         raise SystemExit("Name the folder: make candidates SURVEY=<folder>")
     try:
-        bands = band_names(given.get("bands", "i"))
         study = read_profile(NOTEBOOKS / "profiles" / f"{profile}.yml", NOTEBOOKS)
         chosen = study["09_latent_chi_squared"].get("variant", CHOSEN)
         if command == "sweep":
@@ -140,10 +143,13 @@ def snakemake(build: Path, given: dict[str, str], *targets: str) -> None:
 def _snakemake(command: list[str]) -> int:
     from snakemake.cli import main
 
+    place = Path.cwd()
     try:
         main(command)
     except SystemExit as end:
         return int(end.code or 0)
+    finally:
+        os.chdir(place)
     return 0
 
 

@@ -134,6 +134,13 @@ def test_the_strict_point_flags_the_share_it_is_asked_for():
     assert asked_too_much.flags(scores[~scores["is_lens"]]).sum() == 10
 
 
+def test_a_strict_point_needs_ordinary_objects():
+    scores = scored()
+    few = pd.concat([scores[scores["is_lens"]], scores[~scores["is_lens"]].head(9)])
+    with pytest.raises(ValueError, match="9 ordinary objects are too few for a strict threshold"):
+        at_fpr(DETECTOR, few, 0.05)
+
+
 def test_the_strict_point_is_never_chosen_on_test():
     with pytest.raises(LeakageError, match="at_fpr"):
         at_fpr(DETECTOR, scored(split="test"), 0.05)
