@@ -25,7 +25,7 @@ STUDY := $(RUN) python -m lensq.study.run
 help: ## list what can be done
 	@echo "lensq: lensed quasars by variational autoencoders"
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  PROFILE=smoke|laptop|full|paper and SURVEY=<folder> choose size and data: make book PROFILE=smoke"
+	@echo "  PROFILE=smoke|laptop|paper and SURVEY=<folder> choose size and data: make book PROFILE=smoke"
 	@echo "  BANDS=gri reads several bands of the survey"
 
 $(INSTALLED): pyproject.toml requirements.lock

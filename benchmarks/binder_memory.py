@@ -102,7 +102,7 @@ def main() -> None:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("--notebook", default="00_start_here", help="name without .ipynb")
-    parser.add_argument("--profile", default="smoke", help="smoke, laptop, full or paper")
+    parser.add_argument("--profile", default="smoke", help="smoke, laptop or paper")
     parser.add_argument("--survey", type=Path, help="use this survey; needed by all notebooks but 00")
     parser.add_argument("--port", type=int, default=18888)
     given = parser.parse_args()

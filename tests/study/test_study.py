@@ -77,8 +77,8 @@ def test_every_profile_is_accepted(path):
     assert set(read_profile(path, ROOT / "notebooks")) == {file.stem for file in NOTEBOOKS}
 
 
-def test_the_four_profiles_are_there():
-    assert {path.stem for path in PROFILES} == {"smoke", "laptop", "full", "paper"}
+def test_the_three_profiles_are_there():
+    assert {path.stem for path in PROFILES} == {"smoke", "laptop", "paper"}
 
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, ROOT / "notebooks/sweep.ipynb"], ids=lambda path: path.stem)
@@ -190,7 +190,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess:
 def test_surveys_of_the_same_name_have_builds_of_their_own():
     a, b = Path("/a/full"), Path("/b/full")
     builds = {build_folder("laptop", a), build_folder("laptop", b), build_folder("smoke", a)}
-    builds |= {build_folder("full"), build_folder()}
+    builds |= {build_folder("paper"), build_folder()}
     assert len(builds) == 5
     assert build_folder() == ROOT / "_build"
     hostile = build_folder("smoke", Path("/a/x; y'$(z){w}"))
