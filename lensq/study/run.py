@@ -177,7 +177,8 @@ def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, object]) ->
 
     try:
         # The last outputs of a cell take longer than papermill's 4 s to arrive on a crowded machine.
-        execute_notebook(notebook, out, parameters, cwd=notebook.parent, iopub_timeout=300)
+        options = {"iopub_timeout": 300, "extra_arguments": ["--IPKernelApp.log_level=ERROR"]}
+        execute_notebook(notebook, out, parameters, cwd=notebook.parent, **options)
         _say_first(out, notebook.parent / str(parameters.get("survey", "")))
     except Exception as error:  # that of a cell, or a kernel that died
         raise SystemExit(error_in(out) or f"{notebook.stem}: {type(error).__name__}: {error}") from None
