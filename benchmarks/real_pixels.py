@@ -51,7 +51,8 @@ def entries_on(real: Survey, data: Survey, results: Path) -> dict:
     network = Classifier.load(results / "supervised" / "model.pt")
     found = variant_entries(results, data, real, against=against, into="real", progress=False)
     found |= baseline_entries(baselines, data, real)
-    return found | trained_entries(results, network, labels, data, real, into="real", progress=False)
+    how = {"fits": found["fits of point sources", "delta_chi_squared"], "into": "real", "progress": False}
+    return found | trained_entries(results, network, labels, data, real, **how)
 
 
 def main() -> None:

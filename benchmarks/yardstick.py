@@ -69,7 +69,8 @@ def run(given) -> None:
         )
         entries = variant_entries(results, sample, held_out)
         entries |= baseline_entries(baselines, sample, held_out)
-        entries |= trained_entries(results, network, sample.labels, sample, held_out)
+        fits = entries["fits of point sources", "delta_chi_squared"]
+        entries |= trained_entries(results, network, sample.labels, sample, held_out, fits=fits)
     selection, test = objects(sample, "selection"), objects(held_out, "test")
     table = rank_entries(entries, selection, test, groups="group")
     print(table[list(COLUMNS)].round(3).to_string(index=False))

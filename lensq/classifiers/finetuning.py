@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +23,7 @@ from lensq.classifiers.injection import InjectionOptions, extended, inject, poin
 from lensq.models.batches import keyed_generator, read_pixels
 from lensq.models.training import Model
 from lensq.simulate.parameters import INSTRUMENT
-from lensq.statistics.guard import LABELLED_ON, LeakageError, require_split
+from lensq.statistics.guard import LABELLED_ON, LeakageError
 from lensq.survey.provenance import code_hash
 
 if TYPE_CHECKING:
@@ -195,26 +194,6 @@ def _settings(
         "inject": asdict(injection_options(survey)),
         "code": code_hash("classifiers.finetuning"),
     }
-
-
-def with_residual(log_odds: np.ndarray, scores: pd.DataFrame, train: pd.DataFrame) -> np.ndarray:
-    """Log odds of the encoder plus what the decoder leaves over, with no weight to choose.
-
-    The logarithm of the central residual counts in standard deviations of the train objects, one of which
-    weighs as much as one unit of log odds.
-
-    Args:
-        log_odds: (N,) of a detector.
-        scores: Scores table of the same N objects.
-        train: Scores table, rows of the train split.
-
-    Raises:
-        LeakageError: a row of `train` is of another split.
-    """
-    require_split(train, "train", purpose="the scale of the residual")
-    least = max(float(np.quantile(train["central_residual"], 0.01)), 1e-12)
-    scale, logarithm = (np.log(table["central_residual"].clip(lower=least)) for table in (train, scores))
-    return np.asarray(log_odds) + ((logarithm - scale.mean()) / scale.std()).to_numpy()
 
 
 def label_the_top(

@@ -32,6 +32,9 @@ _STEPS, _TOLERANCE = 30, 0.1  # a fit ends where the next step promises less
 _MOST = 1e6  # times the noise, of a pixel; its square must not overflow
 _AT_ONCE = 1024
 
+ENOUGH = 300.0
+"""Difference in chi-squared from which on a second point source is beyond doubt."""
+
 
 @dataclass(frozen=True)
 class PointFits:
@@ -51,7 +54,11 @@ class PointFits:
 
     @classmethod
     def of(cls, survey: Survey) -> PointFits:
-        """With the point spread function of a survey's stars, those of the train tiles."""
+        """With the point spread function of a survey's stars, those of the train tiles.
+
+        Raises:
+            ValueError: none of its objects looks like a star.
+        """
         stars, pixel = point_sources(survey), survey.pixel_scale / PIXEL_SCALE
         star = (stars if stars.dim() == 3 else stars[:, survey.reference]).median(0).values.double().numpy()
         offset = np.arange(len(star)) - (len(star) - 1) / 2
@@ -61,6 +68,8 @@ class PointFits:
         gaussians = np.exp(-0.5 * radius[within][:, None] ** 2 / variances) / (2 * np.pi * variances)
         wings = np.full((len(gaussians), 1), 1e-3)  # flat here: they pass for sky
         shares = nnls(np.hstack([gaussians, wings]), star[within])[0][:-1]
+        if not shares.any():
+            raise ValueError("no object of the train tiles has the light of a star: the images may be empty")
         kept = shares > 0.03 * shares.sum()
         psf = zip(variances[kept].tolist(), (shares[kept] / shares[kept].sum()).tolist(), strict=True)
         return cls(tuple(psf), pixel)
@@ -107,6 +116,20 @@ class PointFits:
             one, two, _ = self.fit(images, mask, noise_level(images, mask))
             scores.append(one - two)
         return torch.cat(scores).numpy()
+
+
+def with_point_fits(log_odds: np.ndarray, improvement: np.ndarray) -> np.ndarray:
+    """Log odds of a detector of lenses, lowered where one point source and a galaxy are fit enough.
+
+    A lens has a second image. Where that betters chi-squared by less than `ENOUGH`, the odds fall in
+    proportion, to a thousandth at most; above it nothing is gained, since a star beside a quasar betters it
+    as much.
+
+    Args:
+        log_odds: (N,) of a detector.
+        improvement: (N,) of `PointFits.score`, of the same objects.
+    """
+    return np.asarray(log_odds) + np.log(np.clip(improvement / ENOUGH, 1e-3, 1))
 
 
 def _galaxy_as_source(theta: Tensor) -> Tensor:

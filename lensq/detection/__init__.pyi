@@ -16,6 +16,7 @@ from .audit import refusals as refusals
 from .audit import reproduce as reproduce
 from .candidates import about as about
 from .candidates import injected_detector as injected_detector
+from .candidates import point_fits as point_fits
 from .candidates import quality as quality
 from .candidates import rank as rank
 from .candidates import recovery as recovery

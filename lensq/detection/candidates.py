@@ -1,5 +1,6 @@
 """The list of candidates: ranked without labels, artefacts set apart, written for TOPCAT and DS9."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from astropy.table import Table
 
 from lensq.classifiers.classifier import Classifier
 from lensq.classifiers.finetuning import finetune
+from lensq.classifiers.pointfits import PointFits, with_point_fits
 from lensq.classifiers.recovery import injected_survey
 from lensq.detection.artefacts import find_artefacts
 from lensq.detection.conformal import candidate_list
@@ -26,8 +28,11 @@ TO_TRAIN = 2000
 TO_RECOVER = 1000
 """Fewest objects, of which 1% then are ten, that say how injected lenses rank."""
 
+TO_FIT = 50
+"""Fewest objects that hold stars enough to show the point spread function."""
+
 EXAMINED = 5000
-"""Objects at the top of a ranking that are examined for artefacts, at 3 ms each."""
+"""Objects at the top of a ranking that are examined for artefacts and fitted, at 3 and 5 ms each."""
 
 _REGIONS = 1000  # objects that go to DS9, the first of the list
 _COLUMNS = ["rank", "name", "ra", "dec", "score", "p", "q", "purity", "label", "known_as", "set_apart"]
@@ -62,13 +67,25 @@ def injected_detector(trained: Path | str, model: Model, survey: Survey, **train
     return finetune(model, survey, out=folder, **training)
 
 
-def rank(scores: pd.DataFrame, survey: Survey, *, examined: int = EXAMINED) -> pd.DataFrame:
+def point_fits(survey: Survey) -> PointFits | None:
+    """Fits with the point spread function of a survey's stars; None for fewer than `TO_FIT` objects or empty
+    images, which show none."""
+    with suppress(ValueError):
+        return PointFits.of(survey) if len(survey) >= TO_FIT else None
+    return None
+
+
+def rank(
+    scores: pd.DataFrame, survey: Survey, points: PointFits | None = None, *, examined: int = EXAMINED
+) -> pd.DataFrame:
     """Order objects by score; set those apart that an artefact spoils; add p-values where labels allow it.
 
     Args:
-        scores: Scores table of objects of the survey, with a column `score`.
+        scores: Scores table of objects of the survey, with a column `score` of log odds.
         survey: holds their images.
-        examined: how many of the highest scores are examined for artefacts.
+        points: lower the log odds as `lensq.classifiers.with_point_fits` does; None leaves them.
+        examined: how many of the highest scores are examined for artefacts, and fitted. Fits only lower, so
+            that what comes above the first score not examined is as if all had been fitted.
 
     Returns:
         All objects: first those of the list by score, with `rank` from 1, then those set apart, with the
@@ -79,6 +96,10 @@ def rank(scores: pd.DataFrame, survey: Survey, *, examined: int = EXAMINED) -> p
     first = rows_of(survey, ranked["name"].head(examined))
     reasons = find_artefacts(*survey.in_reference_band(first))
     ranked["set_apart"] = pd.Series(reasons, dtype=object).reindex(ranked.index, fill_value="")
+    if points:
+        top = ranked.index < len(first)
+        ranked.loc[top, "score"] = with_point_fits(ranked.loc[top, "score"], points.score(survey, first))
+        ranked = ranked.sort_values("score", ascending=False, kind="stable")
     ranked = ranked.sort_values("set_apart", key=lambda why: why != "", kind="stable", ignore_index=True)
     kept = ranked["set_apart"] == ""
     ranked["rank"] = pd.Series(np.arange(len(ranked)) + 1, dtype="Int64").where(kept)
@@ -176,6 +197,7 @@ def recovery(
     survey: Survey,
     model: Model,
     encoder: Classifier,
+    points: PointFits | None = None,
     *,
     symmetries: bool = True,
     **injection: int,
@@ -188,10 +210,11 @@ def recovery(
     artefact is not found.
 
     Args:
-        ranked: table of `rank`, whose `score` is the encoder's.
+        ranked: table of `rank`, whose `score` is the encoder's, lowered by `points`.
         survey: that is ranked.
         model: whose encoder was fine-tuned.
         encoder: the detector of injected lenses.
+        points: see `rank`.
         symmetries: as the survey was scored; see `lensq.classifiers.classifier.Classifier.score`.
         injection: `n` and `seed` of `lensq.classifiers.recovery.injected_survey`.
     """
@@ -210,6 +233,8 @@ def recovery(
     rows = np.flatnonzero(injected.truth["is_lens"] == 1)
     lenses = injected.truth.iloc[rows].reset_index(drop=True)
     odds = encoder.score(injected, rows, symmetries=symmetries, progress=False)
+    if points:
+        odds = with_point_fits(odds, points.score(injected, rows))
     spoilt = np.array(find_artefacts(*injected.in_reference_band(rows))) != ""
     lenses["score"] = np.where(spoilt, ordinary["score"].min() - 1, odds)
     lenses["found"] = lenses["score"] > ordinary["score"].quantile(0.99)
@@ -236,7 +261,9 @@ def _recovered(n: int, measured: pd.DataFrame, expected: pd.Series) -> str:
     return f"Of {n} injected lenses {said}. {easier}"
 
 
-def about(ranked: pd.DataFrame, survey: Survey, model: Model, *said: str) -> list[str]:
+def about(
+    ranked: pd.DataFrame, survey: Survey, model: Model, *said: str, points: PointFits | None = None
+) -> list[str]:
     """What a reader of the list should know first: what was used, what ranks, how good that is.
 
     Args:
@@ -244,10 +271,13 @@ def about(ranked: pd.DataFrame, survey: Survey, model: Model, *said: str) -> lis
         survey: that is ranked.
         model: whose encoder ranks.
         said: sentences of `quality` and `recovery`.
+        points: see `rank`.
     """
     apart = int((ranked["set_apart"] != "").sum())
-    ranks = "Ranked by the encoder fine-tuned on injected lenses, without any label."
-    lines = [*survey.notes, survey.summary, *said, ranks]
+    ranks = "Ranked by the encoder fine-tuned on injected lenses, without any label"
+    lowers = f"Where one point source and a galaxy are fit enough, the first {EXAMINED:,} are lowered."
+    needs = f"Point sources are not fitted: it takes the stars of {TO_FIT} objects or more."
+    lines = [*survey.notes, survey.summary, *said, f"{ranks}. {lowers if points else needs}"]
     if model.survey_fingerprint != survey.fingerprint:
         lines.append(
             "The models were trained on another survey, by default the simulated one: they know its seeing, "

@@ -9,8 +9,7 @@ import pandas as pd
 
 from lensq.classifiers.baselines import USES_LABELS, Baselines
 from lensq.classifiers.classifier import Classifier
-from lensq.classifiers.finetuning import with_residual
-from lensq.classifiers.pointfits import PointFits
+from lensq.classifiers.pointfits import PointFits, with_point_fits
 from lensq.detection.evaluation import record_of, score_on_test, scored_as, variants_in
 from lensq.detection.leaderboard import Entry, named_on_selection, objects
 from lensq.models.training import Model, fit, load_model
@@ -153,6 +152,7 @@ def trained_entries(
     survey: Survey,
     held_out: Survey,
     *,
+    fits: Entry,
     into: str = "test",
     prevalence: float = metrics.PREVALENCE,
     **how,
@@ -166,7 +166,8 @@ def trained_entries(
         labels: (N,) what both were trained with.
         survey: the survey they learnt from.
         held_out: the test survey.
-        into: see `lensq.detection.evaluation.score_on_test`.
+        fits: of point sources, from `baseline_entries`.
+        into: where `variant_entries` put its scores.
         prevalence: share of positives for which thresholds are chosen.
         **how: symmetries and progress of `lensq.classifiers.classifier.Classifier.score`.
 
@@ -179,9 +180,6 @@ def trained_entries(
     rounds = sorted(folder.glob("few/*/model.pt"), key=lambda path: int(path.parent.name))
     rounds = [Classifier.load(path) for path in rounds]
     variant = none.settings["variant"]
-    table = pd.read_parquet(Path(results) / variant / "scores.parquet")
-    train, chosen = (table[table["split"] == split] for split in ("train", "selection"))
-    test = score_on_test(results, variant, held_out, into=into, progress=how.get("progress", True))
     own = Entry(None, None, *_cost_of(results, variant, survey, into))
 
     def with_selection(trained: Sequence[Classifier], before: Entry) -> Entry:
@@ -189,17 +187,20 @@ def trained_entries(
         return entry._replace(selection=trained[-1].score(survey, survey.rows("selection"), **how))
 
     injected = with_selection([none], own)
-    residual = {"selection": chosen, "test": test}
-    added = {name: with_residual(getattr(injected, name), part, train) for name, part in residual.items()}
-    beside = _combined([own, injected], **added)
     few = with_selection(rounds, injected)
+
+    def fitted(entry: Entry) -> Entry:
+        parts = {part: (getattr(entry, part), getattr(fits, part)) for part in ("selection", "test")}
+        return _combined([fits, entry], **{part: with_point_fits(*pair) for part, pair in parts.items()})
+
     pair = [_timed([everything], held_out, injected, **how), _timed([classifier], held_out, **how)]
     encoder, network, both = _supervised((everything, classifier), labels, survey, pair, prevalence, how)
     name = f"{variant} + injected lenses"
     return {
         (name, "log odds"): injected,
-        (name, "log odds and residual"): beside,
+        (name, "log odds and point fits"): fitted(injected),
         (f"{name} + few labels", "log odds"): few,
+        (f"{name} + few labels", "log odds and point fits"): fitted(few),
         (f"{name} + all labels", "log odds"): encoder,
         ("supervised ResNet-18", "log odds"): network,
         (f"{name} + all labels + ResNet-18", "mean log odds"): both,

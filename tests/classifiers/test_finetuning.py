@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
@@ -11,7 +10,7 @@ from toy import toy_survey
 
 from lensq import fit
 from lensq.classifiers import finetuning
-from lensq.classifiers.finetuning import finetune, label_the_top, with_residual
+from lensq.classifiers.finetuning import finetune, label_the_top
 from lensq.statistics.guard import LABELLED_ON, LeakageError
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
@@ -140,15 +139,3 @@ def test_from_answers_that_are_all_the_same_nothing_is_learnt(injected, model, s
     )
     assert tuned is injected
     assert (given >= 0).sum() == 10
-
-
-def test_the_residual_counts_in_standard_deviations_of_the_train_objects():
-    rng = np.random.default_rng(0)
-    residual = np.exp(rng.normal(-5, 0.7, 4000))
-    train = pd.DataFrame({"central_residual": residual, "split": "train"})
-    other = pd.DataFrame({"central_residual": np.exp([-5.0, -5 + 0.7, -5 + 1.4])})
-    assert with_residual(np.array([1.0, 1.0, 1.0]), other, train) == pytest.approx([1, 2, 3], abs=0.06)
-    below = pd.DataFrame({"central_residual": [-1.0, residual.min()]})
-    assert np.ptp(with_residual(np.zeros(2), below, train)) == 0
-    with pytest.raises(LeakageError):
-        with_residual(np.zeros(3), other, train.assign(split="selection"))

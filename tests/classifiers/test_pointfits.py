@@ -1,11 +1,13 @@
 """Fits of one point source and of two: fluxes and chi-squared against what one computes by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from toy import toy_in_bands, toy_survey
 
-from lensq.classifiers.pointfits import PointFits, _Cutouts
+from lensq.classifiers.pointfits import ENOUGH, PointFits, _Cutouts, with_point_fits
 
 PSF = ((2.0, 0.5), (8.0, 0.5))
 EXACT = PointFits(PSF, misfit=0.0)
@@ -127,6 +129,19 @@ def test_no_cutout_is_without_a_number():
     one, two, _ = PointFits(PSF).fit(images, mask, torch.tensor([0.0, 1.0, 1.0]))
     assert torch.isfinite(torch.stack([one, two])).all()
     assert torch.stack([one, two])[:, [0, 2]].abs().max() < 1e-6
+
+
+def test_log_odds_fall_as_the_second_source_is_worth_less_than_enough():
+    gain = ENOUGH * np.array([0, 1e-6, 1e-3, 1 / np.e, 1, 5, np.inf])
+    expected = 2 + np.array([np.log(1e-3)] * 3 + [-1, 0, 0, 0])
+    assert with_point_fits(np.full(7, 2.0), gain) == pytest.approx(expected)
+
+
+def test_images_without_stars_are_refused(tmp_path):
+    survey = toy_survey(tmp_path, n=100, size=32)
+    empty = replace(survey, images=np.zeros_like(survey.images))
+    with pytest.raises(ValueError, match="light of a star"):
+        PointFits.of(empty)
 
 
 def test_of_several_bands_the_reference_is_fitted(tmp_path):

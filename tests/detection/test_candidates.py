@@ -21,14 +21,17 @@ from toy import toy_survey
 
 import lensq
 from lensq.classifiers.finetuning import finetune
+from lensq.classifiers.pointfits import ENOUGH, PointFits
 from lensq.detection import candidates
 from lensq.detection.artefacts import find_artefacts
 from lensq.detection.candidates import (
     Recovery,
     _regions,
     injected_detector,
+    point_fits,
     quality,
     rank,
+    rows_of,
     write_candidates,
 )
 from lensq.figures.candidates import mosaic, said
@@ -131,6 +134,45 @@ def test_every_object_is_ranked_or_set_apart(survey):
     assert ranked["rank"][~kept].isna().all()
     assert ranked["score"][kept].is_monotonic_decreasing
     assert set(ranked["set_apart"][~kept]) == {"no data in 6% of the cutout"}
+
+
+class Fits:
+    """Fits that find the second source of every third object worth a hundredth of what is enough."""
+
+    def score(self, survey, rows):
+        return np.where(rows % 3, 1e4, ENOUGH / 100)
+
+
+@pytest.mark.slow
+def test_the_examined_come_lower_where_one_source_is_enough(survey):
+    scores = scores_of(survey)
+    plain, ranked = (rank(scores, survey, points, examined=150) for points in (None, Fits()))
+    assert sorted(ranked["name"]) == sorted(survey.names)
+    pairs = plain.merge(ranked, on="name", suffixes=("", "_fitted"))
+    third = rows_of(survey, pairs["name"]) % 3 == 0
+    first = (pairs["score"] >= np.sort(scores["score"])[-150]).to_numpy()
+    lowered = pairs["score"] - pairs["score_fitted"]
+    assert lowered[third & first].to_numpy() == pytest.approx(np.log(100))
+    assert (lowered[~(third & first)] == 0).all()
+    assert (pairs["set_apart"] == pairs["set_apart_fitted"]).all()
+    kept = ranked["set_apart"] == ""
+    assert ranked["score"][kept].is_monotonic_decreasing
+
+
+def test_what_ranks_first_is_as_if_all_were_fitted(survey):
+    scores = scores_of(survey)
+    some, every = (rank(scores, survey, Fits(), examined=n) for n in (120, len(survey)))
+    bound = np.sort(scores["score"])[-121]
+    above = every[(every["score"] > bound) & (every["set_apart"] == "")]
+    assert len(above) > 50
+    assert some["name"].head(len(above)).tolist() == above["name"].tolist()
+
+
+def test_point_sources_are_fitted_where_there_are_stars(survey):
+    assert point_fits(survey) == PointFits.of(survey)
+    assert point_fits(replace(survey, images=np.zeros_like(survey.images))) is None
+    few = replace(survey, names=survey.names[: candidates.TO_FIT - 1])
+    assert point_fits(few) is None
 
 
 def test_p_values_are_those_of_the_rejected_objects_on_conformal_tiles(survey):

@@ -18,8 +18,8 @@ from lensq.detection.entries import (
     trained_entries,
     variant_entries,
 )
-from lensq.detection.evaluation import record_of, score_on_test
-from lensq.detection.leaderboard import expected_lenses, objects, rank_entries
+from lensq.detection.evaluation import score_on_test
+from lensq.detection.leaderboard import Entry, expected_lenses, objects, rank_entries
 from lensq.models.training import fit, load_model
 from lensq.scores.scoring import score
 from lensq.statistics.guard import LeakageError
@@ -133,10 +133,11 @@ def trained(results, survey, tmp_path_factory):
     everything = finetune(model, survey, labels, out=folder / "all", start=none, **quick)
     out = tmp_path_factory.mktemp("supervised")
     network = fit_supervised(survey, survey.labels, out=out, width=2, epochs=1, progress=False)
-    entries = trained_entries(
-        results, network, survey.labels, survey, survey, symmetries=False, progress=False
-    )
-    return {"few": few, "all": everything, "network": network}, entries
+    gain = np.random.default_rng(0).uniform(0, 600, len(survey))
+    fits = Entry(gain[survey.rows("selection")], gain[survey.rows("test")], 0, 1.0, 50.0)
+    how = {"symmetries": False, "progress": False}
+    entries = trained_entries(results, network, survey.labels, survey, survey, fits=fits, **how)
+    return {"few": few, "all": everything, "network": network, "fits": fits}, entries
 
 
 NAME = "BetaTC_VAE + injected lenses"
@@ -145,7 +146,7 @@ NAME = "BetaTC_VAE + injected lenses"
 def test_fine_tuned_encoders_compete_at_the_cost_of_what_they_started_from(results, survey, trained):
     detectors, entries = trained
     labels = {key: entry.labels_used for key, entry in entries.items()}
-    assert labels[NAME, "log odds"] == labels[NAME, "log odds and residual"] == 0
+    assert labels[NAME, "log odds"] == labels[NAME, "log odds and point fits"] == 0
     assert labels[f"{NAME} + few labels", "log odds"] == 100
     used = np.isin(survey.split, ["train", "selection"]).sum()
     assert labels[f"{NAME} + all labels", "log odds"] == labels["supervised ResNet-18", "log odds"] == used
@@ -158,10 +159,18 @@ def test_fine_tuned_encoders_compete_at_the_cost_of_what_they_started_from(resul
     assert entries[NAME, "log odds"].images_seen == images
     assert entries[f"{NAME} + few labels", "log odds"].images_seen == images + 2 * 2 * 16
     assert entries[f"{NAME} + all labels + ResNet-18", "mean log odds"].images_seen == images + 2 * 16 + used
-    # The residual needs the variant's own scores as well: both rates, one after the other.
-    last = [was for was in record_of(results)["scored"] if was["variant"] == "BetaTC_VAE"][-1]
-    seconds = 1 / entries[NAME, "log odds"].score_per_s + last["seconds"] / last["objects"]
-    assert entries[NAME, "log odds and residual"].score_per_s == pytest.approx(1 / seconds)
+
+
+def test_point_fits_lower_log_odds_at_the_cost_of_both(trained):
+    detectors, entries = trained
+    for name, labels in ((NAME, 0), (f"{NAME} + few labels", 100)):
+        odds, fitted = entries[name, "log odds"], entries[name, "log odds and point fits"]
+        assert (fitted.labels_used, fitted.train_s) == (labels, odds.train_s)
+        assert fitted.score_per_s == pytest.approx(1 / (1 / odds.score_per_s + 1 / 50))
+        for part in ("selection", "test"):
+            gain = getattr(detectors["fits"], part)
+            lowered = getattr(fitted, part) - getattr(odds, part)
+            assert lowered == pytest.approx(np.minimum(np.log(gain / 300), 0), abs=1e-5)
 
 
 def test_no_threshold_comes_from_what_a_network_learnt_from(survey, trained):

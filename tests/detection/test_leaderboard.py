@@ -155,7 +155,7 @@ def test_precision_on_selection_is_that_of_metrics(entries, tables):
 BY_SELECTION = pd.DataFrame(
     [
         ("SEMISUP_GMVAE", "kl", 70, 0.99, 0.9),
-        ("SVDD_VAE + injected lenses", "log odds and residual", 0, 0.70, 0.8),
+        ("SVDD_VAE + injected lenses", "log odds and point fits", 0, 0.70, 0.8),
         ("SVDD_VAE + injected lenses", "log odds", 0, 0.71, 0.7),
         ("BetaTC_VAE", "kl", 0, 0.30, 0.6),
         ("SVDD_VAE", "kl", 0, 0.40, 0.5),
