@@ -97,8 +97,8 @@ def rank(
     reasons = find_artefacts(*survey.in_reference_band(first))
     ranked["set_apart"] = pd.Series(reasons, dtype=object).reindex(ranked.index, fill_value="")
     if points:
-        top = ranked.index < len(first)
-        ranked.loc[top, "score"] = with_point_fits(ranked.loc[top, "score"], points.score(survey, first))
+        lowered = with_point_fits(ranked["score"].head(examined), points.score(survey, first))
+        ranked["score"] = np.concatenate([lowered, ranked["score"].iloc[examined:]])
         ranked = ranked.sort_values("score", ascending=False, kind="stable")
     ranked = ranked.sort_values("set_apart", key=lambda why: why != "", kind="stable", ignore_index=True)
     kept = ranked["set_apart"] == ""
