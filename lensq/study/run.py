@@ -37,6 +37,9 @@ RUNNING = ".running"
 IDLE = 600.0
 """Seconds without a second of processor time after which the kernel of a notebook counts as lost."""
 
+AGAIN = "LENSQ_AGAIN"
+"""Variable of the environment that is set where a notebook's kernel was lost once."""
+
 
 def build_folder(
     profile: str = "laptop", survey: Path | None = None, bands: tuple[str, ...] = ("i",)
@@ -196,10 +199,10 @@ def _say_first(executed: Path, survey: Path) -> None:
 
 
 def watch_over(job: str) -> None:
-    """End this job when the Snakemake that started it was killed, or when its kernel is lost.
+    """End this job when the Snakemake that started it was killed, and begin it anew when its kernel is lost.
 
-    Its work is done again by the next try or run. Papermill waits for ever where a kernel's answer goes
-    astray, as was seen once on a crowded machine; a kernel at work uses processor time.
+    Papermill waits for ever where a kernel's answer goes astray, as was seen twice on a crowded machine; a
+    kernel at work uses processor time. A job whose kernel is lost a second time ends.
     """
     shell, own = psutil.Process(os.getppid()), psutil.Process()
     owner = shell.ppid()
@@ -212,18 +215,19 @@ def watch_over(job: str) -> None:
         return total
 
     def watch() -> None:
-        seen, since = used(), time.monotonic()
+        seen, since, lost = used(), time.monotonic(), False
         with suppress(psutil.NoSuchProcess):
-            while shell.ppid() == owner:
+            while shell.ppid() == owner and not lost:
                 time.sleep(0.5)
                 if abs(used() - seen) > 1:
                     seen, since = used(), time.monotonic()
-                elif time.monotonic() > since + IDLE:
+                elif lost := time.monotonic() > since + IDLE:
                     print(f"{job}: its kernel did nothing for {IDLE:g} s", file=sys.stderr, flush=True)
-                    break
         for child in own.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 child.kill()
+        if lost and not os.environ.get(AGAIN):
+            os.execve(sys.executable, sys.orig_argv, os.environ | {AGAIN: "yes"})
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()
