@@ -49,6 +49,7 @@ LOOK = """() => {
     drawn: document.querySelectorAll("mjx-container").length,
     broken: [...document.querySelectorAll("[data-mjx-error], mjx-merror")].map(e => e.textContent),
     titles: document.querySelectorAll("article h1").length,
+    markup: article.innerText.match(/^(```|:[a-z-]+: ).*/gm) || [],
     language: document.documentElement.lang,
     height: document.documentElement.scrollHeight,
     nameless: [...document.querySelectorAll("button, a[href], input, select, summary")]
@@ -199,6 +200,9 @@ class TestEveryPage:
 
     def test_it_has_one_title(self, visits, name):
         assert visits[name].seen["titles"] == 1
+
+    def test_no_markup_is_left_in_its_text(self, visits, name):
+        assert visits[name].seen["markup"] == []
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
