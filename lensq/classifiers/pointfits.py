@@ -53,13 +53,17 @@ class PointFits:
     misfit: float = 0.02
 
     @classmethod
-    def of(cls, survey: Survey) -> PointFits:
-        """With the point spread function of a survey's stars, those of the train tiles.
+    def of(cls, survey: Survey, rows: np.ndarray | None = None) -> PointFits:
+        """With the point spread function of a survey's stars.
+
+        Args:
+            survey: the survey, whose reference band is fitted.
+            rows: (n,) row numbers of the objects that hold the stars; those of the train split by default.
 
         Raises:
             ValueError: none of its objects looks like a star.
         """
-        stars, pixel = point_sources(survey), survey.pixel_scale / PIXEL_SCALE
+        stars, pixel = point_sources(survey, rows), survey.pixel_scale / PIXEL_SCALE
         star = (stars if stars.dim() == 3 else stars[:, survey.reference]).median(0).values.double().numpy()
         offset = np.arange(len(star)) - (len(star) - 1) / 2
         radius = np.hypot(offset[:, None], offset)

@@ -68,10 +68,12 @@ def injected_detector(trained: Path | str, model: Model, survey: Survey, **train
 
 
 def point_fits(survey: Survey) -> PointFits | None:
-    """Fits with the point spread function of a survey's stars; None for fewer than `TO_FIT` objects or empty
-    images, which show none."""
+    """Fits with the point spread function of a survey's stars: of the train tiles if these hold `TO_FIT`
+    objects, else of all; None for fewer than `TO_FIT` objects or empty images, which show none."""
+    rows = survey.rows("train")
+    rows = rows if len(rows) >= TO_FIT else np.arange(len(survey))
     with suppress(ValueError):
-        return PointFits.of(survey) if len(survey) >= TO_FIT else None
+        return PointFits.of(survey, rows) if len(rows) >= TO_FIT else None
     return None
 
 
@@ -89,13 +91,15 @@ def rank(
 
     Returns:
         All objects: first those of the list by score, with `rank` from 1, then those set apart, with the
-        reason in `set_apart` and without a rank. `p` and `q` as `lensq.detection.conformal.candidate_list`
-        has them, where the conformal tiles hold rejected objects; missing for these and for artefacts.
+        reason in `set_apart` and without a rank. `examined` says which were. `p` and `q` as
+        `lensq.detection.conformal.candidate_list` has them, where the conformal tiles hold rejected objects;
+        missing for these and for artefacts.
     """
     ranked = scores.sort_values("score", ascending=False, kind="stable", ignore_index=True)
     first = rows_of(survey, ranked["name"].head(examined))
     reasons = find_artefacts(*survey.in_reference_band(first))
     ranked["set_apart"] = pd.Series(reasons, dtype=object).reindex(ranked.index, fill_value="")
+    ranked["examined"] = ranked.index < examined
     if points:
         lowered = with_point_fits(ranked["score"].head(examined), points.score(survey, first))
         ranked["score"] = np.concatenate([lowered, ranked["score"].iloc[examined:]])
@@ -234,7 +238,9 @@ def recovery(
     lenses = injected.truth.iloc[rows].reset_index(drop=True)
     odds = encoder.score(injected, rows, symmetries=symmetries, progress=False)
     if points:
-        odds = with_point_fits(odds, points.score(injected, rows))
+        bound = ranked.loc[~ranked["examined"], "score"].max()  # NaN where all were
+        lowered = with_point_fits(odds, points.score(injected, rows))
+        odds = np.where(odds < bound, odds, lowered)  # the list would not have fitted those below
     spoilt = np.array(find_artefacts(*injected.in_reference_band(rows))) != ""
     lenses["score"] = np.where(spoilt, ordinary["score"].min() - 1, odds)
     lenses["found"] = lenses["score"] > ordinary["score"].quantile(0.99)
@@ -275,8 +281,9 @@ def about(
     """
     apart = int((ranked["set_apart"] != "").sum())
     ranks = "Ranked by the encoder fine-tuned on injected lenses, without any label"
-    lowers = f"Where one point source and a galaxy are fit enough, the first {EXAMINED:,} are lowered."
-    needs = f"Point sources are not fitted: it takes the stars of {TO_FIT} objects or more."
+    first = f"the first {EXAMINED:,}" if len(ranked) > EXAMINED else "objects"
+    lowers = f"Where one point source and a galaxy are fit enough, {first} are lowered."
+    needs = f"Point sources are not fitted: that takes {TO_FIT} objects or more, with stars among them."
     lines = [*survey.notes, survey.summary, *said, f"{ranks}. {lowers if points else needs}"]
     if model.survey_fingerprint != survey.fingerprint:
         lines.append(

@@ -157,7 +157,9 @@ def _snakemake(command: list[str]) -> int:
 
 
 def error_in(notebook: Path) -> str:
-    """The error that ended an executed notebook, and where to read more; empty if none did."""
+    """The error that ended an executed notebook, and where to read more; empty if there is none."""
+    if not notebook.is_file():
+        return ""
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     except ValueError:  # a disk that was full, most of the time
@@ -204,7 +206,7 @@ def watch_over(job: str) -> None:
     Papermill waits for ever where a kernel's answer goes astray, as was seen twice on a crowded machine; a
     kernel at work uses processor time. A job whose kernel is lost a second time ends.
     """
-    shell, own = psutil.Process(os.getppid()), psutil.Process()
+    shell, own, place = psutil.Process(os.getppid()), psutil.Process(), Path.cwd()
     owner = shell.ppid()
 
     def used() -> float:
@@ -227,6 +229,7 @@ def watch_over(job: str) -> None:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
         if lost and not os.environ.get(AGAIN):
+            os.chdir(place)  # papermill is in the notebook's folder
             os.execve(sys.executable, sys.orig_argv, os.environ | {AGAIN: "yes"})
         os._exit(1)
 

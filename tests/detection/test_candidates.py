@@ -172,8 +172,10 @@ def test_what_ranks_first_is_as_if_all_were_fitted(survey):
 def test_point_sources_are_fitted_where_there_are_stars(survey):
     assert point_fits(survey) == PointFits.of(survey)
     assert point_fits(replace(survey, images=np.zeros_like(survey.images))) is None
-    few = replace(survey, names=survey.names[: candidates.TO_FIT - 1])
-    assert point_fits(few) is None
+    few = {name: getattr(survey, name)[: candidates.TO_FIT - 1] for name in ("names", "split")}
+    assert point_fits(replace(survey, **few)) is None
+    own = np.where(np.arange(len(survey)) < candidates.TO_FIT - 1, "train", "test")  # too few to serve
+    assert point_fits(replace(survey, split=own)) == PointFits.of(survey, np.arange(len(survey)))
 
 
 def test_p_values_are_those_of_the_rejected_objects_on_conformal_tiles(survey):
@@ -200,7 +202,7 @@ def test_without_both_classes_the_list_says_why_it_is_not_measured(survey, label
     assert "p" not in ranked  # all are on conformal tiles, so there is nothing left to test
 
 
-def recovered(survey, monkeypatch, own, n_ordinary=10_000, held="selection"):
+def recovered(survey, monkeypatch, own, n_ordinary=10_000, held="selection", points=None):
     """The list of objects of scores 0 to n - 1, of which every second is on a selection tile, recovered by
     500 injected lenses: 100 above all of them, of which one would be set apart, and 400 in their middle."""
     where = []
@@ -231,7 +233,8 @@ def recovered(survey, monkeypatch, own, n_ordinary=10_000, held="selection"):
     model = SimpleNamespace(survey_fingerprint=survey.fingerprint if own else "")
     survey = replace(survey, split=np.resize([held, "train"], len(survey)))
     ranked = pd.concat([ranked, aside, known])
-    return candidates.recovery(ranked, survey, model, encoder, symmetries=False), where
+    ranked["examined"] = ranked["score"] >= n_ordinary - 1000
+    return candidates.recovery(ranked, survey, model, encoder, points, symmetries=False), where
 
 
 def test_injected_lenses_are_recovered_as_their_scores_say(survey, monkeypatch):
@@ -243,6 +246,13 @@ def test_injected_lenses_are_recovered_as_their_scores_say(survey, monkeypatch):
     # a fifth of 100 lenses in 100,000 objects, among the first 100, the rest of which are ordinary ones
     assert "20 [" in found.said.split("a lens like these, ")[1]
     assert found.said.startswith("Of 500 injected lenses 20% [")
+
+
+def test_an_injected_lens_is_lowered_where_the_list_would_have_fitted_it(survey, monkeypatch):
+    one_source = SimpleNamespace(score=lambda survey, rows: np.zeros(len(rows)))
+    found, _ = recovered(survey, monkeypatch, own=False, points=one_source)
+    assert found.lenses["score"][:99].to_numpy() == pytest.approx(1e6 - np.log(1000))
+    assert (found.lenses["score"][100:] == 5000.5).all()
 
 
 def test_purity_is_that_of_two_known_gaussians():

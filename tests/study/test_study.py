@@ -450,12 +450,19 @@ def test_a_failed_notebook_ends_with_its_own_line_and_its_job_with_its_snakemake
 def test_a_kernel_that_is_lost_is_started_once_more(tmp_path, always):
     when = f"if {always} or not os.environ.get('LENSQ_AGAIN'):"
     stop = f"import os, signal\n{when} os.kill(os.getpid(), signal.SIGSTOP)"
-    nbformat.write(_plain(stop), tmp_path / "a.ipynb")
-    code = "import lensq.study.run as run; run.IDLE = 3; run.main('notebook', 'a.ipynb', 'out.ipynb', '{}')"
+    notebook, log = tmp_path / "notebooks" / "a.ipynb", tmp_path / "logs" / "a.ipynb"
+    notebook.parent.mkdir()
+    log.parent.mkdir()
+    nbformat.write(_plain(stop), notebook)
+    given = "notebook", str(notebook), "logs/a.ipynb", "{}"  # as Snakemake has it
+    code = f"import lensq.study.run as run; run.IDLE = 3; run.main{given}"
     command = f"{shlex.join([sys.executable, '-c', code])} && true"
     env = environment() | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert bool(run.returncode) is always
+    done = nbformat.read(log, nbformat.NO_CONVERT)
+    assert (done.cells[-1].metadata.papermill.status == "completed") is not always
+    assert [path.name for path in notebook.parent.iterdir()] == ["a.ipynb"]
     assert run.stderr.count("a: its kernel did nothing for 3 s") == 1 + always
 
 
