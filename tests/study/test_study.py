@@ -17,6 +17,7 @@ import pytest
 import yaml
 from conftest import ROOT, environment, snakemake
 
+from lensq.classifiers.classifier import Classifier
 from lensq.simulate import simulate_survey
 from lensq.study import run
 from lensq.study.profiles import read_profile
@@ -477,6 +478,18 @@ def _until(true: Callable[[], bool], seconds: float = 60) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+@pytest.mark.study
+def test_the_way_to_a_list_can_be_gone_in_bands_without_i(tmp_path):
+    values = yaml.safe_load((ROOT / "notebooks/profiles/smoke.yml").read_text())
+    values["00_start_here"]["objects"] = 240
+    (tmp_path / "small.yml").write_text(yaml.safe_dump(values))
+    wanted = "bands=grz", "--", "src/notebooks/11_injected_lenses.ipynb"
+    run = snakemake(tmp_path / "build", *wanted, profile=str(tmp_path / "small"))
+    assert run.returncode == 0, run.stderr[-4000:]
+    made = Classifier.load(tmp_path / "build/results/injected/none/model.pt")
+    assert made.settings["bands"] == ["g", "r", "z"]
 
 
 @pytest.mark.study
