@@ -11,6 +11,7 @@ import tomllib
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 
@@ -257,6 +258,12 @@ def test_parameter_lines_do_not_wrap():
         (cell,) = [c for c in code_cells(notebook) if "parameters" in c["metadata"].get("tags", [])]
         long = [line for line in "".join(cell["source"]).splitlines() if len(line) > 100]
         assert long == [], notebook.name
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+def test_saving_a_notebook_unchanged_changes_no_line(notebook):
+    held = notebook.read_text()
+    assert nbformat.writes(nbformat.reads(held, as_version=4)) == held.rstrip("\n")
 
 
 def test_the_sidebar_has_the_notebooks_in_the_order_of_their_numbers():
