@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from lensq.models.batches import read_pixels
+from lensq.models.batches import read_pixels, workers
 from lensq.models.memory import keep_freed_memory
 from lensq.models.networks import build_network
 from lensq.models.training import save_whole
@@ -129,7 +129,6 @@ class Classifier:
         held = self.settings
         return held["steps"] * held["batch_size"] if "steps" in held else held["epochs"] * held["labels_used"]
 
-    @torch.inference_mode()
     def score(
         self, survey: Survey, rows: np.ndarray, *, symmetries: bool = True, progress: bool = True
     ) -> np.ndarray:
@@ -148,13 +147,19 @@ class Classifier:
             ValueError: the survey was read at another size or in other bands.
         """
         check_pixels(survey, self.settings)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        network, scores = self.network.to(device), []
-        step = _SCORED_AT_ONCE if device == "cpu" else 16 * _SCORED_AT_ONCE
-        for start in tqdm(range(0, len(rows), step), desc="score", disable=not progress):
-            x = self.preprocessing(*read_pixels(survey, rows[start : start + step], device))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network = self.network.to(device)
+
+        @torch.inference_mode()
+        def scored(part: np.ndarray) -> Tensor:
+            x = self.preprocessing(*read_pixels(survey, part, device))
             views = symmetries_of(x) if symmetries else x[None]
-            scores.append(torch.stack([network(view)[:, 0] for view in views]).mean(0).cpu())
+            return torch.stack([network(view)[:, 0] for view in views]).mean(0).cpu()
+
+        step = _SCORED_AT_ONCE if device.type == "cpu" else 16 * _SCORED_AT_ONCE
+        parts = np.split(rows, range(step, len(rows), step))
+        with workers(device) as run:
+            scores = list(tqdm(run(scored, parts), "score", len(parts), disable=not progress))
         self.network.cpu()
         return torch.cat(scores).numpy()
 

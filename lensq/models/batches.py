@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -78,6 +80,23 @@ def read_pixels(
             "so the packed store is damaged: delete it and read the survey again"
         )
     return images.to(device), mask.to(device)
+
+
+@contextmanager
+def workers(device: torch.device) -> Iterator[Callable]:
+    """A `map` that keeps its order and works ahead of its reader.
+
+    On a CPU it runs as many batches at once as torch has threads, each on one thread. That beats torch's
+    threads inside a batch, which wait for one another at every layer: by a fifth on an idle machine, several
+    times on a busy one. On a GPU a few threads read batches while another is scored.
+    """
+    threads, on_cpu = torch.get_num_threads(), device.type == "cpu"
+    settings = {"initializer": torch.set_num_threads, "initargs": (1,)} if on_cpu else {}
+    try:
+        with ThreadPoolExecutor(threads if on_cpu else 4, **settings) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(threads)
 
 
 def sky_noise(survey: Survey, rows: np.ndarray) -> Tensor:

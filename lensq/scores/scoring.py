@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from lensq.models.batches import read_pixels
+from lensq.models.batches import read_pixels, workers
 from lensq.models.networks import fold_normalisation
 from lensq.models.training import Model
 from lensq.models.variants import VAE
@@ -153,28 +151,11 @@ def _table(survey: Survey, rows: np.ndarray, columns: dict[str, np.ndarray]) -> 
     return pa.table(list(arrays.values()), schema=pa.schema(fields))
 
 
-@contextmanager
-def _workers(device: torch.device) -> Iterator[Callable]:
-    """A `map` that keeps its order and works ahead of its reader.
-
-    On a CPU it runs as many batches at once as torch has threads, each on one thread. That beats torch's
-    threads inside a batch, which wait for one another at every layer: by a fifth on an idle machine, several
-    times on a busy one. On a GPU a few threads read batches while another is scored.
-    """
-    threads, on_cpu = torch.get_num_threads(), device.type == "cpu"
-    settings = {"initializer": torch.set_num_threads, "initargs": (1,)} if on_cpu else {}
-    try:
-        with ThreadPoolExecutor(threads if on_cpu else 4, **settings) as pool:
-            yield pool.map
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _tables(scorer: _Scorer, rows: np.ndarray, batch_size: int, progress: bool) -> Iterator[pa.Table]:
     bar = tqdm(total=len(rows), unit=" objects", desc="score", disable=not progress)
     # TF32, cuDNN's default, would round nearly like bf16 and make scores depend on the batch.
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with bar, exact, _workers(scorer.device) as run:
+    with bar, exact, workers(scorer.device) as run:
         for group in np.split(rows, range(ROW_GROUP, len(rows), ROW_GROUP)):
             parts = []
             for part in run(scorer, np.split(group, range(batch_size, len(group), batch_size))):

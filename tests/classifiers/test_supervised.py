@@ -84,6 +84,28 @@ def test_a_score_is_of_one_image_whatever_is_scored_with_it(model, survey, monke
     assert np.abs(apart - together[order]).max() < 1e-4 * together.std()
 
 
+def test_threads_change_neither_scores_nor_the_caller(model, survey, monkeypatch):
+    """Each batch runs on one thread: threads inside a batch wait for one another at every layer."""
+    rows, held, read = survey.rows("test"), [], classifier.read_pixels
+    one = model.score(survey, rows, progress=False)
+
+    def reading(*arguments):
+        held.append(torch.get_num_threads())
+        return read(*arguments)
+
+    monkeypatch.setattr(classifier, "read_pixels", reading)
+    monkeypatch.setattr(classifier, "_SCORED_AT_ONCE", 7)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        several = model.score(survey, rows, progress=False)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert set(held) == {1}
+    assert np.abs(several - one).max() < 1e-4 * one.std()
+
+
 def test_averaged_scores_do_not_change_when_the_image_is_turned(model, survey):
     rows = survey.rows("test")[:20]
     turned = replace(
