@@ -128,7 +128,7 @@ class Pool:
         self._scale = QuantileTransformer(**how).fit(values)
         self._x = self._scale.transform(values)
         self._before = finite_columns(self.scores, [start])[:, 0]
-        self._row = pd.Series(np.arange(len(values)), index=self.scores["name"].to_numpy())
+        self._names = pd.Index(self.scores["name"])
         self._ordinary = np.random.default_rng(0).permutation(len(values))[:_BACKGROUND]
 
     def fit(self, labels: pd.DataFrame) -> Head:
@@ -160,10 +160,12 @@ class Pool:
         return Head(self.columns, self.start, *counts, self._scale, classifier, levels)
 
     def _labelled(self, labels: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        known = labels[labels["label"].isin([0, 1]) & labels["name"].isin(self._row.index)]
+        known = labels[labels["label"].isin([0, 1])]
+        rows = self._names.get_indexer(known["name"])  # .isin builds its table of names at every call
+        known, rows = known[rows >= 0], rows[rows >= 0]
         if known["name"].duplicated().any():
             raise ValueError(f"{known['name'][known['name'].duplicated()].iloc[0]} has two labels")
-        rows, positive = self._row[known["name"]].to_numpy(), known["label"].to_numpy() == 1
+        positive = known["label"].to_numpy() == 1
         if not positive.any():
             raise ValueError(f"nothing to learn from yet: no lens among {len(known)} labels; find one first")
         order = np.argsort(rows)
