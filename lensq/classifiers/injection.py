@@ -303,10 +303,10 @@ def _moved(templates: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     """Templates (B, S, S) or (B, C, S, S) moved by dx, dy (B,) pixels, by bicubic interpolation."""
     size = templates.shape[-1]
     planes = templates if templates.dim() == 4 else templates[:, None]
-    theta = torch.zeros(len(templates), 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = 1
-    theta[:, 0, 2], theta[:, 1, 2] = -2 * dx / size, -2 * dy / size
-    grid = F.affine_grid(theta, (len(templates), 1, size, size), align_corners=False)
+    places = (2 * torch.arange(size) + 1) / size - 1  # of the centres of pixels, from edge to edge
+    columns, rows = (places - 2 * d[:, None] / size for d in (dx, dy))
+    shape = -1, size, size
+    grid = torch.stack([columns[:, None].expand(shape), rows[:, :, None].expand(shape)], -1)
     return F.grid_sample(planes, grid, "bicubic", "border", align_corners=False).view_as(templates)
 
 

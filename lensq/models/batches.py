@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensq.survey.images import Preprocessing, channels, draw_symmetries, noise_level, symmetries
+from lensq.survey.images import Preprocessing, channels, draw_symmetries, noise_level, turned
 
 if TYPE_CHECKING:
     from lensq.survey.survey import Survey
@@ -240,9 +240,7 @@ class Batches:
             else:
                 x, mask = (values[order[part]] for values in self._images)
             if operations is not None:
-                pixels = self._rotated_pixels[operations[part]]
-                pixels = pixels[:, None].expand(-1, x.shape[1], -1)
-                x, mask = (v.flatten(2).gather(2, pixels).view_as(v) for v in (x, mask))
+                x, mask = (turned(values, operations[part]) for values in (x, mask))
             yield Batch(x, mask, labels[part])
 
     def _preprocessed(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -260,9 +258,3 @@ class Batches:
             return None
         parts = np.array_split(self.rows, -(-len(self.rows) // 4096))
         return tuple(torch.cat(values) for values in zip(*map(self._preprocessed, parts), strict=True))
-
-    @cached_property
-    def _rotated_pixels(self) -> Tensor:
-        """(8, S^2): which pixel comes where in each symmetry of the square."""
-        side = self.survey.images.shape[-1]
-        return symmetries(torch.arange(side**2).view(side, side)).flatten(1).to(self.device)

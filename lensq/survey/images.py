@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -299,6 +299,20 @@ def symmetries(images: torch.Tensor) -> torch.Tensor:
     mirrored = images.flip(-1)
     turns = [torch.rot90(each, k, (-2, -1)) for each in (images, mirrored) for k in range(4)]
     return torch.stack(turns)
+
+
+@cache
+def _pixels(side: int, device: torch.device) -> torch.Tensor:
+    """(8, S^2): which pixel comes where in each of the `symmetries`."""
+    import torch
+
+    return symmetries(torch.arange(side**2, device=device).view(side, side)).flatten(1)
+
+
+def turned(images: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """Images (B, C, S, S), each by its own of the `symmetries`, whose places are (B,) numbers."""
+    pixels = _pixels(images.shape[-1], images.device)[which]
+    return images.flatten(2).gather(2, pixels[:, None].expand(-1, images.shape[1], -1)).view_as(images)
 
 
 AUGMENTATIONS = (1, 3, 2, 4, 6)
