@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import VGG19_BN_Weights, vgg19_bn
 
 from lensq.models.networks import fold_normalisation
 
@@ -109,6 +108,8 @@ class VGG19BN(nn.Sequential):
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
     def __init__(self) -> None:
+        from torchvision.models import vgg19_bn  # takes torch.compile's seconds of imports with it
+
         super().__init__()
         with torch.device("meta"):
             features = vgg19_bn().features
@@ -126,6 +127,8 @@ class VGG19BN(nn.Sequential):
 
     def read(self, weights: str) -> dict[str, Tensor]:
         """The state dict in `weights`, or torchvision's, downloaded once, if this is empty."""
+        from torchvision.models import VGG19_BN_Weights
+
         if weights:
             state = _load(weights)
         else:
