@@ -47,6 +47,8 @@ def executed(tmp_path) -> Path:
     notebook(tmp_path, "00_start", 100.0, simulate, ("lensq.figures.pictures(x)", 30.0))
     fit, score = ("model = lensq.fit(\n    sample)", 50.0), ("path = lensq.score(model)", 5.5)
     notebook(tmp_path, "02_variant", 60.0, fit, score, ("quick()", None))
+    again = ("where = make_test_survey(sample)\nfound = all_entries(where)", 30.0)
+    notebook(tmp_path, "12_both", 40.0, again, ("odds = detector.score(sample)", 8.0))
     notebook(tmp_path, "03_not_run", None, fit)
     notebook(tmp_path, "15_costs", 7.0)
     return tmp_path
@@ -54,8 +56,9 @@ def executed(tmp_path) -> Path:
 
 def test_each_cell_counts_once_and_stages_add_up_to_the_notebook(executed):
     times = stage_times(executed, leave_out="15_costs")
-    assert list(times.index) == ["00_start", "02_variant"]
-    assert list(times.sum(axis=1)) == [100.0, 60.0]
+    assert list(times.index) == ["00_start", "02_variant", "12_both"]
+    assert list(times.sum(axis=1)) == [100.0, 60.0, 40.0]
+    assert times.loc["12_both", "scoring"] == 38.0
     assert times.loc["00_start"].to_dict() == {
         "simulating": 60.0,
         "training": 0.0,
