@@ -24,7 +24,7 @@ from lensq.models.batches import read_pixels, workers
 from lensq.models.memory import keep_freed_memory
 from lensq.models.networks import build_network
 from lensq.models.training import save_whole
-from lensq.survey.images import Preprocessing, check_pixels, turned
+from lensq.survey.images import Preprocessing, apply_symmetries, check_pixels
 from lensq.survey.images import symmetries as symmetries_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def build_classifier(size: int, width: int, network: str = "resnet18", bands: in
 
 def rotated(x: Tensor, generator: torch.Generator) -> Tensor:
     """Images (B, C, S, S), each rotated and mirrored at random."""
-    return turned(x, torch.randint(8, (len(x),), generator=generator).to(x.device))
+    return apply_symmetries(x, torch.randint(8, (len(x),), generator=generator).to(x.device))
 
 
 @keep_freed_memory()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensq.survey.images import Preprocessing, channels, draw_symmetries, noise_level, turned
+from lensq.survey.images import Preprocessing, apply_symmetries, channels, draw_symmetries, noise_level
 
 if TYPE_CHECKING:
     from lensq.survey.survey import Survey
@@ -240,7 +240,7 @@ class Batches:
             else:
                 x, mask = (values[order[part]] for values in self._images)
             if operations is not None:
-                x, mask = (turned(values, operations[part]) for values in (x, mask))
+                x, mask = (apply_symmetries(values, operations[part]) for values in (x, mask))
             yield Batch(x, mask, labels[part])
 
     def _preprocessed(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -309,7 +309,7 @@ def _pixels(side: int, device: torch.device) -> torch.Tensor:
     return symmetries(torch.arange(side**2, device=device).view(side, side)).flatten(1)
 
 
-def turned(images: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+def apply_symmetries(images: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
     """Images (B, C, S, S), each by its own of the `symmetries`, whose places are (B,) numbers."""
     pixels = _pixels(images.shape[-1], images.device)[which]
     return images.flatten(2).gather(2, pixels[:, None].expand(-1, images.shape[1], -1)).view_as(images)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from lensq.survey.images import Preprocessing, fit_to_size, noise_level, symmetries, turned
+from lensq.survey.images import Preprocessing, apply_symmetries, fit_to_size, noise_level, symmetries
 
 NOISE = 0.05
 
@@ -225,7 +225,7 @@ def test_symmetries_are_the_group_of_the_square():
 def test_each_image_is_turned_by_its_own_symmetry(size):
     images, which = sky(16 * 3, size).view(16, 3, size, size), torch.arange(16) % 8
     each = torch.stack([symmetries(image)[k] for image, k in zip(images, which, strict=True)])
-    assert torch.equal(turned(images, which), each)
+    assert torch.equal(apply_symmetries(images, which), each)
 
 
 @pytest.mark.parametrize("zoom", [0.4, 0.64, 1.3, 2.0])
