@@ -18,7 +18,7 @@ ROOT = Path(workflow.basedir)
 NOTEBOOKS = ROOT / "notebooks"
 PROFILE = read_profile(NOTEBOOKS / "profiles" / f"{config.get('profile', 'laptop')}.yml", NOTEBOOKS)
 OWN_SURVEY = config.get("survey") or None
-PAPERMILL = "python -m lensq.study.run notebook"  # which ends with the error's own line
+PAPERMILL = "python -m lensq.study.job"  # which ends with the error's own line
 HERE = Path(os.path.relpath(Path.cwd(), NOTEBOOKS))  # seen from the notebooks, which run in their folder
 
 VARIANTS = variant_notebooks(NOTEBOOKS)

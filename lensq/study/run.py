@@ -1,4 +1,4 @@
-"""What `make book`, `make candidates`, `make lab` and `make sweep` do, and one notebook of the graph.
+"""What `make book`, `make candidates`, `make lab` and `make sweep` do.
 
     PROFILE=smoke SURVEY=/data/hsc python -m lensq.study.run book
 
@@ -14,31 +14,20 @@ import shutil
 import sys
 import tarfile
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
 from typing import TextIO
 
 import psutil
-import yaml
 
+from lensq.study.job import RUNNING, error_in, run_notebook
 from lensq.study.page import to_page
 from lensq.study.profiles import read_profile
 from lensq.study.sweep import CHOSEN, read_sweep
-from lensq.survey.ingest import declared_of
 from lensq.survey.planes import band_names
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
-RUNNING = ".running"
-"""In a build folder: locked while somebody works there, and holds the number of the process that began."""
-
-IDLE = 600.0
-"""Seconds without a second of processor time after which the kernel of a notebook counts as lost."""
-
-AGAIN = "LENSQ_AGAIN"
-"""Variable of the environment that is set where a notebook's kernel was lost once."""
 
 
 def build_folder(
@@ -156,86 +145,6 @@ def _snakemake(command: list[str]) -> int:
     return 0
 
 
-def error_in(notebook: Path) -> str:
-    """The error that ended an executed notebook, and where to read more; empty if there is none."""
-    if not notebook.is_file():
-        return ""
-    try:
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    except ValueError:  # a disk that was full, most of the time
-        free = shutil.disk_usage(notebook.parent).free
-        return f"{notebook.stem}: {notebook} ends early; {free / 1e6:.0f} MB are free there: make space"
-    for cell in cells:
-        for output in cell.get("outputs", []):
-            if output["output_type"] == "error" and cell["metadata"].get("papermill", {}).get("exception"):
-                return f"{notebook.stem}: {output['ename']}: {output['evalue']} (in {notebook})"
-    return ""
-
-
-def run_notebook(notebook: Path, out: Path, parameters: Mapping[str, object]) -> None:
-    """Execute a notebook by papermill in its own folder; `out` keeps it as far as it came.
-
-    Raises:
-        SystemExit: it failed, with the error's own line.
-    """
-    from papermill import execute_notebook
-
-    try:
-        # The last outputs of a cell take longer than papermill's 4 s to arrive on a crowded machine.
-        options = {"iopub_timeout": 300, "extra_arguments": ["--IPKernelApp.log_level=ERROR"]}
-        execute_notebook(notebook, out, parameters, cwd=notebook.parent, **options)
-        _say_first(out, notebook.parent / str(parameters.get("survey", "")))
-    except Exception as error:  # that of a cell, or a kernel that died
-        raise SystemExit(error_in(out) or f"{notebook.stem}: {type(error).__name__}: {error}") from None
-
-
-def _say_first(executed: Path, survey: Path) -> None:
-    """Begin a page with the note of the survey that it was made from, where there is one."""
-    from nbformat import NO_CONVERT, read, write
-    from nbformat.v4 import new_markdown_cell
-
-    if note := declared_of(survey).get("note"):
-        page = read(executed, NO_CONVERT)
-        page.cells.insert(1, new_markdown_cell(f"```{{attention}}\n{note}\n```"))
-        write(page, executed)
-
-
-def watch_over(job: str) -> None:
-    """End this job when the Snakemake that started it was killed, and begin it anew when its kernel is lost.
-
-    Papermill waits for ever where a kernel's answer goes astray, as was seen twice on a crowded machine; a
-    kernel at work uses processor time. A job whose kernel is lost a second time ends.
-    """
-    shell, own, place = psutil.Process(os.getppid()), psutil.Process(), Path.cwd()
-    owner = shell.ppid()
-
-    def used() -> float:
-        total = 0.0
-        for process in own.children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                total += sum(process.cpu_times()[:2])
-        return total
-
-    def watch() -> None:
-        seen, since, lost = used(), time.monotonic(), False
-        with suppress(psutil.NoSuchProcess):
-            while shell.ppid() == owner and not lost:
-                time.sleep(0.5)
-                if abs(used() - seen) > 1:
-                    seen, since = used(), time.monotonic()
-                elif lost := time.monotonic() > since + IDLE:
-                    print(f"{job}: its kernel did nothing for {IDLE:g} s", file=sys.stderr, flush=True)
-        for child in own.children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
-        if lost and not os.environ.get(AGAIN):
-            os.chdir(place)  # papermill is in the notebook's folder
-            os.execve(sys.executable, sys.orig_argv, os.environ | {AGAIN: "yes"})
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-
-
 def unpack(archive: Path, build: Path) -> Path:
     """The trained models of an archive that `make release` made, in a folder laid out like one of results.
 
@@ -323,15 +232,8 @@ def lab(build: Path, given: dict[str, str]) -> None:
     os.execvp("jupyter", ["jupyter", "lab", *options, f"--ServerApp.root_dir={root}", str(page)])
 
 
-def main(command: str, *rest: str) -> None:
-    """Run a command of the Makefile, or `notebook IN OUT YAML` within a job of Snakemake."""
-    if command == "notebook":
-        with Path(RUNNING).open("a") as lock:
-            with suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_SH)
-            watch_over(Path(rest[0]).stem)
-            run_notebook(Path(rest[0]), Path(rest[1]), yaml.safe_load(rest[2]))
-        return
+def main(command: str) -> None:
+    """Run a command of the Makefile."""
     build, given = read_given(command)
     if command == "candidates":
         candidates(build, given)
@@ -350,4 +252,4 @@ def main(command: str, *rest: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1])

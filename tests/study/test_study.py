@@ -19,7 +19,7 @@ from conftest import ROOT, environment, snakemake
 
 from lensq.classifiers.classifier import Classifier
 from lensq.simulate import simulate_survey
-from lensq.study import run
+from lensq.study import job, run
 from lensq.study.profiles import read_profile
 from lensq.study.run import build_folder, hold
 
@@ -329,9 +329,9 @@ def test_a_log_that_a_full_disk_cut_short_says_so_in_one_line(tmp_path, monkeypa
         out.write_text('{"cells": [{"cell_ty')
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("papermill.execute_notebook", full)
+    monkeypatch.setattr(job, "execute_notebook", full)
     with pytest.raises(SystemExit, match=r"14_candidates: .*14_candidates.ipynb ends early; \d+ MB are free"):
-        run.run_notebook(tmp_path / "any.ipynb", log, {})
+        job.run_notebook(tmp_path / "any.ipynb", log, {})
 
 
 def test_a_page_begins_with_the_note_of_its_survey(tmp_path):
@@ -347,7 +347,7 @@ def test_a_page_begins_with_the_note_of_its_survey(tmp_path):
     for note, cells in ((None, 2), ("note: On injected lenses.", 3)):
         if note:
             (tmp_path / "survey" / "survey.yml").write_text(note)
-        run.run_notebook(tmp_path / "page.ipynb", tmp_path / "out.ipynb", {"survey": "survey"})
+        job.run_notebook(tmp_path / "page.ipynb", tmp_path / "out.ipynb", {"survey": "survey"})
         page = nbformat.read(tmp_path / "out.ipynb", nbformat.NO_CONVERT)
         sources = [cell.source for cell in page.cells if "injected-parameters" not in str(cell.metadata)]
         assert sources[0] == "# Title"
@@ -425,7 +425,7 @@ def test_a_folder_at_work_is_named_and_one_of_a_killed_run_is_taken_over(tmp_pat
 def test_a_failed_notebook_ends_with_its_own_line_and_its_job_with_its_snakemake(tmp_path):
     source = "raise ValueError('the images are blue')"
     nbformat.write(_plain(source), tmp_path / "01_a.ipynb")
-    command = [sys.executable, "-m", "lensq.study.run", "notebook", str(tmp_path / "01_a.ipynb")]
+    command = [sys.executable, "-m", "lensq.study.job", str(tmp_path / "01_a.ipynb")]
     command += [str(tmp_path / "out.ipynb"), "{}"]
     env = environment() | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
@@ -436,15 +436,15 @@ def test_a_failed_notebook_ends_with_its_own_line_and_its_job_with_its_snakemake
     nbformat.write(
         _plain("import time\nopen('begun', 'w').close()\ntime.sleep(300)"), tmp_path / "02_b.ipynb"
     )
-    command[4] = str(tmp_path / "02_b.ipynb")
+    command[3] = str(tmp_path / "02_b.ipynb")
     # A shell between, as Snakemake has it; what stands for Snakemake is killed.
     inner = f"{shlex.join(command)} && true"
     starter = [sys.executable, "-c", f"import subprocess; subprocess.run(['bash', '-c', {inner!r}])"]
     with subprocess.Popen(starter, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL) as owner:
         _until(lambda: (tmp_path / "begun").exists())
-        job = psutil.Process(owner.pid).children(recursive=True)
+        started = psutil.Process(owner.pid).children(recursive=True)
         owner.kill()
-    _until(lambda: not any(process.is_running() and process.status() != "zombie" for process in job))
+    _until(lambda: not any(process.is_running() and process.status() != "zombie" for process in started))
 
 
 @pytest.mark.parametrize("always", [True, False])
@@ -455,10 +455,10 @@ def test_a_kernel_that_is_lost_is_started_once_more(tmp_path, always):
     notebook.parent.mkdir()
     log.parent.mkdir()
     nbformat.write(_plain(stop), notebook)
-    given = "notebook", str(notebook), "logs/a.ipynb", "{}"  # as Snakemake has it
+    given = str(notebook), "logs/a.ipynb", "{}"  # as Snakemake has it
     # Long enough for a kernel that only begins late, and no limit for the one that is to end well.
-    idle = f"5 if {always} or not os.environ.get(run.AGAIN) else 600"
-    code = f"import os, lensq.study.run as run; run.IDLE = {idle}; run.main{given}"
+    idle = f"5 if {always} or not os.environ.get(job.AGAIN) else 600"
+    code = f"import os, lensq.study.job as job; job.IDLE = {idle}; job.main{given}"
     command = f"{shlex.join([sys.executable, '-c', code])} && true"
     env = environment() | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True)
