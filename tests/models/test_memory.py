@@ -16,11 +16,11 @@ library = ctypes.CDLL(None)
 library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 library.free.argtypes = [ctypes.c_void_p]
 
-def faults():
+def faults(size=2**26):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(10):
-        block = library.malloc(2**26)
-        ctypes.memset(block, 1, 2**26)
+        block = library.malloc(size)
+        ctypes.memset(block, 1, size)
         library.free(block)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
@@ -28,7 +28,7 @@ outside = faults()
 with keep_freed_memory():
     first, again = faults(), faults()
     held = psutil.Process().memory_info().rss
-print(json.dumps([outside, first, again, held, psutil.Process().memory_info().rss, faults()]))
+print(json.dumps([outside, first, again, held, psutil.Process().memory_info().rss, faults(), faults(2**23)]))
 """
 
 
@@ -39,8 +39,9 @@ GLIBC = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt")
 @pytest.mark.skipif(not GLIBC, reason="another C library than glibc")
 def test_freed_memory_is_used_again_inside_the_block_alone():
     run = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
-    outside, first, again, held, after, outside_again = json.loads(run.stdout)
+    outside, first, again, held, after, outside_again, batch = json.loads(run.stdout)
     assert first < outside / 5  # cleared once, for ten uses
     assert again < outside / 20
     assert held - after > 0.9 * 2**26
     assert outside_again > 0.9 * outside
+    assert batch < outside / 16  # a batch's blocks, an eighth as large, twice at most
