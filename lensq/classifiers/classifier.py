@@ -6,6 +6,7 @@ variational autoencoder has trained before.
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -22,7 +23,7 @@ from tqdm.auto import tqdm
 
 from lensq.models.batches import read_pixels, workers
 from lensq.models.memory import keep_freed_memory
-from lensq.models.networks import build_network
+from lensq.models.networks import build_network, fold_normalisation
 from lensq.models.training import save_whole
 from lensq.survey.images import Preprocessing, apply_symmetries, check_pixels
 from lensq.survey.images import symmetries as symmetries_of
@@ -147,7 +148,7 @@ class Classifier:
         """
         check_pixels(survey, self.settings)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = self.network.to(device)
+        network = fold_normalisation(copy.deepcopy(self.network).to(device))
 
         @torch.inference_mode()
         def scored(part: np.ndarray) -> Tensor:
@@ -159,7 +160,6 @@ class Classifier:
         parts = np.split(rows, range(step, len(rows), step))
         with workers(device) as run:
             scores = list(tqdm(run(scored, parts), "score", len(parts), disable=not progress))
-        self.network.cpu()
         return torch.cat(scores).numpy()
 
     def save(self, path: Path) -> None:

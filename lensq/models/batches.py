@@ -88,12 +88,14 @@ def workers(device: torch.device) -> Iterator[Callable]:
 
     On a CPU it runs as many batches at once as torch has threads, each on one thread. That beats torch's
     threads inside a batch, which wait for one another at every layer: by a fifth on an idle machine, several
-    times on a busy one. On a GPU a few threads read batches while another is scored.
+    times on a busy one. On a GPU a few threads read batches while another is scored, without TF32, cuDNN's
+    default, which would round nearly like bf16 and make scores depend on the batch.
     """
     threads, on_cpu = torch.get_num_threads(), device.type == "cpu"
     settings = {"initializer": torch.set_num_threads, "initargs": (1,)} if on_cpu else {}
     try:
-        with ThreadPoolExecutor(threads if on_cpu else 4, **settings) as pool:
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with exact, ThreadPoolExecutor(threads if on_cpu else 4, **settings) as pool:
             yield pool.map
     finally:
         torch.set_num_threads(threads)

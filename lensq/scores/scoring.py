@@ -153,9 +153,7 @@ def _table(survey: Survey, rows: np.ndarray, columns: dict[str, np.ndarray]) -> 
 
 def _tables(scorer: _Scorer, rows: np.ndarray, batch_size: int, progress: bool) -> Iterator[pa.Table]:
     bar = tqdm(total=len(rows), unit=" objects", desc="score", disable=not progress)
-    # TF32, cuDNN's default, would round nearly like bf16 and make scores depend on the batch.
-    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with bar, exact, workers(scorer.device) as run:
+    with bar, workers(scorer.device) as run:
         for group in np.split(rows, range(ROW_GROUP, len(rows), ROW_GROUP)):
             parts = []
             for part in run(scorer, np.split(group, range(batch_size, len(group), batch_size))):
