@@ -19,6 +19,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from lensq.classifiers.injection import point_sources
+from lensq.models.batches import workers
 from lensq.survey.images import PIXEL_SCALE, noise_level
 
 if TYPE_CHECKING:
@@ -105,7 +106,6 @@ class PointFits:
         two, best = chi.min(0)
         return one, two, theta[best, torch.arange(len(best))]
 
-    @torch.inference_mode()
     def score(self, survey: Survey, rows: np.ndarray) -> np.ndarray:
         """How much better two point sources fit than one: (n,) differences of chi-squared, 0 or more.
 
@@ -113,13 +113,16 @@ class PointFits:
             survey: the survey, whose reference band is fitted.
             rows: (n,) row numbers.
         """
-        scores = []
-        for start in range(0, len(rows), _AT_ONCE):
-            part = survey.in_reference_band(rows[start : start + _AT_ONCE])
-            images, mask = (torch.from_numpy(np.array(pixels)) for pixels in part)
+
+        @torch.inference_mode()
+        def scored(part: np.ndarray) -> Tensor:
+            images, mask = map(torch.from_numpy, map(np.array, survey.in_reference_band(part)))
             one, two, _ = self.fit(images, mask, noise_level(images, mask))
-            scores.append(one - two)
-        return torch.cat(scores).numpy()
+            return one - two
+
+        with workers(torch.device("cpu")) as run:
+            parts = np.split(rows, range(_AT_ONCE, len(rows), _AT_ONCE))
+            return torch.cat(list(run(scored, parts))).numpy()
 
 
 def with_point_fits(log_odds: np.ndarray, improvement: np.ndarray) -> np.ndarray:
