@@ -20,7 +20,7 @@ import pandas as pd
 
 from lensq.classifiers.baselines import fit_baselines
 from lensq.classifiers.classifier import Classifier
-from lensq.detection.entries import baseline_entries, trained_entries, variant_entries
+from lensq.detection.entries import FITS, baseline_entries, trained_entries, variant_entries
 from lensq.detection.evaluation import record_of
 from lensq.detection.leaderboard import objects
 from lensq.scores.residual import CENTRAL_RADIUS
@@ -51,8 +51,7 @@ def entries_on(real: Survey, data: Survey, results: Path) -> dict:
     network = Classifier.load(results / "supervised" / "model.pt")
     found = variant_entries(results, data, real, against=against, into="real", progress=False)
     found |= baseline_entries(baselines, data, real)
-    how = {"fits": found["fits of point sources", "delta_chi_squared"], "into": "real", "progress": False}
-    return found | trained_entries(results, network, labels, data, real, **how)
+    return found | trained_entries(results, network, labels, data, real, fits=found[FITS], progress=False)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,11 @@ NAMES |= {"deep_svdd": "Deep SVDD (PyOD)", "isolation_forest": "isolation forest
 NAMES["pca_logistic"] = "logistic regression on PCA(16)"
 """Column of the baselines to its name in the table."""
 
+FITS = "fits of point sources", "delta_chi_squared"
+
+Entries = dict[tuple[str, str], Entry]
+"""Detector, by model and score, to its entry."""
+
 
 def variant_entries(
     results: Path | str,
@@ -34,7 +40,7 @@ def variant_entries(
     prevalence: float = metrics.PREVALENCE,
     into: str = "test",
     progress: bool = True,
-) -> dict[tuple[str, str], Entry]:
+) -> Entries:
     """Score every variant in a folder of results on the test survey.
 
     Args:
@@ -56,67 +62,75 @@ def variant_entries(
         test = score_on_test(results, variant, held_out, into=into, progress=progress)
         table = pd.read_parquet(Path(results) / variant / "scores.parquet")
         selection = survey.add_truth(table[table["split"] == "selection"])
-        cost = _cost_of(results, variant, survey, into)
+        last = [scored for scored in record_of(results, into)["scored"] if scored["variant"] == variant][-1]
+        cost = _cost_of(results, variant, survey) | {"score_per_s": last["objects"] / last["seconds"]}
         named = named_on_selection(selection, against=against, prevalence=prevalence)
         own = [name for name in ("anomaly_logit",) if name in table]
         for column in dict.fromkeys([named, *scores, *own]):
-            entries[variant, column] = Entry(selection[column].to_numpy(), test[column].to_numpy(), *cost)
+            entries[variant, column] = Entry(selection[column].to_numpy(), test[column].to_numpy(), **cost)
     return entries
 
 
-def _cost_of(results: Path | str, variant: str, survey: Survey, into: str) -> tuple[int, float, float, float]:
-    """Labels used, seconds of training, objects scored a second, and images seen by a variant."""
+def _cost_of(results: Path | str, variant: str, survey: Survey) -> dict[str, float]:
+    """Fields of an `Entry`: labels used, seconds of training and images seen by a variant."""
     model = load_model(Path(results) / variant)
-    last = [scored for scored in record_of(results, into)["scored"] if scored["variant"] == variant][-1]
     settings, history = model.settings, model.history
     labels = settings["labels_seen"] if settings["uses_labels"] else 0
     images = len(survey.rows("train")[: settings["max_images"]]) if settings["train_on"] == "all" else np.nan
-    return labels, float(history["seconds"].sum()), last["objects"] / last["seconds"], images * len(history)
+    seconds = float(history["seconds"].sum())
+    return {"labels_used": labels, "train_s": seconds, "images_seen": images * len(history)}
 
 
-def baseline_entries(fitted: Baselines, survey: Survey, held_out: Survey) -> dict[tuple[str, str], Entry]:
+def baseline_entries(
+    fitted: Baselines, survey: Survey, held_out: Survey, known: Entries | None = None
+) -> Entries:
     """Score the baselines on the test survey, and fit one point source and two to each object.
 
     Args:
         fitted: of `lensq.classifiers.baselines.fit_baselines` on the study's survey.
         survey: that survey.
         held_out: the test survey.
+        known: entries on another test survey, whose scores of the selection objects are taken.
 
     Returns:
         (baseline, column) to entry.
     """
-    parts = (survey, survey.rows("selection")), (held_out, held_out.rows("test"))
     begun = time.monotonic()
     points = PointFits.of(survey)
     seconds = time.monotonic() - begun
-    fitted_on_test, rate = _scored(points, held_out)
-    fits = Entry(points.score(*parts[0]), fitted_on_test, 0, seconds, rate)
-    known = objects(survey, "selection"), objects(held_out, "test")
-    pixels = [(part.images[rows], part.mask[rows]) for part, rows in parts]
-    selection, test = (fitted.score(*pair, of) for pair, of in zip(pixels, known, strict=True))
-    selection, entries = fitted.held_out(selection), {("fits of point sources", "delta_chi_squared"): fits}
+
+    def scored(where: Survey, split: str) -> pd.DataFrame:
+        rows = where.rows(split)
+        return fitted.score(where.images[rows], where.mask[rows], objects(where, split))
+
+    if not known:
+        on_selection = fitted.held_out(scored(survey, "selection"))
+        known = {(called, name): Entry(on_selection[name].to_numpy(), None) for name, called in NAMES.items()}
+        known[FITS] = Entry(points.score(survey, survey.rows("selection")), None)
+    entries = {FITS: known[FITS]._replace(labels_used=0, train_s=seconds, **_scored(points, held_out))}
+    test = scored(held_out, "test")
     for name, called in NAMES.items():
         labels = fitted.labels_used * (name in USES_LABELS)
         cost = labels, fitted.train_s[name], test.attrs["score_per_s"][name]
-        entries[called, name] = Entry(selection[name].to_numpy(), test[name].to_numpy(), *cost)
+        entries[called, name] = Entry(known[called, name].selection, test[name].to_numpy(), *cost)
     return entries
 
 
-def _scored(detector: Classifier | PointFits, held_out: Survey, **how) -> tuple[np.ndarray, float]:
-    """Scores of the test objects, and objects scored a second."""
+def _scored(detector: Classifier | PointFits, held_out: Survey, **how) -> dict[str, Any]:
+    """Fields of an `Entry`: scores of the test objects, and objects scored a second."""
     begun = time.monotonic()
     test = detector.score(held_out, held_out.rows("test"), **how)
-    return test, len(test) / (time.monotonic() - begun)
+    return {"test": test, "score_per_s": len(test) / (time.monotonic() - begun)}
 
 
 def _timed(trained: Sequence[Classifier], held_out: Survey, before: Entry | None = None, **how) -> Entry:
     """Scores of the test objects by the last of some classifiers, at the cost of training all of them, and of
     what was trained before."""
-    test, rate = _scored(trained[-1], held_out, **how)
     seconds, images = (before.train_s, before.images_seen) if before else (0.0, 0.0)
     seconds += sum(float(each.history["seconds"].sum()) for each in trained)
     images += sum(each.images_seen for each in trained)
-    return Entry(None, test, trained[-1].settings["labels_used"], seconds, rate, images)
+    cost = {"labels_used": trained[-1].settings["labels_used"], "train_s": seconds, "images_seen": images}
+    return Entry(None, **cost, **_scored(trained[-1], held_out, **how))
 
 
 def _combined(entries: Sequence[Entry], **values) -> Entry:
@@ -125,24 +139,16 @@ def _combined(entries: Sequence[Entry], **values) -> Entry:
     return entries[-1]._replace(score_per_s=rate, **values)
 
 
-def _supervised(
-    classifiers: Sequence[Classifier],
-    labels: np.ndarray,
-    survey: Survey,
-    entries: Sequence[Entry],
-    prevalence: float,
-    how: dict,
-) -> list[Entry]:
-    """Entries of classifiers that learnt from the selection tiles, and of their mean log odds; thresholds are
-    chosen on the validation tiles."""
+def _thresholds(
+    classifiers: Sequence[Classifier], labels: np.ndarray, survey: Survey, prevalence: float, how: dict
+) -> list[float]:
+    """Thresholds of classifiers that learnt from the selection tiles, and of their mean log odds, chosen on
+    the validation tiles."""
     rows = survey.rows("validation")
     rows = rows[labels[rows] >= 0]
     seen = [classifier.score(survey, rows, **how) for classifier in classifiers]
-    sums = {name: sum(getattr(entry, name) for entry in entries) for name in ("train_s", "images_seen")}
-    mean = _combined(entries, test=np.mean([entry.test for entry in entries], axis=0), **sums)
-    seen, lens = [*seen, np.mean(seen, axis=0)], labels[rows] == 1
-    thresholds = (metrics.best_threshold(score, lens, prevalence=prevalence) for score in seen)
-    return [e._replace(threshold=t) for e, t in zip((*entries, mean), thresholds, strict=True)]
+    seen.append(np.mean(seen, axis=0))
+    return [metrics.best_threshold(score, labels[rows] == 1, prevalence=prevalence) for score in seen]
 
 
 def trained_entries(
@@ -153,10 +159,10 @@ def trained_entries(
     held_out: Survey,
     *,
     fits: Entry,
-    into: str = "test",
+    known: Entries | None = None,
     prevalence: float = metrics.PREVALENCE,
     **how,
-) -> dict[tuple[str, str], Entry]:
+) -> Entries:
     """What was trained with injected lenses and labels: a variant's encoder, and the supervised network.
 
     Args:
@@ -167,7 +173,7 @@ def trained_entries(
         survey: the survey they learnt from.
         held_out: the test survey.
         fits: of point sources, from `baseline_entries`.
-        into: where `variant_entries` put its scores.
+        known: entries on another test survey, whose scores of the selection objects and thresholds are taken.
         prevalence: share of positives for which thresholds are chosen.
         **how: symmetries and progress of `lensq.classifiers.classifier.Classifier.score`.
 
@@ -180,30 +186,39 @@ def trained_entries(
     rounds = sorted(folder.glob("few/*/model.pt"), key=lambda path: int(path.parent.name))
     rounds = [Classifier.load(path) for path in rounds]
     variant = none.settings["variant"]
-    own = Entry(None, None, *_cost_of(results, variant, survey, into))
+    own = Entry(None, None, **_cost_of(results, variant, survey))
+    name = f"{variant} + injected lenses"
+    with_few, with_all = f"{name} + few labels", f"{name} + all labels"
 
-    def with_selection(trained: Sequence[Classifier], before: Entry) -> Entry:
-        entry = _timed(trained, held_out, before, **how)
-        return entry._replace(selection=trained[-1].score(survey, survey.rows("selection"), **how))
+    def with_selection(called: str, trained: Sequence[Classifier], before: Entry) -> Entry:
+        rows = survey.rows("selection")
+        entry = known[called, "log odds"] if known else None
+        selection = entry.selection if entry else trained[-1].score(survey, rows, **how)
+        return _timed(trained, held_out, before, **how)._replace(selection=selection)
 
-    injected = with_selection([none], own)
-    few = with_selection(rounds, injected)
+    injected = with_selection(name, [none], own)
+    few = with_selection(with_few, rounds, injected)
 
     def fitted(entry: Entry) -> Entry:
         parts = {part: (getattr(entry, part), getattr(fits, part)) for part in ("selection", "test")}
         return _combined([fits, entry], **{part: with_point_fits(*pair) for part, pair in parts.items()})
 
     pair = [_timed([everything], held_out, injected, **how), _timed([classifier], held_out, **how)]
-    encoder, network, both = _supervised((everything, classifier), labels, survey, pair, prevalence, how)
-    name = f"{variant} + injected lenses"
+    sums = {part: sum(getattr(entry, part) for entry in pair) for part in ("train_s", "images_seen")}
+    pair.append(_combined(pair, test=np.mean([entry.test for entry in pair], axis=0), **sums))
+    keys = (with_all, "log odds"), ("supervised ResNet-18", "log odds")
+    keys = *keys, (f"{with_all} + ResNet-18", "mean log odds")
+    if known:
+        thresholds = [known[key].threshold for key in keys]
+    else:
+        thresholds = _thresholds((everything, classifier), labels, survey, prevalence, how)
+    supervised = (e._replace(threshold=t) for e, t in zip(pair, thresholds, strict=True))
     return {
         (name, "log odds"): injected,
         (name, "log odds and point fits"): fitted(injected),
-        (f"{name} + few labels", "log odds"): few,
-        (f"{name} + few labels", "log odds and point fits"): fitted(few),
-        (f"{name} + all labels", "log odds"): encoder,
-        ("supervised ResNet-18", "log odds"): network,
-        (f"{name} + all labels + ResNet-18", "mean log odds"): both,
+        (with_few, "log odds"): few,
+        (with_few, "log odds and point fits"): fitted(few),
+        **dict(zip(keys, supervised, strict=True)),
     }
 
 

@@ -8,9 +8,10 @@ from lensq.classifiers.baselines import COLUMNS as BASELINES
 from lensq.classifiers.baselines import fit_baselines
 from lensq.classifiers.classifier import Classifier
 from lensq.classifiers.finetuning import finetune, label_the_top
-from lensq.classifiers.pointfits import PointFits
+from lensq.classifiers.pointfits import PointFits, with_point_fits
 from lensq.classifiers.supervised import fit_supervised
 from lensq.detection.entries import (
+    FITS,
     NAMES,
     baseline_entries,
     refit,
@@ -83,7 +84,7 @@ def test_all_entries_are_of_the_same_objects(entries, results, survey):
         assert np.allclose(entry.test, own.loc[own["split"] == "test", name], rtol=1e-3, atol=1e-3), name
         assert bool(entry.labels_used) == (name == "pca_logistic")
         assert min(entry.train_s, entry.score_per_s) > 0
-    fits = every["fits of point sources", "delta_chi_squared"]
+    fits = every[FITS]
     points = PointFits.of(survey)
     assert np.array_equal(fits.selection, points.score(survey, survey.rows("selection")))
     assert np.array_equal(fits.test, points.score(survey, survey.rows("test")))
@@ -159,6 +160,38 @@ def test_fine_tuned_encoders_compete_at_the_cost_of_what_they_started_from(resul
     assert entries[NAME, "log odds"].images_seen == images
     assert entries[f"{NAME} + few labels", "log odds"].images_seen == images + 2 * 2 * 16
     assert entries[f"{NAME} + all labels + ResNet-18", "mean log odds"].images_seen == images + 2 * 16 + used
+
+
+def test_what_is_known_of_the_selection_objects_is_taken_and_not_scored_anew(
+    results, survey, trained, monkeypatch
+):
+    fitted = fit_baselines(survey.images, survey.mask, objects(survey), components=8)
+    first = baseline_entries(fitted, survey, survey) | trained[1]
+    scored = []
+    for detector in (Classifier, PointFits):
+        own = detector.score
+
+        def counted(self, where, rows, own=own, **how):
+            scored.append(set(where.split[rows]))
+            return own(self, where, rows, **how)
+
+        monkeypatch.setattr(detector, "score", counted)
+    again = baseline_entries(fitted, survey, survey, first)
+    how = {"fits": again[FITS], "symmetries": False, "progress": False}
+    again |= trained_entries(
+        results, trained[0]["network"], survey.labels, survey, survey, known=first, **how
+    )
+    assert scored == [{"test"}] * 5  # the fits, and no, few, all labels and the supervised network
+    assert list(again) == list(first)
+    for key, entry in again.items():
+        assert np.array_equal(entry.test, first[key].test) or key[1] == "log odds and point fits", key
+        assert entry.threshold == first[key].threshold
+        assert (entry.selection is None) == (first[key].selection is None)
+    for name in (NAME, f"{NAME} + few labels"):
+        odds = again[name, "log odds"].selection
+        assert np.array_equal(odds, trained[1][name, "log odds"].selection)
+        lowered = again[name, "log odds and point fits"].selection
+        assert np.array_equal(lowered, with_point_fits(odds, first[FITS].selection))
 
 
 def test_point_fits_lower_log_odds_at_the_cost_of_both(trained):
