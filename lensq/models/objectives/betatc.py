@@ -67,9 +67,9 @@ def minibatch_log_weights(
 
 
 def _logsumexp(values: Tensor) -> Tensor:
-    """Over the last dimension; exponentials below e^-80 of the largest, slow as denormals, count as that."""
-    lowest = values.detach().amax(-1, keepdim=True) - 80
-    return torch.logsumexp(torch.maximum(values, lowest), -1)
+    """Over dimension 1; exponentials below e^-80 of the largest, slow as denormal numbers, count as that."""
+    lowest = values.detach().amax(1, keepdim=True) - 80
+    return torch.logsumexp(torch.maximum(values, lowest), 1)
 
 
 def aggregate_posterior(z: Tensor, mu: Tensor, logvar: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,11 +89,10 @@ def aggregate_posterior(z: Tensor, mu: Tensor, logvar: Tensor, log_weights: Tens
     joint, single = [], []
     for start in range(0, len(mu), block):
         part = slice(start, start + block)
-        # (B, D, m): what is summed over lies side by side in memory.
-        pairs = log_normal(z.unsqueeze(2), mu[part].T.contiguous(), logvar[part].T.contiguous())
+        pairs = log_normal(z.unsqueeze(1), mu[part], logvar[part])  # (B, m, D)
         weights = log_weights[:, part]
-        joint.append(_logsumexp(pairs.sum(1) + weights))
-        single.append(_logsumexp(pairs + weights.unsqueeze(1)))
+        joint.append(_logsumexp(pairs.sum(2) + weights))
+        single.append(_logsumexp(pairs + weights.unsqueeze(2)))
     return torch.logsumexp(torch.stack(joint), 0), torch.logsumexp(torch.stack(single), 0)
 
 
