@@ -396,7 +396,7 @@ def test_a_survey_of_any_name_goes_through_the_graph(tmp_path, name, monkeypatch
     line = next(
         line
         for line in (run.stdout + run.stderr).splitlines()
-        if "00_start_here.ipynb" in line and "run notebook" in line
+        if "00_start_here.ipynb" in line and "lensq.study.job" in line
     )
     words = shlex.split(line)
     assert yaml.safe_load(words[words.index("&&") - 1])["survey"] == str(survey)
