@@ -139,6 +139,24 @@ def _combined(entries: Sequence[Entry], **values) -> Entry:
     return entries[-1]._replace(score_per_s=rate, **values)
 
 
+def _rounds_in(folder: Path) -> list[Classifier]:
+    """What `label_the_top` trained, in the order of its rounds."""
+    paths = sorted(folder.glob("*/model.pt"), key=lambda path: int(path.parent.name))
+    return [Classifier.load(path) for path in paths]
+
+
+def _with_fits(entry: Entry, fits: Entry) -> Entry:
+    """An entry of log odds, lowered by the fits of point sources."""
+    parts = {part: (getattr(entry, part), getattr(fits, part)) for part in ("selection", "test")}
+    return _combined([fits, entry], **{part: with_point_fits(*pair) for part, pair in parts.items()})
+
+
+def _mean(entries: Sequence[Entry]) -> Entry:
+    """The mean score of entries, at the cost of all of them."""
+    sums = {part: sum(getattr(entry, part) for entry in entries) for part in ("train_s", "images_seen")}
+    return _combined(entries, test=np.mean([entry.test for entry in entries], axis=0), **sums)
+
+
 def _thresholds(
     classifiers: Sequence[Classifier], labels: np.ndarray, survey: Survey, prevalence: float, how: dict
 ) -> list[float]:
@@ -183,41 +201,32 @@ def trained_entries(
     """
     folder = Path(results) / "injected"
     none, everything = (Classifier.load(folder / name / "model.pt") for name in ("none", "all"))
-    rounds = sorted(folder.glob("few/*/model.pt"), key=lambda path: int(path.parent.name))
-    rounds = [Classifier.load(path) for path in rounds]
-    variant = none.settings["variant"]
-    own = Entry(None, None, **_cost_of(results, variant, survey))
-    name = f"{variant} + injected lenses"
+    rounds = _rounds_in(folder / "few")
+    own = Entry(None, None, **_cost_of(results, none.settings["variant"], survey))
+    name = f"{none.settings['variant']} + injected lenses"
     with_few, with_all = f"{name} + few labels", f"{name} + all labels"
 
     def with_selection(called: str, trained: Sequence[Classifier], before: Entry) -> Entry:
-        rows = survey.rows("selection")
-        entry = known[called, "log odds"] if known else None
-        selection = entry.selection if entry else trained[-1].score(survey, rows, **how)
+        entry = (known or {}).get((called, "log odds"))
+        selection = entry.selection if entry else trained[-1].score(survey, survey.rows("selection"), **how)
         return _timed(trained, held_out, before, **how)._replace(selection=selection)
 
     injected = with_selection(name, [none], own)
     few = with_selection(with_few, rounds, injected)
 
-    def fitted(entry: Entry) -> Entry:
-        parts = {part: (getattr(entry, part), getattr(fits, part)) for part in ("selection", "test")}
-        return _combined([fits, entry], **{part: with_point_fits(*pair) for part, pair in parts.items()})
-
-    pair = [_timed([everything], held_out, injected, **how), _timed([classifier], held_out, **how)]
-    sums = {part: sum(getattr(entry, part) for entry in pair) for part in ("train_s", "images_seen")}
-    pair.append(_combined(pair, test=np.mean([entry.test for entry in pair], axis=0), **sums))
-    keys = (with_all, "log odds"), ("supervised ResNet-18", "log odds")
-    keys = *keys, (f"{with_all} + ResNet-18", "mean log odds")
+    pair = _timed([everything], held_out, injected, **how), _timed([classifier], held_out, **how)
+    both = f"{with_all} + ResNet-18", "mean log odds"
+    keys = (with_all, "log odds"), ("supervised ResNet-18", "log odds"), both
     if known:
         thresholds = [known[key].threshold for key in keys]
     else:
         thresholds = _thresholds((everything, classifier), labels, survey, prevalence, how)
-    supervised = (e._replace(threshold=t) for e, t in zip(pair, thresholds, strict=True))
+    supervised = (e._replace(threshold=t) for e, t in zip((*pair, _mean(pair)), thresholds, strict=True))
     return {
         (name, "log odds"): injected,
-        (name, "log odds and point fits"): fitted(injected),
+        (name, "log odds and point fits"): _with_fits(injected, fits),
         (with_few, "log odds"): few,
-        (with_few, "log odds and point fits"): fitted(few),
+        (with_few, "log odds and point fits"): _with_fits(few, fits),
         **dict(zip(keys, supervised, strict=True)),
     }
 
