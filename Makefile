@@ -93,7 +93,7 @@ lint: $(INSTALLED) ## check style, types, layers and that notebooks carry no out
 lock: ## write requirements.lock anew from the ranges in pyproject.toml, keeping the versions that it has
 	$(RUN) pip install --quiet uv
 	$(RUN) uv pip compile pyproject.toml --extra book --extra test --universal --python-version 3.11 \
-		--generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
+		--no-strip-extras --generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
 
 clean: ## remove everything that was made, but not the environment
 	rm -rf _build

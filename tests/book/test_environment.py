@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 
 import pytest
 import yaml
@@ -22,6 +22,7 @@ CONDA = {
 PIP = next(entry["pip"] for entry in LISTED if isinstance(entry, dict))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
+PINS = [Requirement(line.rstrip(" \\")) for line in LOCK.splitlines() if line[:1].isalnum()]
 EXTRAS = PROJECT["optional-dependencies"]
 
 
@@ -41,22 +42,28 @@ def test_environment_gives_ranges_and_the_package_itself():
 
 
 def test_what_is_installed_lies_in_the_ranges_and_is_what_is_pinned():
-    pins = [line.rstrip(" \\") for line in LOCK.splitlines() if line[:1].isalnum()]
-    pinned = {
-        canonicalize_name(r.name): r.specifier
-        for r in map(Requirement, pins)
-        if not r.marker or r.marker.evaluate()
-    }
+    pinned = {canonicalize_name(r.name): r.specifier for r in PINS if not r.marker or r.marker.evaluate()}
     for requirement in map(Requirement, [*PROJECT["dependencies"], *EXTRAS["book"], *EXTRAS["test"]]):
         installed = version(requirement.name)
         assert requirement.specifier.contains(installed), requirement
         assert pinned[canonicalize_name(requirement.name)].contains(installed), requirement
 
 
+def test_a_pin_names_the_extras_that_another_package_asks_for():
+    """Without them pip takes the newest release of name[extra], which has no hash here."""
+    pinned = {canonicalize_name(r.name): r.extras for r in PINS}
+    installed = [d for d in distributions() if canonicalize_name(d.metadata["Name"]) in pinned]
+    asked = [(d.metadata["Name"], Requirement(entry)) for d in installed for entry in d.requires or ()]
+    asked = [(who, r) for who, r in asked if r.extras and (not r.marker or r.marker.evaluate({"extra": ""}))]
+    assert "jupyter-events" in {canonicalize_name(who) for who, _ in asked}
+    for who, requirement in asked:
+        assert requirement.extras <= pinned[canonicalize_name(requirement.name)], (who, str(requirement))
+
+
 def test_every_pin_of_the_lock_has_a_hash_and_no_host():
     for entry in re.split(r"\n(?=\S)", LOCK.strip()):
         first, *hashes = entry.split("\n")
-        assert re.match(r"[\w.\[\]-]+==\S+", first), first
+        assert re.match(r"[\w.-]+(\[[\w, -]+\])?==\S+", first), first
         assert hashes, first
         assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line) for line in hashes), first
     assert "://" not in LOCK
