@@ -20,7 +20,8 @@ INSTALLED := .venv/.installed
 # The same packages with the same hashes, six times as fast.
 INSTALL := $(if $(shell command -v uv),uv pip install --python .venv/bin/python,\
 	.venv/bin/python -m pip install --disable-pip-version-check --progress-bar off)
-RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONNOUSERSITE=1
+# uv installs without byte code: where none may be written either, each notebook compiles torch anew, for 20 s.
+RUN := PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONNOUSERSITE=1 PYTHONDONTWRITEBYTECODE=
 STUDY := $(RUN) python -m lensq.study.run
 
 .PHONY: help book readme test test-fast lock release lab candidates sweep bench frame lint clean
