@@ -17,6 +17,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -223,6 +224,8 @@ def train(task: Task, out: Path, *, progress: bool) -> bool:
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=progress,
+            # At each step it would take papermill a twentieth of a core to follow the bar.
+            callbacks=[TQDMProgressBar(refresh_rate=10)] if progress else [],
             num_sanity_val_steps=0,
             benchmark=True,
         )
