@@ -28,7 +28,7 @@ TILE_SIDES = (1.0, 0.5, 0.25, 0.1, 0.05)
 ENOUGH_TILES = 500
 """Occupied tiles from which on the shares of the splits come out near their nominal values."""
 
-_NAME = re.compile(r"J(\d\d)(\d\d)(\d\d(?:\.\d*)?)([+-])(\d\d)(\d\d)(\d\d(?:\.\d*)?)(?![\d.])")
+_NAME = re.compile(r"^J(\d\d)(\d\d)(\d\d(?:\.\d*)?)([+-])(\d\d)(\d\d)(\d\d(?:\.\d*)?)(?![\d.])")
 
 
 def coordinates_from_names(names: Sequence[str]) -> SkyCoord:
@@ -41,14 +41,9 @@ def coordinates_from_names(names: Sequence[str]) -> SkyCoord:
     Returns:
         (N,) ICRS coordinates, NaN where a name holds none.
     """
-    fields = np.full((len(names), 6), np.nan)
-    sign = np.ones(len(names))
-    for i, name in enumerate(names):
-        if match := _NAME.match(name):
-            hours, minutes, seconds, plus_or_minus, degrees, arcminutes, arcseconds = match.groups()
-            fields[i] = hours, minutes, seconds, degrees, arcminutes, arcseconds
-            sign[i] = -1 if plus_or_minus == "-" else 1
-    hours, minutes, seconds, degrees, arcminutes, arcseconds = fields.T
+    found = pd.Series(np.asarray(names, str), dtype=object).str.extract(_NAME)
+    sign = np.where(found.pop(3) == "-", -1.0, 1.0)
+    hours, minutes, seconds, degrees, arcminutes, arcseconds = found.astype(float).to_numpy().T
     ra = 15 * (hours + minutes / 60 + seconds / 3600)
     dec = sign * (degrees + arcminutes / 60 + arcseconds / 3600)
     possible = (ra.round(9) <= 360) & (np.abs(dec) <= 90)
@@ -84,8 +79,7 @@ def friends_of_friends(coordinates: SkyCoord, radius: float = GROUP_RADIUS) -> n
     first, second, _ = neighbours(SkyCoord(places * u.deg), radius)
     links = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(len(places),) * 2)
     component = connected_components(links, directed=False)[1][place]
-    _, appearance, group = np.unique(component, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(appearance))[group].astype(np.int64)
+    return pd.factorize(component)[0].astype(np.int64)
 
 
 def neighbours(coordinates: SkyCoord, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -156,9 +150,8 @@ def assign_splits(
     if known.any():
         key[known] = _tile_keys(coordinates[known])
     order = np.lexsort((names, group))
-    leader = np.empty(len(names), np.int64)
-    first = np.flatnonzero(np.diff(group[order], prepend=-1)) if len(order) else order
-    leader[order] = np.repeat(order[first], np.diff(first, append=len(order)))
+    groups, first = np.unique(group[order], return_index=True)
+    leader = order[first[np.searchsorted(groups, group)]]
     lot = _scrambled(key ^ _scrambled(np.array([seed % 2**64], np.uint64))) / 2.0**64
     place = np.searchsorted(np.cumsum(list(FRACTIONS.values()))[:-1], lot[leader], side="right")
     return np.array(list(FRACTIONS))[place]
@@ -195,10 +188,8 @@ def groups_table(
         the first member, arcseconds), selected and rejected (numbers of members with these labels),
         discordant (bool: it has both), split; the largest first.
     """
-    count = np.bincount(group) if len(group) else np.empty(0, int)
-    member = np.flatnonzero(count[group] > 1)
-    member = member[np.argsort(group[member], kind="stable")]
-    first = member[np.searchsorted(group[member], group[member])]
+    member = np.flatnonzero(pd.Series(group).duplicated(keep=False))
+    first = pd.Series(member).groupby(group[member]).transform("first").to_numpy()
     table = pd.DataFrame({"group": group[member], "members": names[member], "n": 1})
     table["extent"] = coordinates[member].separation(coordinates[first]).arcsec
     table["selected"], table["rejected"] = labels[member] == 1, labels[member] == 0
