@@ -111,20 +111,17 @@ def _names(tree: ast.AST) -> Iterator[str]:
 @cache
 def _files_of(name: str) -> tuple[Path, ...]:
     """The module that defines a name below `lensq`; no file for a package, or what is none of lensq's."""
-    place, parts = _PACKAGE, name.split(".")
-    for i, part in enumerate(parts):
+    place = _PACKAGE
+    for part in name.split("."):
         if (place / f"{part}.py").is_file():
             return (place / f"{part}.py",)
         if (place / part).is_dir():
             place = place / part
-            continue
-        led = _leads(place).get(part) or (part if i and not _leads(place) else None)
-        if led is None:
-            return ()
-        if led == part:  # a name in the `__init__` of a package that imports what it leads to
-            return (place / "__init__.py",)
-        return _files_of(".".join((*place.relative_to(_PACKAGE).parts, led, part)))
-    init = place / "__init__.py"
+        elif part in _leads(place):
+            return _files_of(".".join((*place.relative_to(_PACKAGE).parts, _leads(place)[part], part)))
+        else:
+            break
+    init = place / "__init__.py"  # of a package that imports what it leads to
     return () if _leads(place) else (init,) * init.is_file()
 
 
