@@ -393,10 +393,8 @@ def _set_aside(
     table: pd.DataFrame, wanted: tuple[str, ...], folder: Path, notes: list[str]
 ) -> tuple[str, ...]:
     """Set the fates of files of other bands and of second files; return the bands that are read."""
-    columns = ("name", "file", "band", "fate", "detail")
-    names, files, bands, fates, details = (table[key].to_list() for key in columns)
-    images = [i for i, fate in enumerate(fates) if not fate]
-    there = sorted({bands[i] for i in images})
+    images = table[table["fate"] == ""]
+    there = sorted(set(images["band"]))
     if there and "" not in there and not set(wanted).issubset(there):
         lacking = ", ".join(band for band in wanted if band not in there)
         if len(there) > 1 or len(wanted) > 1:
@@ -404,26 +402,22 @@ def _set_aside(
             raise ValueError(f"{folder}: no file of band {lacking}, but of {', '.join(there)}: choose {one}")
         notes.append(f"there is no file of band {lacking}: read in {there[0]}, the only one there")
         wanted = (there[0],)
-    first = _first_files([names[i] for i in images], [bands[i] for i in images], wanted)
-    used = {images[i] for i in first.values()}
-    asked = {i for i in images if bands[i] in (*wanted, "")}
-    for i in asked - used:
-        fates[i] = "second file"
-    _refuse_repeats(
-        folder, [(names[i], files[i]) for i in used], [(names[i], files[i]) for i in asked - used]
-    )
-    have = {names[i] for i in asked}
-    for i in set(images) - asked:
-        fates[i] = "other band" if names[i] in have else "no such band"
-        details[i] = f"band {bands[i]}"
-    table["fate"], table["detail"] = fates, details
+    asked = images[images["band"].isin([*wanted, ""])]
+    used = images.iloc[sorted({*_first_files(images["name"], images["band"], wanted).values()})]
+    again, others = asked.drop(used.index), images.drop(asked.index)
+    _refuse_repeats(folder, used, again)
+    table.loc[again.index, "fate"] = "second file"
+    table.loc[others.index, "fate"] = "no such band"
+    table.loc[others.index[others["name"].isin(asked["name"])], "fate"] = "other band"
+    table.loc[others.index, "detail"] = "band " + others["band"]
     return wanted
 
 
-def _refuse_repeats(folder: Path, used: list[tuple[str, str]], others: list[tuple[str, str]]) -> None:
+def _refuse_repeats(folder: Path, used: pd.DataFrame, others: pd.DataFrame) -> None:
     """Refuse folders within of which most hold files of the same names: fields, kinds or versions?"""
-    file_of = dict(used)
-    places = [(file_of.get(name, ""), file) for name, file in others if not _POSITION.match(name)]
+    file_of = dict(zip(used["name"], used["file"], strict=True))
+    pairs = zip(others["name"], others["file"], strict=True)
+    places = [(file_of.get(name, ""), file) for name, file in pairs if not _POSITION.match(name)]
     again = [(one, other) for one, other in places if os.path.dirname(one) != os.path.dirname(other)]
     if len(again) > 1 and 2 * len(again) >= len(file_of):
         raise ValueError(
@@ -456,39 +450,33 @@ def settle(inventory: Inventory, read: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
         quarantine: name, file, reason and detail of what is not used, sorted by name.
     """
     columns = ["name", "file", "reason", "detail"]
-    taken = set(read["file"])
-    left = inventory.files.rename(columns={"fate": "reason"})[columns].itertuples(index=False, name=None)
-    every = [*read[columns].itertuples(index=False, name=None), *(row for row in left if row[1] not in taken)]
+    left = inventory.files.rename(columns={"fate": "reason"})
+    every = pd.concat([read[columns], left.loc[~left["file"].isin(read["file"]), columns]], ignore_index=True)
     strays: dict[str, list[str]] = {}
     for which in ("selected", "graded"):
         for name in set(inventory.lists[which] or ()) - inventory.members:
             strays.setdefault(name, []).append(LISTS[which])
     detail = {name: f"named only in {' and '.join(files)}" for name, files in strays.items()}
-    fate: dict[str, str] = {}
-    rows, reasons = [], []
-    for name, file, reason, said in every:
-        if name not in inventory.members and reason not in _NO_OBJECT:
-            reason, said = "present but unlisted", said or detail.get(name, "")
-        if name not in fate or not reason:
-            fate[name] = reason
-        reasons.append(reason)
-        if reason:
-            rows.append((name, file, reason, said))
-    for i, (name, file, reason, said) in enumerate(rows):
-        if reason == "second file" and not said:
-            tried = f"was tried: {fate[name]}" if fate[name] else "is used"
-            rows[i] = name, file, reason, f"another file of this object {tried}"
-    for name in {*inventory.members, *strays} - fate.keys():
-        rows.append((name, "", "listed but absent", detail.get(name, "")))
-        fate[name] = "listed but absent"
-    counts = {"files": Counter(reasons)}
+    silent = every["detail"] == ""
+    unlisted = ~every["name"].isin(inventory.members) & ~every["reason"].isin(_NO_OBJECT)
+    every.loc[unlisted, "reason"] = "present but unlisted"
+    every.loc[unlisted & silent, "detail"] = every["name"].map(lambda name: detail.get(name, ""))
+    # An object is usable if one of its files is; else it has the fate of the first.
+    fate = dict(zip(every["name"][::-1], every["reason"][::-1], strict=True))
+    fate |= dict.fromkeys(every.loc[every["reason"] == "", "name"], "")
+    said = {name: f"was tried: {reason}" if reason else "is used" for name, reason in fate.items()}
+    second = silent & (every["reason"] == "second file")
+    every.loc[second, "detail"] = "another file of this object " + every["name"].map(said)
+    rows = list(every[every["reason"] != ""].itertuples(index=False, name=None))
+    absent = {*inventory.members, *strays} - fate.keys()
+    fate |= dict.fromkeys(absent, "listed but absent")
+    rows += [(name, "", "listed but absent", detail.get(name, "")) for name in absent]
+    counts = {"files": Counter(every["reason"])}
     for which, names in inventory.lists.items():
         once = set(names or ())
-        counts[which] = Counter(map(fate.__getitem__, once))
-        if names and len(once) < len(names):
-            counts[which]["listed twice"] = len(names) - len(once)
-            surplus = (Counter(names) - Counter(once)).elements()
-            rows += [(name, "", "listed twice", f"in {LISTS[which]}") for name in surplus]
+        surplus = list((Counter(names) - Counter(once)).elements())
+        counts[which] = Counter([*map(fate.__getitem__, once), *["listed twice"] * len(surplus)])
+        rows += [(name, "", "listed twice", f"in {LISTS[which]}") for name in surplus]
     table = pd.DataFrame(counts, index=["", *REASONS], columns=[*LISTS, "files"]).fillna(0).astype(int)
     table = table.rename(index={"": "usable"})
     table.loc["total"] = table.sum()
