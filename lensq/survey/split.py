@@ -73,35 +73,17 @@ def friends_of_friends(coordinates: SkyCoord, radius: float = GROUP_RADIUS) -> n
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
 
     degrees = np.stack([coordinates.ra.deg, coordinates.dec.deg], axis=1)
     places, place = np.unique(degrees, axis=0, return_inverse=True, equal_nan=False)
-    first, second, _ = neighbours(SkyCoord(places * u.deg), radius)
+    known = np.flatnonzero(np.isfinite(places[:, 0]))
+    vectors = SkyCoord(places[known] * u.deg).cartesian.xyz.value.T.reshape(-1, 3)
+    chord = 2 * np.sin(np.radians(radius / 3600) / 2)
+    first, second = known[cKDTree(vectors).query_pairs(chord, output_type="ndarray")].T
     links = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(len(places),) * 2)
     component = connected_components(links, directed=False)[1][place]
     return pd.factorize(component)[0].astype(np.int64)
-
-
-def neighbours(coordinates: SkyCoord, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs of objects within `radius` arcseconds of each other.
-
-    Args:
-        coordinates: (N,) positions; those that are NaN have no neighbours.
-        radius: greatest separation in arcseconds.
-
-    Returns:
-        first, second: (P,) int64 places of the two objects, first < second.
-        separation: (P,) arcseconds.
-    """
-    from scipy.spatial import cKDTree
-
-    known = np.flatnonzero(np.isfinite(coordinates.ra.deg))
-    vectors = coordinates[known].cartesian.xyz.value.T.reshape(-1, 3)
-    chord = 2 * np.sin(np.radians(radius / 3600) / 2)
-    pairs = cKDTree(vectors).query_pairs(chord, output_type="ndarray")
-    pairs = pairs[np.lexsort(pairs.T[::-1])]
-    length = np.linalg.norm(vectors[pairs[:, 0]] - vectors[pairs[:, 1]], axis=1)
-    return known[pairs[:, 0]], known[pairs[:, 1]], np.degrees(2 * np.arcsin(length / 2)) * 3600
 
 
 def tiles(coordinates: SkyCoord, side: float) -> np.ndarray:
