@@ -87,10 +87,8 @@ class Parameter:
         elif stated := self.limits:
             words, within, *ends = stated
             expected = "" if within(value, *ends) else words
-        elif self.choices:
-            foreign = set(value if self.kind is list else [value]) - set(self.choices)
-            if foreign:
-                expected = f"one of {', '.join(map(repr, self.choices))}"
+        elif self.choices and set(value if self.kind is list else [value]) - set(self.choices):
+            expected = f"one of {', '.join(map(repr, self.choices))}"
         if expected:
             raise ValueError(f"the parameter {self.name} is {value!r}, but must be {expected}")
 

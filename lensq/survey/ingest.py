@@ -36,13 +36,18 @@ PART_TIME_LIMIT = 60.0
 """Seconds after which the files of a part are read one by one, with `TIME_LIMIT` each."""
 
 
+def home_of(survey: Path) -> Path:
+    """The folder of a survey's lists and `survey.yml`: the survey itself, or where its HDF5 file is."""
+    return survey if survey.is_dir() else survey.parent
+
+
 def declared_of(folder: Path) -> dict[str, Any]:
     """What `survey.yml` beside the images of a survey says: fields of `Reading`, and a note to the reader.
 
     Raises:
         ValueError: it says something else.
     """
-    path = (folder if folder.is_dir() else folder.parent) / "survey.yml"
+    path = home_of(folder) / "survey.yml"
     if not path.is_file():
         return {}
     kinds = {"band": str, "note": str, "bands": (str, list)}

@@ -21,7 +21,7 @@ import pandas as pd
 
 from lensq.survey.bundle import bundle_of, bundle_table
 from lensq.survey.hdus import REASONS as FAULTS
-from lensq.survey.ingest import Reading, declared_of
+from lensq.survey.ingest import Reading, declared_of, home_of
 from lensq.survey.lists import EXTENSION, LISTS, Aliases, Listing, names_in, read_list
 from lensq.survey.planes import INSTRUMENT, OTHER_BAND, band_name, images_beside
 from lensq.survey.split import iau_name
@@ -128,7 +128,7 @@ def take_inventory(folder: Path | str, band: str = "i", bands: tuple[str, ...] =
     bundle = bundle_of(folder)
     if not folder.is_dir() and not bundle:
         raise FileNotFoundError(f"{folder}: there is no such folder; give that of a survey")
-    home = folder if folder.is_dir() else folder.parent
+    home = home_of(folder)
     listings = {which: read_list(home / file, flags=which != "raw") for which, file in LISTS.items()}
     if bundle:
         place, table, notes = bundle.parent, bundle_table(bundle), []

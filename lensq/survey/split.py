@@ -41,7 +41,7 @@ def coordinates_from_names(names: Sequence[str]) -> SkyCoord:
     Returns:
         (N,) ICRS coordinates, NaN where a name holds none.
     """
-    found = pd.Series(np.asarray(names, str), dtype=object).str.extract(_NAME)
+    found = pd.Series(names, dtype=object).str.extract(_NAME)
     sign = np.where(found.pop(3) == "-", -1.0, 1.0)
     hours, minutes, seconds, degrees, arcminutes, arcseconds = found.astype(float).to_numpy().T
     ra = 15 * (hours + minutes / 60 + seconds / 3600)

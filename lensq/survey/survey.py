@@ -31,7 +31,7 @@ from astropy.table import Table
 
 from lensq.survey.catalogues import align
 from lensq.survey.images import PIXEL_SCALE, SAME_SCALE, same_scale
-from lensq.survey.ingest import Reading, declared_of
+from lensq.survey.ingest import Reading, declared_of, home_of
 from lensq.survey.inventory import ASIDE, Inventory, check_flags, settle, take_inventory
 from lensq.survey.split import FRACTIONS, assign_splits, friends_of_friends
 from lensq.survey.store import Store, open_store
@@ -304,7 +304,7 @@ def _survey(folder: Path, inventory: Inventory, packed: Store, how: Reading) -> 
         group=usable["group"].to_numpy(),
         split=np.full(len(names), ""),
         quarantine=quarantine,
-        truth=_read_truth(_home(folder) / "truth.parquet", names),
+        truth=_read_truth(home_of(folder) / "truth.parquet", names),
         size=how.size,
         resized=how.resize,
         native_side=float(usable["side"].median()),
@@ -325,7 +325,7 @@ def _packed(folder: Path, inventory: Inventory, how: Reading, store: Path | str 
     """The packed images, in the folder that is given, in the survey's, or in the user's cache."""
     files = inventory.wanted
     kind = how.kind if folder.is_dir() else f"{folder.stem}-{how.kind}"
-    place = Path(store or _home(folder) / "packed")
+    place = Path(store or home_of(folder) / "packed")
     try:
         return open_store(place / kind, inventory.folder, files, how, **options)
     except PermissionError as error:
@@ -356,10 +356,6 @@ def read_like(trained: Mapping[str, Any], folder: Path | str, **reading) -> Surv
     except MixedScalesError:
         pass
     return read_survey(folder, **how, scale=trained.get("pixel_scale", PIXEL_SCALE))
-
-
-def _home(folder: Path) -> Path:
-    return folder if folder.is_dir() else folder.parent
 
 
 def _masked_bands(planes: pd.DataFrame) -> list[str]:
