@@ -61,7 +61,7 @@ def source_files(*modules: str) -> tuple[Path, ...]:
 
 @cache
 def _imports(file: Path) -> list[Path]:
-    return [found for name in _names(ast.parse(file.read_bytes())) for found in _files_of(name)]
+    return [found for name in _names(_tree(file)) for found in _files_of(name)]
 
 
 def _hash_of(files: tuple[Path, ...]) -> str:
@@ -74,12 +74,16 @@ def _hash_of(files: tuple[Path, ...]) -> str:
 
 @cache
 def _code(file: Path) -> bytes:
+    return ast.dump(_tree(file)).encode()
+
+
+def _tree(file: Path) -> ast.Module:
     """The syntax tree of a file without its docstrings and what only type checkers import."""
     tree = ast.parse(file.read_bytes())
     for node in ast.walk(tree):
         if isinstance(getattr(node, "body", None), list):
             node.body = [child for child in node.body if not (_is_constant(child) or _for_checkers(child))]
-    return ast.dump(tree).encode()
+    return tree
 
 
 def _is_constant(node: ast.AST) -> bool:
@@ -93,12 +97,7 @@ def _for_checkers(node: ast.AST) -> bool:
 
 def _names(tree: ast.AST) -> Iterator[str]:
     """What a module or a cell takes of lensq at run time, also inside functions: names below `lensq`."""
-    todo = [tree]
-    while todo:
-        node = todo.pop()
-        if _for_checkers(node):
-            continue
-        todo += ast.iter_child_nodes(node)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name[6:] for alias in node.names if alias.name.startswith("lensq."))
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lensq":
