@@ -3,7 +3,7 @@
 Headers are checked first (`lensq.survey.hdus`), and the image is chosen by them (`lensq.survey.planes`).
 Plain numbers are then where the header puts them. Scaled ones, and those of a file that is damaged further
 on, are decoded by fitsio, or by astropy where that fails. Compressed tiles, whose damage can stop or loop the
-libraries, are decoded by both in a process that may die, and have to come out the same.
+libraries, are decoded by both, in a process that may die, and have to come out the same.
 """
 
 import bz2
@@ -15,22 +15,17 @@ import re
 import sys
 import warnings
 import zlib
-from collections.abc import Callable
-from concurrent.futures import TimeoutError
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
-from pebble import ProcessExpired, ProcessPool
 
 from lensq.survey.hdus import Hdu, UnusableError, check_tiles, walk
 from lensq.survey.images import NO_FLUX
 from lensq.survey.planes import bad_bits, choose, companions_of, has_asinh, linear, pixel_scale, to_variance
 from lensq.survey.planes import zero_point as declared_zero_point
-from lensq.survey.processes import process_pool
-
-Result = TypeVar("Result")
 
 ZERO_POINT = 27.0
 """AB magnitude of a flux of one in the images that come out of here."""
@@ -40,9 +35,6 @@ SMALLEST_SIDE, LARGEST_SIDE = 32, 2048
 
 LARGEST_FILE = 2**27
 """Bytes, after decompression, beyond which a file is no cutout."""
-
-TIME_LIMIT = 10.0
-"""Seconds after which a process that reads one file is stopped."""
 
 _TOO_LARGE = UnusableError("unreadable", f"more than {LARGEST_FILE} bytes are too many for a cutout")
 _FOR_FITSIO = re.compile(r"/[\w/.+,:=@%^ -]*\w")  # it takes brackets in a path, and more, for its syntax
@@ -102,12 +94,11 @@ class FitsImage:
                 return math.nan, math.nan
 
 
-class RiskyError(Exception):
-    """A file that has to be read by a process that may die, with a time limit."""
-
-
 def read_image(path: Path | str, *, band: str = "i", zero_point: float = ZERO_POINT) -> FitsImage:
     """Read the image of a cutout; see `lensq.survey.planes.choose` for which it is.
+
+    Compressed tiles, and what is damaged behind the image, can stop or kill the process that decodes them:
+    `lensq.survey.ingest.read_files` has such processes. `limit_memory` keeps them from filling the memory.
 
     Args:
         path: the file, plain or compressed with gzip, bzip2 or fpack, which its content tells.
@@ -120,34 +111,12 @@ def read_image(path: Path | str, *, band: str = "i", zero_point: float = ZERO_PO
     Raises:
         UnusableError: there is no such image, or not one alone.
     """
-    options: dict[str, Any] = {"band": band, "zero_point": zero_point}
     try:
-        return decode(path, **options)
-    except RiskyError:
-        with process_pool(1, limit_memory) as pool:
-            return supervised(pool, TIME_LIMIT, decode, path, **options, risky=True)
-
-
-def supervised(
-    pool: ProcessPool, limit: float, function: Callable[..., Result], *arguments, **options
-) -> Result:
-    """What a function that reads one file returns in a process that may die.
-
-    Args:
-        pool: where that process is.
-        limit: seconds after which it is stopped.
-        function, arguments, options: what it calls.
-
-    Raises:
-        UnusableError: it died or was stopped, or the function says so.
-    """
-    try:
-        return pool.schedule(function, arguments, options, timeout=limit).result()
-    except TimeoutError:
-        said = f"reading it takes longer than {limit:g} s"
-    except ProcessExpired as error:
-        said = f"reading it kills the process (exit code {error.exitcode})"
-    raise UnusableError("unreadable", said)
+        return _read(path, band, zero_point)
+    except UnusableError:
+        raise
+    except Exception as error:  # libraries meet damage with exceptions of every kind
+        raise UnusableError("unreadable", in_one_line(error)) from error
 
 
 def limit_memory() -> None:
@@ -160,34 +129,12 @@ def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-def decode(
-    path: Path | str, *, band: str = "i", zero_point: float = ZERO_POINT, risky: bool = False
-) -> FitsImage:
-    """Read the image of a cutout in this process, as `read_image` does.
-
-    Args:
-        path, band, zero_point: as there.
-        risky: whether this process may die, or be stopped when it takes longer than `TIME_LIMIT`. Call
-            `limit_memory` in it first.
-
-    Raises:
-        RiskyError: it takes such a process.
-        UnusableError: as there.
-    """
-    try:
-        return _decode(path, band, zero_point, risky)
-    except (UnusableError, RiskyError):
-        raise
-    except Exception as error:  # libraries meet damage with exceptions of every kind
-        raise UnusableError("unreadable", in_one_line(error)) from error
-
-
 def in_one_line(error: Exception) -> str:
     """What an exception of a library says, in at most 200 characters."""
     return getattr(error, "strerror", None) or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def _decode(path: Path | str, band: str, default: float, risky: bool) -> FitsImage:
+def _read(path: Path | str, band: str, default: float) -> FitsImage:
     content, stored = _content(path)
     if not content:
         raise UnusableError("truncated", "empty file")
@@ -206,7 +153,7 @@ def _decode(path: Path | str, band: str, default: float, risky: bool) -> FitsIma
     declared, card = declared_zero_point(hdu, hdus[0])
     scale = np.float32(10 ** (0.4 * (ZERO_POINT - (declared if card else default))))
     scale = np.float32(1) if abs(scale - 1) < 1e-6 else scale
-    file = _File(os.path.abspath(path) if stored else "", content, risky, damage is not None)
+    file = _File(os.path.abspath(path) if stored else "", content, damage is not None)
     variance, mask = companions_of(choice, [hdu for hdu in hdus if hdu.end <= len(content)])
     with np.errstate(over="ignore", invalid="ignore"):
         pixels = file.plane(hdu, choice.plane)
@@ -265,7 +212,6 @@ class _File(NamedTuple):
 
     path: str
     content: bytes
-    risky: bool
     damaged: bool
 
     def plane(self, hdu: Hdu, plane: int | None) -> np.ndarray:
@@ -292,8 +238,6 @@ class _File(NamedTuple):
         wrong = scaled and ("BLANK" in hdu.cards or "64" in (hdu.text("BITPIX"), hdu.text("ZBITPIX")))
         by_fitsio = _FOR_FITSIO.fullmatch(self.path) and not wrong
         if hdu.compressed:
-            if not self.risky:
-                raise RiskyError
             check_tiles(hdu, self.content)
             pixels = self._by_astropy(hdu)
             other = self._by_fitsio(hdu) if by_fitsio else pixels
@@ -301,11 +245,8 @@ class _File(NamedTuple):
                 raise UnusableError("unreadable", "fitsio and astropy differ on the compressed tiles")
             return pixels
         if by_fitsio:
-            try:
+            with suppress(OSError, ValueError, RuntimeError):
                 return self._by_fitsio(hdu)
-            except (OSError, ValueError, RuntimeError):
-                if not self.risky:
-                    raise RiskyError from None
         return self._by_astropy(hdu)
 
     def _by_fitsio(self, hdu: Hdu) -> np.ndarray:

@@ -19,7 +19,7 @@ from pebble import ProcessExpired, ProcessPool
 from tqdm import tqdm
 
 from lensq.survey.bundle import ENDINGS, read_row
-from lensq.survey.fits import TIME_LIMIT, ZERO_POINT, decode, in_one_line, limit_memory, supervised
+from lensq.survey.fits import ZERO_POINT, in_one_line, limit_memory, read_image
 from lensq.survey.hdus import UnusableError
 from lensq.survey.images import PIXEL_SCALE, fit_to_size
 from lensq.survey.planes import band_names
@@ -34,6 +34,9 @@ FILES_WORTH_A_PROCESS = 512
 
 PART_TIME_LIMIT = 60.0
 """Seconds after which the files of a part are read one by one, with `TIME_LIMIT` each."""
+
+TIME_LIMIT = 10.0
+"""Seconds after which a file that is read by itself is refused."""
 
 
 def home_of(survey: Path) -> Path:
@@ -210,9 +213,12 @@ def read_files(
 
 def _read_alone(pool: ProcessPool, folder: Path, file: Wanted, how: Reading) -> Part:
     try:
-        return supervised(pool, TIME_LIMIT, read_part, folder, [file], how)
-    except UnusableError as error:
-        return _part([_refused(file[0], error.reason, error.detail)], [], how.size)
+        return pool.schedule(read_part, (folder, [file], how), timeout=TIME_LIMIT).result()
+    except TimeoutError:
+        said = f"reading it takes longer than {TIME_LIMIT:g} s"
+    except ProcessExpired as error:
+        said = f"reading it kills the process (exit code {error.exitcode})"
+    return _part([_refused(file[0], "unreadable", said)], [], how.size)
 
 
 def _refused(file: str, reason: str, detail: str) -> dict[str, Any]:
@@ -251,7 +257,7 @@ def _read(
     if row.isdecimal() and name.endswith(ENDINGS):
         image, ra, dec = read_row(folder / name, int(row), band=band, zero_point=how.zero_point)
     else:
-        image = decode(folder / file, band=band, zero_point=how.zero_point, risky=True)
+        image = read_image(folder / file, band=band, zero_point=how.zero_point)
         if wanted:
             ra, dec = image.position()
     native = how.pixel_scale if math.isnan(image.pixel_scale) else image.pixel_scale

@@ -1,8 +1,6 @@
 import bz2
 import gzip
 import io
-import os
-import time
 import warnings
 
 import cutouts
@@ -11,7 +9,7 @@ import pytest
 from astropy.io import fits
 
 from lensq.survey import fits as reader
-from lensq.survey.fits import RiskyError, decode, read_image
+from lensq.survey.fits import read_image
 from lensq.survey.hdus import UnusableError
 
 RNG = np.random.default_rng(0)
@@ -158,7 +156,7 @@ def test_compressed_tiles_of_floats_are_read_as_by_astropy(tmp_path, method, dit
     path = save(tmp_path / "a.fits.fz", fits.PrimaryHDU(), tiles(image, method, **options))
     expected = fits.getdata(path, 1)
     assert np.abs(expected - image)[np.isfinite(image)].max() > 0
-    np.testing.assert_array_equal(decode(path, risky=True).pixels, expected)
+    np.testing.assert_array_equal(read_image(path).pixels, expected)
 
 
 @pytest.mark.parametrize("method", ["RICE_1", "GZIP_1", "HCOMPRESS_1", "PLIO_1"])
@@ -167,7 +165,7 @@ def test_compressed_tiles_of_integers_are_read_as_by_astropy(tmp_path, method):
     path = save(
         tmp_path / "a.fits.fz", with_cards(fits.PrimaryHDU(), FLUXMAG0=10**10.8), tiles(image, method)
     )
-    np.testing.assert_array_equal(decode(path, risky=True).pixels, image)
+    np.testing.assert_array_equal(read_image(path).pixels, image)
 
 
 def test_compressed_tiles_with_blanks_are_read_as_by_astropy(tmp_path):
@@ -176,7 +174,7 @@ def test_compressed_tiles_with_blanks_are_read_as_by_astropy(tmp_path):
     hdu = with_cards(tiles(image, "RICE_1"), BLANK=-99, BSCALE=0.25)
     path = save(tmp_path / "a.fits.fz", fits.PrimaryHDU(), hdu)
     expected = fits.getdata(path, 1).astype(np.float32)
-    np.testing.assert_array_equal(decode(path, risky=True).pixels, expected)
+    np.testing.assert_array_equal(read_image(path).pixels, expected)
 
 
 def test_compressed_tiles_in_a_compressed_file(tmp_path):
@@ -184,32 +182,12 @@ def test_compressed_tiles_in_a_compressed_file(tmp_path):
     content = as_bytes(fits.HDUList([fits.PrimaryHDU(), tiles(image, "RICE_1")]))
     path = tmp_path / "a.fits.gz"
     path.write_bytes(gzip.compress(content))
-    np.testing.assert_array_equal(decode(path, risky=True).pixels, image)
+    np.testing.assert_array_equal(read_image(path).pixels, image)
 
 
-@pytest.mark.slow
-def test_compressed_tiles_are_read_in_a_process_that_may_die(tmp_path, monkeypatch):
-    path = save(tmp_path / "a.fits.fz", fits.PrimaryHDU(), tiles(IMAGE, "GZIP_1", quantize_level=0.0))
-    with pytest.raises(RiskyError):
-        decode(path)
-    np.testing.assert_array_equal(read_image(path).pixels, IMAGE)
-    assert (
-        reason_of(save(tmp_path / "b.fits.fz", fits.PrimaryHDU(), tiles(IMAGE[:31], "GZIP_1")))
-        == "under 32 px"
-    )
-    original = reader._decode
-
-    def become(fate):
-        monkeypatch.setattr(reader, "_decode", lambda *given: fate() if given[-1] else original(*given))
-
-    become(lambda: time.sleep(60))
-    monkeypatch.setattr(reader, "TIME_LIMIT", 0.2)
-    with pytest.raises(UnusableError, match=r"takes longer than 0\.2 s"):
-        read_image(path)
-    become(lambda: os._exit(7))
-    monkeypatch.setattr(reader, "TIME_LIMIT", 60)
-    with pytest.raises(UnusableError, match=r"kills the process \(exit code 7\)"):
-        read_image(path)
+def test_small_compressed_tiles_are_refused(tmp_path):
+    path = save(tmp_path / "a.fits.fz", fits.PrimaryHDU(), tiles(IMAGE[:31], "GZIP_1"))
+    assert reason_of(path) == "under 32 px"
 
 
 def test_compressed_tiles_on_which_the_libraries_differ_are_refused(tmp_path, monkeypatch):
@@ -219,7 +197,7 @@ def test_compressed_tiles_on_which_the_libraries_differ_are_refused(tmp_path, mo
         reader._File, "_by_fitsio", lambda file, hdu: by_fitsio(file, hdu) * np.float32(1.001)
     )
     with pytest.raises(UnusableError, match="fitsio and astropy differ"):
-        decode(path, risky=True)
+        read_image(path)
 
 
 def test_truncated_tiles(tmp_path):

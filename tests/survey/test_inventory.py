@@ -333,7 +333,7 @@ def test_the_state_of_a_survey_is_that_of_its_lists_and_files(tmp_path):
 
 def test_an_inventory_opens_no_file(tmp_path, monkeypatch):
     write_survey(tmp_path, names(3), raw=names(3))
-    monkeypatch.setattr("lensq.survey.fits.decode", None)
+    monkeypatch.setattr("lensq.survey.fits.read_image", None)
     inventory = take_inventory(tmp_path)
     assert inventory.files["name"].tolist() == names(3)
     assert inventory.files["chosen"].all()

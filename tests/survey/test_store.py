@@ -55,8 +55,8 @@ def reads(monkeypatch, tmp_path):
         log.unlink(missing_ok=True)
         return opened
 
-    original = ingest.decode
-    monkeypatch.setattr(ingest, "decode", decode)
+    original = ingest.read_image
+    monkeypatch.setattr(ingest, "read_image", decode)
     return since
 
 
@@ -158,10 +158,10 @@ def test_files_that_become_readable_are_read(folder, monkeypatch, reads):
             raise UnusableError("unreadable", "Permission denied")
         return counted(path, **options)
 
-    counted = ingest.decode
-    monkeypatch.setattr(ingest, "decode", refuse)
+    counted = ingest.read_image
+    monkeypatch.setattr(ingest, "read_image", refuse)
     assert len(read(folder)) == N - 1
-    monkeypatch.setattr(ingest, "decode", counted)
+    monkeypatch.setattr(ingest, "read_image", counted)
     assert len(read(folder)) == N
 
 
@@ -192,11 +192,11 @@ def test_the_working_size_decides_what_is_constant(tmp_path):
 SLOW = """
 import sys, time
 from lensq.survey import ingest, survey
-original = ingest.decode
+original = ingest.read_image
 def slow(path, **options):
     time.sleep(0.05)
     return original(path, **options)
-ingest.decode = slow
+ingest.read_image = slow
 print("begins", flush=True)
 survey.read_survey(sys.argv[1], workers=2, progress=False)
 """
@@ -282,8 +282,8 @@ def test_files_that_kill_or_hang_their_reader_are_refused_and_the_others_read(fo
             raise KeyError("of a library")
         return original(path, **options)
 
-    original = ingest.decode
-    monkeypatch.setattr(ingest, "decode", deadly)
+    original = ingest.read_image
+    monkeypatch.setattr(ingest, "read_image", deadly)
     monkeypatch.setattr(ingest, "PART_TIME_LIMIT", 3)
     monkeypatch.setattr(ingest, "TIME_LIMIT", 2)
     survey = read(folder, workers=workers)
