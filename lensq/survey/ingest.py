@@ -167,8 +167,8 @@ _UNREAD |= dict.fromkeys(("ra", "dec", "zero_point", "pixel_scale", "noise"), ma
 Wanted = tuple[str, bool, str]
 """A file's path in the folder ("" for none), whether its position is wanted, and the band of its image."""
 
-Part = tuple[list[dict], np.ndarray, np.ndarray]
-"""Records of some files; images and masks of the usable ones."""
+Part = tuple[list[dict], bytes, bytes]
+"""Records of some files; images (float32) and masks (bool) of the usable ones, one after another."""
 
 
 def read_files(
@@ -218,22 +218,16 @@ def _read_alone(pool: ProcessPool, folder: Path, file: Wanted, how: Reading) -> 
         said = f"reading it takes longer than {TIME_LIMIT:g} s"
     except ProcessExpired as error:
         said = f"reading it kills the process (exit code {error.exitcode})"
-    return _part([_refused(file[0], "unreadable", said)], [], how.size)
+    return [_refused(file[0], "unreadable", said)], b"", b""
 
 
 def _refused(file: str, reason: str, detail: str) -> dict[str, Any]:
     return _UNREAD | {"file": file, "reason": reason, "detail": detail}
 
 
-def _part(records: list[dict], stamps: list[tuple[np.ndarray, np.ndarray]], size: int) -> Part:
-    images = np.array([pixels for pixels, _ in stamps], np.float32)
-    masks = np.array([mask for _, mask in stamps], bool)
-    return records, images.reshape(-1, size, size), masks.reshape(-1, size, size)
-
-
 def read_part(folder: Path, files: list[Wanted], how: Reading) -> Part:
     """Read some files in this process, which they may abort; arguments as in `read_files`."""
-    records, stamps = [], []
+    records, images, masks = [], [], []
     for file, wanted, band in files:
         try:
             record, pixels, mask = _read(folder, file, wanted, band, how)
@@ -242,9 +236,10 @@ def read_part(folder: Path, files: list[Wanted], how: Reading) -> Part:
         except Exception as error:  # what a library has not foreseen is no reason to stop the survey
             record = _refused(file, "unreadable", in_one_line(error))
         else:
-            stamps.append((pixels, mask))
+            images.append(pixels.tobytes())
+            masks.append(mask.tobytes())
         records.append(record)
-    return _part(records, stamps, how.size)
+    return records, b"".join(images), b"".join(masks)
 
 
 def _read(
