@@ -66,11 +66,6 @@ class FitsImage:
     header: bytes
 
     @property
-    def side(self) -> int:
-        """The shorter side, in pixels."""
-        return min(self.pixels.shape)
-
-    @property
     def noise(self) -> float:
         """Standard deviation of the sky a pixel, by the median of the variance; NaN without one."""
         known = () if self.variance is None else self.variance[np.isfinite(self.variance)]

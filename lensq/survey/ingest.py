@@ -260,8 +260,8 @@ def _read(
     pixels, mask = fit_to_size(image.pixels, how.size, how.resize, zoom)
     _check_content(pixels, mask)
     digest = zlib.crc32(mask, zlib.crc32(pixels))
-    names = ("side", "band", "zero_point", "zero_point_from", "pixel_scale")
-    said = {"file": file, "ra": ra, "dec": dec, "digest": digest} | {n: getattr(image, n) for n in names}
+    said = {"file": file, "ra": ra, "dec": dec, "digest": digest, "side": min(image.pixels.shape)}
+    said |= {n: getattr(image, n) for n in ("band", "zero_point", "zero_point_from", "pixel_scale")}
     if not (how.resize or zoom != 1):  # interpolation changes it
         said["noise"] = image.noise
     return _UNREAD | said, pixels, mask
