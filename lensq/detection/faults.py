@@ -126,9 +126,7 @@ def misled_survey(survey: Survey) -> Survey:
 
 
 def effect(
-    without: tuple[Detector, pd.DataFrame],
-    with_fault: tuple[Detector, pd.DataFrame],
-    **options,
+    without: tuple[Detector, pd.DataFrame], with_fault: tuple[Detector, pd.DataFrame], **options
 ) -> pd.DataFrame:
     """What a fault does to the numbers of a detector, on the same objects.
 
@@ -144,22 +142,21 @@ def effect(
         (paired 95% interval) and `clear` (the interval does not hold 0).
 
     Raises:
-        ValueError: if the two tables do not hold the same objects.
+        ValueError: if the two tables do not hold the same objects of the same classes.
     """
-    if not np.array_equal(without[1]["name"], with_fault[1]["name"]):
-        raise ValueError("the rows without and with the fault must be the same objects in the same order")
-    against, options = without[0].against, {"prevalence": without[0].prevalence} | options
-    classes = [labelled(rows, against) for _, rows in (with_fault, without)]
-    positive = classes[0][1]
-    if not np.array_equal(positive, classes[1][1]):
-        raise ValueError(f"column {against!r} differs between the rows without and with the fault")
-    detectors = with_fault[0], without[0]
-    score = [detector.score(rows) for detector, (rows, _) in zip(detectors, classes, strict=True)]
-    thresholds = tuple(detector.threshold for detector in detectors)
-    table = metrics.paired_difference(*score, positive, thresholds=thresholds, **options)
-    for column, values, threshold in zip(("with", "without"), score, thresholds, strict=True):
-        once = options | {"resamples": 1}
-        table[column] = metrics.measure(values, positive, threshold=threshold, **once)["value"]
+    options = {"prevalence": without[0].prevalence} | options
+    scores, thresholds, classes = {}, {}, []
+    for name, (detector, rows) in (("with", with_fault), ("without", without)):
+        rows, positive = labelled(rows, without[0].against)
+        scores[name], thresholds[name] = detector.score(rows), detector.threshold
+        classes.append((rows["name"].tolist(), positive.tolist()))
+    if classes[0] != classes[1]:
+        raise ValueError("without and with the fault: not the same objects of the same classes in one order")
+    pair = metrics.paired_difference(
+        *scores.values(), positive, thresholds=tuple(thresholds.values()), **options
+    )
+    alone = metrics.compare(scores, positive, thresholds=thresholds, **options | {"resamples": 1})
+    table = pair.assign(**{name: alone.loc[name] for name in scores})
     return table.loc[["AP", "AUROC", "F1"], ["without", "with", "difference", "low", "high", "clear"]]
 
 
