@@ -204,7 +204,6 @@ def label_the_top(
     *,
     out: Path | str,
     budget: int = 100,
-    rounds: int = 2,
     **options,
 ) -> tuple[Classifier, np.ndarray]:
     """A labeller's hour: label what the detector ranks highest among train objects, and fine-tune it anew.
@@ -214,9 +213,9 @@ def label_the_top(
         injected: the detector that no label has touched.
         answers: (N,) what the labeller would say, 1 or 0; -1 is never asked for. Only the answers for the
             objects asked about are looked at.
-        out: folder; each round has one of its own in it.
+        out: folder; each of two rounds has one of its own in it. In both the detector is fine-tuned anew from
+            `injected`, on half of the labels and on all.
         budget: labels altogether.
-        rounds: times that the detector is fine-tuned anew, each from `injected`, on as many more labels.
 
     Returns:
         The detector of the last round, and (N,) the labels that it was given, -1 elsewhere. As long as the
@@ -226,15 +225,12 @@ def label_the_top(
     pool = survey.rows("train")
     pool = pool[answers[pool] >= 0]
     given, detector = np.full(len(survey), -1), injected
-    for number in range(rounds):
+    for number, labels in enumerate((budget // 2, budget - budget // 2)):
         ranks = pool[np.argsort(-detector.score(survey, pool, progress=False), kind="stable")]
-        asked = ranks[given[ranks] < 0][: budget * (number + 1) // rounds - budget * number // rounds]
+        asked = ranks[given[ranks] < 0][:labels]
         given[asked] = answers[asked]
         if {0, 1} <= set(given):
             detector = finetune(model, survey, given, out=Path(out) / str(number), start=injected, **options)
     if detector is injected:
         injected.save(Path(out) / "0" / "model.pt")
-    for path in Path(out).glob("*/model.pt"):  # of an earlier call with more rounds
-        if int(path.parent.name) >= rounds:
-            path.unlink()
     return detector, given

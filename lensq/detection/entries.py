@@ -139,12 +139,6 @@ def _combined(entries: Sequence[Entry], **values) -> Entry:
     return entries[-1]._replace(score_per_s=rate, **values)
 
 
-def _rounds_in(folder: Path) -> list[Classifier]:
-    """What `label_the_top` trained, in the order of its rounds."""
-    paths = sorted(folder.glob("*/model.pt"), key=lambda path: int(path.parent.name))
-    return [Classifier.load(path) for path in paths]
-
-
 def _with_fits(entry: Entry, fits: Entry) -> Entry:
     """An entry of log odds, lowered by the fits of point sources."""
     parts = {part: (getattr(entry, part), getattr(fits, part)) for part in ("selection", "test")}
@@ -201,7 +195,7 @@ def trained_entries(
     """
     folder = Path(results) / "injected"
     none, everything = (Classifier.load(folder / name / "model.pt") for name in ("none", "all"))
-    rounds = _rounds_in(folder / "few")
+    rounds = [Classifier.load(path) for path in sorted((folder / "few").glob("*/model.pt"))]
     own = Entry(None, None, **_cost_of(results, none.settings["variant"], survey))
     name = f"{none.settings['variant']} + injected lenses"
     with_few, with_all = f"{name} + few labels", f"{name} + all labels"
