@@ -238,15 +238,12 @@ class _Cutouts:
 
     def minimise(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Least chi-squared (B,), never above that of the start, and where it is."""
-        edge, (least, _, most) = (
-            self.fits.window / self.fits.pixel,
-            np.log(np.array(_SCALES) / self.fits.pixel),
-        )
-        high = torch.tensor(
-            [np.inf, 2, edge, edge, most, 0.6, 0.6, np.inf, *[edge, edge, np.inf] * 2]
-        ).float()
-        low = torch.tensor([-np.inf, 0.5, -edge, -edge, least, -0.6, -0.6, 0, *[-edge, -edge, 0] * 2]).float()
-        low, high = low[: theta.shape[1]], high[: theta.shape[1]]
+        edge = self.fits.window / self.fits.pixel
+        least, _, most = np.log(np.array(_SCALES) / self.fits.pixel).tolist()
+        place, ellipticity, light = (-edge, edge), (-0.6, 0.6), (0.0, np.inf)
+        bounds = [(-np.inf, np.inf), (0.5, 2.0), place, place, (least, most), ellipticity, ellipticity, light]
+        bounds += 2 * [place, place, light]
+        low, high = torch.tensor(bounds[: theta.shape[1]]).unbind(1)
         cutouts, left, state = self, torch.arange(len(theta)), [*self.evaluate(theta), theta.clone()]
         chi, found = state[0].clone(), theta.clone()
         damping = torch.full_like(chi, 1e-2)
