@@ -31,7 +31,7 @@ from lensq.simulate.colours import draw_changes, draw_quasar, draw_unrelated
 from lensq.simulate.parameters import BAND, INSTRUMENT
 from lensq.simulate.population import draw_lens
 from lensq.simulate.spectra import BANDS, REFERENCE, colours
-from lensq.survey.images import PIXEL_SCALE
+from lensq.survey.images import PIXEL_SCALE, channels
 
 if TYPE_CHECKING:
     from lensq.survey.survey import Survey
@@ -188,12 +188,6 @@ def _in_reference(survey: Survey, rows: np.ndarray) -> Iterator[tuple[Tensor, Te
         yield reference_band(images, _bands(survey)), reference_band(mask, _bands(survey))
 
 
-def _measured(survey: Survey, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    parts = (concentration(*part, survey.pixel_scale) for part in _in_reference(survey, rows))
-    core, flux = zip(*parts, strict=True)
-    return torch.cat(core), torch.cat(flux)
-
-
 def extended(survey: Survey, rows: np.ndarray, share: float = 0.3) -> np.ndarray:
     """Those of some rows whose own light is broadest: galaxies, most of them.
 
@@ -241,7 +235,8 @@ def point_sources(survey: Survey, rows: np.ndarray | None = None, *, n: int = 32
         edge. Of several bands (n, C, S, S): the same stars in each.
     """
     rows = survey.rows("train") if rows is None else rows
-    core, flux = _measured(survey, rows)
+    parts = (concentration(*part, survey.pixel_scale) for part in _in_reference(survey, rows))
+    core, flux = map(torch.cat, zip(*parts, strict=True))
     bright = flux >= flux.quantile(0.3)
     compact = rows[(bright & (core >= core[bright].quantile(0.6))).numpy()]
     order = torch.randperm(len(compact), generator=keyed_generator(seed, "point sources")).numpy()
@@ -302,22 +297,18 @@ def _centred(images: Tensor, radius: Tensor, bands: str) -> tuple[Tensor, Tensor
 def _moved(templates: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     """Templates (B, S, S) or (B, C, S, S) moved by dx, dy (B,) pixels, by bicubic interpolation."""
     size = templates.shape[-1]
-    planes = templates if templates.dim() == 4 else templates[:, None]
     places = (2 * torch.arange(size) + 1) / size - 1  # of the centres of pixels, from edge to edge
     columns, rows = (places - 2 * d[:, None] / size for d in (dx, dy))
     shape = -1, size, size
     grid = torch.stack([columns[:, None].expand(shape), rows[:, :, None].expand(shape)], -1)
-    return F.grid_sample(planes, grid, "bicubic", "border", align_corners=False).view_as(templates)
+    moved = F.grid_sample(channels(templates), grid, "bicubic", "border", align_corners=False)
+    return moved.view_as(templates)
 
 
 def _rolled(images: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     """Images moved by whole pixels dx, dy (B,); what leaves on one side comes in on the other."""
-    pixels = images.movedim(1, -1) if images.dim() == 4 else images
-    places = torch.arange(images.shape[-1])
-    rows, columns = ((places - d[:, None]) % len(places) for d in (dy, dx))
-    each = torch.arange(len(images))[:, None, None]
-    moved = pixels[each, rows[:, :, None], columns[:, None, :]]
-    return moved.movedim(-1, 1) if images.dim() == 4 else moved
+    moves = zip(images, dy.tolist(), dx.tolist(), strict=True)
+    return torch.stack([image.roll(move, (-2, -1)) for image, *move in moves])
 
 
 def inject(
@@ -417,10 +408,8 @@ def _in_bands(images: Tensor, flux: Tensor, pool, lens, what, generator, options
     if images.dim() == 3:
         return flux, torch.randn(images.shape, generator=generator)
     seed = int(torch.randint(2**31, (1,), generator=generator))
-    planes = [
-        torch.randn(images[:, 0].shape, generator=keyed_generator(seed, name))
-        for name in options.bands.split()
-    ]
+    generators = (keyed_generator(seed, name) for name in options.bands.split())
+    planes = [torch.randn(images[:, 0].shape, generator=own) for own in generators]
     ratios = _spectra(pool, lens, what, options, np.random.default_rng(seed))
     return flux[..., None] * ratios, torch.stack(planes, 1)
 
