@@ -54,7 +54,6 @@ from .evaluation import variants_in as variants_in
 from .faults import class_pure_effects as class_pure_effects
 from .faults import effect as effect
 from .faults import misled_survey as misled_survey
-from .faults import passed_off as passed_off
 from .faults import repeated_normals as repeated_normals
 from .faults import shift_by_label as shift_by_label
 from .leaderboard import COLUMNS as COLUMNS

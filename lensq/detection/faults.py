@@ -78,11 +78,6 @@ def shift_by_label(scores: pd.DataFrame, shift: float, *, against: str = "label"
     return scores.assign(**means.add(moved, axis=0))
 
 
-def passed_off(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows under the name of the selection split, so that the split guard lets them choose."""
-    return rows.assign(split="selection")
-
-
 def repeated_normals(scores: pd.DataFrame, *, against: str = "label") -> pd.DataFrame:
     """A list whose anomalies are its first ordinary objects again, with no real anomaly in it.
 

@@ -10,7 +10,7 @@ from tables import scores_table
 from toy import toy_survey
 
 from lensq.detection import audit
-from lensq.detection.faults import UNUSED, misled_survey, passed_off, shift_by_label
+from lensq.detection.faults import UNUSED, misled_survey, shift_by_label
 from lensq.models.training import fit
 from lensq.scores.scoring import score
 from lensq.statistics import metrics
@@ -60,7 +60,7 @@ def test_a_step_that_takes_test_rows_stops_the_audit(monkeypatch, chooser):
 def test_splits_are_what_the_survey_says(survey, scores):
     audit.check_splits(scores, survey)
     audit.check_splits(scores.sample(frac=0.5, random_state=0), survey)
-    sneaked = passed_off(scores[scores["split"] == "test"].head(3))
+    sneaked = scores[scores["split"] == "test"].head(3).assign(split="selection")
     with pytest.raises(LeakageError, match="3 rows of 'selection' belong to 'test'"):
         audit.check_splits(pd.concat([scores[scores["split"] == "selection"], sneaked]), survey)
     with pytest.raises(LeakageError, match="1 rows are there twice"):
@@ -153,7 +153,7 @@ def test_dealt_labels_bring_everything_to_chance():
 def test_objects_that_choose_and_evaluate_are_caught():
     own = rows(400, 40, split="test", seed=3, dimensions=64)
     honest = audit.chance_runs(rows(400, 40, dimensions=64), own, ["kl"], n=1, runs=15)
-    leaking = audit.chance_runs(passed_off(own), own, ["kl"], n=1, runs=15)
+    leaking = audit.chance_runs(own.assign(split="selection"), own, ["kl"], n=1, runs=15)
     assert abs(audit.chance_summary(honest).loc["kl", "sigma"]) < 4
     assert audit.chance_summary(leaking).loc["kl", "sigma"] > 6
 

@@ -14,13 +14,11 @@ from lensq.detection.faults import (
     class_pure_batches,
     class_pure_effects,
     effect,
-    passed_off,
     repeated_normals,
     shift_by_label,
     shuffled_batches,
 )
 from lensq.statistics import metrics
-from lensq.statistics.guard import LeakageError, require_split
 from lensq.statistics.latent import latent_values
 
 
@@ -136,14 +134,6 @@ def test_a_label_moves_every_posterior_mean():
     difference = latent_values(moved, "mu") - latent_values(rows, "mu")
     assert np.allclose(difference, 0.5 * rows["label"].to_numpy()[:, None])
     pd.testing.assert_frame_equal(moved.filter(regex="^(kl|logvar)_"), rows.filter(regex="^(kl|logvar)_"))
-
-
-def test_rows_passed_off_get_past_the_split_guard():
-    rows = scores_table(20, 5, split="test")
-    with pytest.raises(LeakageError):
-        require_split(rows, "selection", purpose="a choice")
-    require_split(passed_off(rows), "selection", purpose="a choice")
-    assert (rows["split"] == "test").all()
 
 
 def test_an_effect_is_the_paired_difference_of_two_measurements():
