@@ -12,7 +12,7 @@ from lensq.classifiers.baselines import USES_LABELS, Baselines
 from lensq.classifiers.classifier import Classifier
 from lensq.classifiers.pointfits import PointFits, with_point_fits
 from lensq.detection.evaluation import record_of, score_on_test, scored_as, variants_in
-from lensq.detection.leaderboard import Entry, named_on_selection, objects
+from lensq.detection.leaderboard import Entries, Entry, named_on_selection, objects
 from lensq.models.training import Model, fit, load_model
 from lensq.scores.scoring import score
 from lensq.statistics import metrics
@@ -25,9 +25,6 @@ NAMES["pca_logistic"] = "logistic regression on PCA(16)"
 """Column of the baselines to its name in the table."""
 
 FITS = "fits of point sources", "delta_chi_squared"
-
-Entries = dict[tuple[str, str], Entry]
-"""Detector, by model and score, to its entry."""
 
 
 def variant_entries(
