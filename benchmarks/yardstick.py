@@ -72,13 +72,13 @@ def run(given) -> None:
         fits = entries["fits of point sources", "delta_chi_squared"]
         entries |= trained_entries(results, network, sample.labels, sample, held_out, fits=fits)
     selection, test = objects(sample, "selection"), objects(held_out, "test")
-    table = rank_entries(entries, selection, test, groups="group")
+    table = rank_entries(entries, selection, test)
     print(table[list(COLUMNS)].round(3).to_string(index=False))
     pca = "PCA(16)", "pca_residual"
     figures, ratios = json.loads(table[list(COLUMNS)].to_json(orient="records")), {}
     for key in entries:
         if "injected" in key[0] or key[0] == given.variant:
-            row = lead(entries, key, pca, test, groups="group").loc["AP"]
+            row = lead(entries, key, pca, test).loc["AP"]
             ratios[f"AP of {key[0]}, {key[1]}, less PCA(16)"] = row[["difference", "low", "high"]].tolist()
     print(pd.Series(ratios).to_string())
     if given.csv:

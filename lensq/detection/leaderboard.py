@@ -55,10 +55,10 @@ Entries = Mapping[tuple[str, str], Entry]
 """By model and score."""
 
 
-def _known(table: pd.DataFrame, against: str, groups: str | None = None) -> tuple:
-    """Places of the rows whose class is known, which of these are positive, and their groups, if any."""
+def _known(table: pd.DataFrame, against: str) -> tuple:
+    """Places of the rows whose class is known, which of these are positive, and their `group`, if any."""
     rows, positive = labelled(table.reset_index(drop=True), against)
-    return rows.index.to_numpy(), positive, None if groups is None else rows[groups].to_numpy()
+    return rows.index.to_numpy(), positive, rows.get("group")
 
 
 def rank_entries(
@@ -68,7 +68,6 @@ def rank_entries(
     *,
     against: str = "label",
     prevalence: float = metrics.PREVALENCE,
-    groups: str | None = None,
     **draws: Any,
 ) -> pd.DataFrame:
     """The leaderboard: every detector on the same test objects, the highest average precision first.
@@ -76,10 +75,10 @@ def rank_entries(
     Args:
         entries: (model, score) to what the detector says of the selection and of the test objects.
         selection: rows of the selection split in the order of the entries' scores.
-        test: rows of the test split, likewise.
+        test: rows of the test split, likewise. Those of one `group`, if there is such a column, are resampled
+            together.
         against: the column of positives, see `lensq.statistics.guard.labelled`.
         prevalence: share of positives that AP, F1, precision and the thresholds are weighted to.
-        groups: column of `test` whose equal values are resampled together.
         **draws: resamples and seed of `lensq.statistics.metrics.measure`.
 
     Returns:
@@ -92,7 +91,7 @@ def rank_entries(
     require_split(selection, "selection", purpose="the choice of thresholds")
     require_split(test, "test", purpose="the leaderboard")
     chosen, positive, _ = _known(selection, against)
-    known, lens, units = _known(test, against, groups)
+    known, lens, groups = _known(test, against)
     named = {": ".join(key): entry for key, entry in entries.items()}
     own = pd.DataFrame([entry[2:-1] for entry in named.values()], list(named), Entry._fields[2:-1])
     own[["model", "score"]] = list(entries)
@@ -109,7 +108,7 @@ def rank_entries(
                 thresholds[name] = metrics.best_threshold(seen, positive, prevalence=prevalence)
         elif entry.threshold is None:
             raise ValueError(f"{name}: give its scores of the selection objects, or a threshold")
-    how = {"thresholds": thresholds, "prevalence": prevalence, "groups": units, **draws}
+    how = {"thresholds": thresholds, "prevalence": prevalence, "groups": groups, **draws}
     scores = {name: np.asarray(entry.test)[known] for name, entry in named.items()}
     table = metrics.compare(scores, lens, **how).join(own).reset_index(drop=True)
     others = [c for c in table if c.endswith(("_low", "_high")) and c not in COLUMNS]
@@ -189,22 +188,21 @@ def leading(table: pd.DataFrame, *, fine_tuned: bool = False) -> tuple[str, str]
 
 
 def expected_lenses(
-    entries: Entries, test: pd.DataFrame, *, against: str = "label", groups: str | None = None, **options
+    entries: Entries, test: pd.DataFrame, *, against: str = "label", **options
 ) -> pd.DataFrame:
     """Where lenses are rare: how many to expect among the first objects of a list of 100,000.
 
     Args:
-        entries: see `rank_entries`, likewise `test`, `against` and `groups`.
+        entries: see `rank_entries`, likewise `test` and `against`.
         test: rows of the test split.
         against: the column of positives.
-        groups: column whose equal values are resampled together.
         **options: n, total, prevalence, resamples and seed of `lensq.statistics.metrics.expected_in_list`.
 
     Returns:
         Index `model`, `score`; the columns of `expected_in_list`.
     """
     require_split(test, "test", purpose="the length of a list")
-    known, lens, options["groups"] = _known(test, against, groups)
+    known, lens, options["groups"] = _known(test, against)
     scores = {key: np.asarray(entry.test)[known] for key, entry in entries.items()}
     tables = {key: metrics.expected_in_list(score, lens, **options) for key, score in scores.items()}
     return pd.concat(tables, names=["model", "score"]).droplevel(-1)
@@ -217,24 +215,22 @@ def lead(
     test: pd.DataFrame,
     *,
     against: str = "label",
-    groups: str | None = None,
     **options,
 ) -> pd.DataFrame:
     """How far one detector leads another: `lensq.statistics.metrics.paired_difference` on the test objects.
 
     Args:
-        entries: see `rank_entries`, likewise `test`, `against` and `groups`.
+        entries: see `rank_entries`, likewise `test` and `against`.
         first: key of the one.
         second: key of the other.
         test: rows of the test split.
         against: the column of positives.
-        groups: column whose equal values are resampled together.
         **options: prevalence, resamples and seed of `lensq.statistics.metrics.paired_difference`.
     """
     require_split(test, "test", purpose="the comparison of two detectors")
-    known, lens, units = _known(test, against, groups)
+    known, lens, groups = _known(test, against)
     pair = [np.asarray(entries[key].test)[known] for key in (first, second)]
-    return metrics.paired_difference(*pair, lens, groups=units, **options)
+    return metrics.paired_difference(*pair, lens, groups=groups, **options)
 
 
 def with_interval(table: pd.DataFrame, metric: str = "AP") -> list[str]:

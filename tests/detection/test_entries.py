@@ -225,7 +225,7 @@ def test_lenses_in_a_list_of_each_entry_are_those_of_its_scores(survey, entries)
     one = {("BetaTC_VAE", "kl"): entries["BetaTC_VAE", "kl"]}
     test = objects(survey, "test")
     options = {"n": [20], "total": 100, "prevalence": [0.1], "resamples": 20}
-    row = expected_lenses(one, test, groups="group", **options).loc["BetaTC_VAE", "kl"]
+    row = expected_lenses(one, test, **options).loc["BetaTC_VAE", "kl"]
     lens = test["label"].to_numpy() == 1
     expected = expected_in_list(one["BetaTC_VAE", "kl"].test, lens, groups=test["group"], **options)
     assert np.atleast_2d(row)[0].tolist() == expected.iloc[0].tolist()
