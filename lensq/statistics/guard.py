@@ -36,8 +36,7 @@ def require_split(scores: pd.DataFrame, *splits: str, purpose: str) -> None:
         raise ValueError(f"{purpose} needs the column 'split'; the table has {', '.join(scores.columns)}")
     if scores.empty:
         raise ValueError(f"{purpose} got a table without rows; select rows of split {' or '.join(splits)}")
-    foreign = scores["split"].value_counts().drop(list(splits), errors="ignore")
-    foreign = foreign[foreign > 0]
+    foreign = scores["split"][~scores["split"].isin(splits)].astype(str).value_counts()
     if len(foreign):
         found = ", ".join(f"{n} of '{split}'" for split, n in foreign.items())
         raise LeakageError(
