@@ -107,21 +107,17 @@ def rank(
     ranked = ranked.sort_values("set_apart", key=lambda why: why != "", kind="stable", ignore_index=True)
     kept = ranked["set_apart"] == ""
     ranked["rank"] = pd.Series(np.arange(len(ranked)) + 1, dtype="Int64").where(kept)
-    return _with_p_values(ranked, kept)
+    calibration = kept & (ranked["split"] == "conformal") & (ranked["label"] == 0)
+    tested = kept & ~calibration
+    if calibration.any() and tested.any():
+        listed = candidate_list(Detector("score", "score"), ranked[calibration], ranked[tested])
+        ranked = ranked.join(listed[["p", "q"]])
+    return ranked
 
 
 def rows_of(survey: Survey, names: pd.Series) -> np.ndarray:
     """Rows of a survey by the names of its objects."""
     return pd.Series(np.arange(len(survey.names)), index=survey.names)[names].to_numpy()
-
-
-def _with_p_values(ranked: pd.DataFrame, kept: pd.Series) -> pd.DataFrame:
-    calibration = kept & (ranked["split"] == "conformal") & (ranked["label"] == 0)
-    tested = kept & ~calibration
-    if not (calibration.any() and tested.any()):
-        return ranked
-    listed = candidate_list(Detector("score", "score"), ranked[calibration], ranked[tested])
-    return ranked.join(listed[["p", "q"]])
 
 
 def quality(
