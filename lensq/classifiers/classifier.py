@@ -169,21 +169,15 @@ class Classifier:
         save_whole({"document": json.dumps(document), "state": self.network.state_dict()}, path)
 
     @classmethod
-    def load(cls, path: Path) -> Classifier:
-        """Read what `save` wrote."""
+    def load(cls, path: Path, made_with: dict[str, Any] | None = None) -> Classifier | None:
+        """Read what `save` wrote; None if, by older code perhaps, it was made with other settings."""
         held = torch.load(path, weights_only=True, map_location="cpu")
         document = json.loads(held["document"])
         settings = document["settings"]
+        if made_with not in (None, settings):
+            return None
         shape = (settings[name] for name in ("size", "width", "network"))
         network = build_classifier(*shape, bands=len(settings.get("bands", "i")))
         network.load_state_dict(held["state"])
         history = pd.DataFrame(document["history"])
         return cls(network.eval(), Preprocessing(**document["preprocessing"]), history, settings)
-
-    @classmethod
-    def load_made_with(cls, path: Path, settings: dict[str, Any]) -> Classifier | None:
-        """Read a classifier, unless the file is not there or, by older code perhaps, was made otherwise."""
-        if not path.is_file():
-            return None
-        document = json.loads(torch.load(path, weights_only=True, map_location="cpu")["document"])
-        return cls.load(path) if document["settings"] == settings else None

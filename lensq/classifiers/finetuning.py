@@ -161,7 +161,7 @@ def finetune(
         how = replace(how, share_labelled=0.0)
     settings = _settings(model, survey, labels, start, how)
     path = Path(out) / "model.pt"
-    if held := Classifier.load_made_with(path, settings):
+    if path.is_file() and (held := Classifier.load(path, settings)):
         return held
     if start:
         network = copy.deepcopy(start.network)

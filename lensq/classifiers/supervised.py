@@ -90,7 +90,7 @@ def fit_supervised(
         "code": code_hash("classifiers.supervised"),
     }
     path = Path(out) / "model.pt"
-    if held := Classifier.load_made_with(path, settings):
+    if path.is_file() and (held := Classifier.load(path, settings)):
         return held
     preprocessing = fit_preprocessing(survey, rows, "asinh")
     with torch.random.fork_rng():
