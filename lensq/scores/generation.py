@@ -14,7 +14,6 @@ from torch import Tensor
 from lensq.models.batches import read_pixels
 from lensq.models.objectives import Mixture
 from lensq.models.training import Model
-from lensq.models.variants import VAE
 from lensq.scores.scoring import reconstruct
 from lensq.survey.images import channels
 
@@ -64,21 +63,6 @@ def _decoded(model: Model, z: Tensor) -> np.ndarray:
     return copy.deepcopy(model.vae).cpu().eval().decode(z).squeeze(1).numpy()
 
 
-def _prior_vectors(vae: VAE, n: int, cluster: int | None, generator: torch.Generator) -> Tensor:
-    noise = torch.randn((n, vae.config.latent), generator=generator)
-    if not isinstance(vae.objective, Mixture):
-        if cluster is not None:
-            raise ValueError(f"cluster={cluster}: the prior of {vae.config.variant} has no clusters")
-        return noise
-    shares = vae.objective.log_py.exp().cpu()
-    if cluster is not None and not 0 <= cluster < len(shares):
-        raise ValueError(f"cluster={cluster}: {vae.config.variant} has clusters 0 to {len(shares) - 1}")
-    drawn = torch.multinomial(shares, n, replacement=True, generator=generator)
-    component = drawn if cluster is None else torch.full((n,), cluster)
-    mu, logvar = (values.cpu()[component] for values in vae.objective.prior())
-    return mu + torch.exp(0.5 * logvar) * noise
-
-
 @torch.inference_mode()
 def prior_samples(model: Model, n: int, *, cluster: int | None = None, seed: int = 0) -> np.ndarray:
     """Images of latent vectors drawn from the prior: what the model thinks may be there.
@@ -95,7 +79,18 @@ def prior_samples(model: Model, n: int, *, cluster: int | None = None, seed: int
     Raises:
         ValueError: There is no such cluster.
     """
-    return _decoded(model, _prior_vectors(model.vae, n, cluster, torch.Generator().manual_seed(seed)))
+    objective, variant = model.vae.objective, model.vae.config.variant
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn((n, model.vae.config.latent), generator=generator)
+    shares = objective.log_py.exp().cpu() if isinstance(objective, Mixture) else ()
+    if cluster is not None and not 0 <= cluster < len(shares):
+        raise ValueError(f"cluster={cluster}: the prior of {variant} has {len(shares)} clusters")
+    if len(shares):
+        drawn = torch.multinomial(shares, n, replacement=True, generator=generator)
+        component = drawn if cluster is None else torch.full((n,), cluster)
+        mu, logvar = (values.cpu()[component] for values in objective.prior())
+        z = mu + torch.exp(0.5 * logvar) * z
+    return _decoded(model, z)
 
 
 def _aggregate(model: Model) -> tuple[Tensor, Tensor, Tensor]:
