@@ -154,14 +154,6 @@ def average_precision_of_a_guess(positives: int, prevalence: float = PREVALENCE)
     return float(np.mean(true / (true + false)))
 
 
-def _by_chance(positives: int, prevalence: float, flagged: float) -> dict[str, float]:
-    """What a score that knows nothing reaches in each metric, at the rate at which it flags."""
-    ap = average_precision_of_a_guess(positives, prevalence)
-    f1 = 2 * prevalence * flagged / (prevalence + flagged) if flagged else 0.0
-    at_threshold = {"precision": prevalence, "F1": f1, "recall": flagged}
-    return {"AUROC": 0.5, "AP": ap, **at_threshold, **FALSE_POSITIVE_RATES}
-
-
 def chance_runs(
     selection: pd.DataFrame,
     evaluation: pd.DataFrame,
@@ -194,7 +186,10 @@ def chance_runs(
             detector = choose_detector(chosen_on, statistic, **choice)
             table = evaluate(detector, rows, resamples=200, seed=run).drop(["best_F1", "FPR"]).dropna()
             flagged, positive = detector.flags(rows).mean(), labelled(rows, detector.against)[1]
-            chance = _by_chance(int(positive.sum()), detector.prevalence, float(flagged))
+            share = detector.prevalence
+            f1 = 2 * share * flagged / (share + flagged)
+            chance = {"AUROC": 0.5, "AP": average_precision_of_a_guess(int(positive.sum()), share), "F1": f1}
+            chance |= {"precision": share, "recall": flagged, **FALSE_POSITIVE_RATES}
             table = table.assign(chance=table.index.map(chance), run=run, statistic=statistic)
             tables.append(table.reset_index())
     table = pd.concat(tables, ignore_index=True)
