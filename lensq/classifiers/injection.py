@@ -401,22 +401,16 @@ def _shift(x: Tensor, y: Tensor, flux: Tensor, deflector: Tensor, generator: tor
 
 
 def _in_bands(images: Tensor, flux: Tensor, pool, lens, what, generator, options) -> tuple[Tensor, Tensor]:
-    """Flux of what is injected, (B, sources) or of several bands (B, sources, C); white noise as the images.
+    """Flux of what is injected, (B, sources), and white noise as the images.
 
-    What is drawn for a band depends on its name, not on its place.
+    Of several bands (B, sources, C), by the colours of each source. What is drawn for a band depends on its
+    name, not on its place.
     """
     if images.dim() == 3:
         return flux, torch.randn(images.shape, generator=generator)
     seed = int(torch.randint(2**31, (1,), generator=generator))
-    generators = (keyed_generator(seed, name) for name in options.bands.split())
-    planes = [torch.randn(images[:, 0].shape, generator=own) for own in generators]
-    ratios = _spectra(pool, lens, what, options, np.random.default_rng(seed))
-    return flux[..., None] * ratios, torch.stack(planes, 1)
-
-
-def _spectra(pool: Lenses, lens: Tensor, what: str, options: InjectionOptions, rng) -> Tensor:
-    """Flux (B, sources, C) of each source in each band over that in the reference."""
-    names = options.bands.split()
+    names, rng = options.bands.split(), np.random.default_rng(seed)
+    planes = [torch.randn(images[:, 0].shape, generator=keyed_generator(seed, name)) for name in names]
     if what == "lens":
         quasar = draw_quasar(pool.z_source[lens].numpy(), rng)
         _, _, changes = draw_changes(pool.z_lens[lens].numpy(), _IMAGES, rng, options.colour_scatter)
@@ -426,7 +420,8 @@ def _spectra(pool: Lenses, lens: Tensor, what: str, options: InjectionOptions, r
         steps = draw_unrelated(pool.z_source.numpy()[any_quasar], rng)
     steps = steps[..., [BANDS.index(name) for name in names]]
     steps = steps - steps[..., [_reference(options.bands, len(names))]]
-    return torch.from_numpy(10 ** (-0.4 * steps)).float()
+    ratios = torch.from_numpy(10 ** (-0.4 * steps)).float()
+    return flux[..., None] * ratios, torch.stack(planes, 1)
 
 
 def _gain_ratios(images: Tensor, bands: str) -> Tensor | float:
