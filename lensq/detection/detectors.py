@@ -160,16 +160,17 @@ def evaluate(
 
     Args:
         detector: from `choose_detector`.
-        scores: Scores table, of the split to evaluate on.
+        scores: Scores table, of the split to evaluate on. Rows of one `group`, if there is such a column, are
+            resampled together.
         against: the column of positives; the detector's own by default.
-        **options: prevalence (the detector's by default), weights, groups, resamples, seed of
-            `lensq.statistics.metrics.measure`. Weights and groups name columns of the table.
+        **options: prevalence (the detector's by default), weights, resamples, seed of
+            `lensq.statistics.metrics.measure`.
 
     Returns:
         Table of `lensq.statistics.metrics.measure`.
     """
     rows, positive = labelled(scores, against or detector.against)
-    options = {"threshold": detector.threshold} | _columns(detector, rows, options)
+    options = {"threshold": detector.threshold} | _shared(detector, rows, options)
     return metrics.measure(detector.score(rows), positive, **options)
 
 
@@ -181,7 +182,7 @@ def evaluate_graded(detector: Detector, scores: pd.DataFrame, **options) -> pd.D
     Args:
         detector: from `choose_detector`.
         scores: Scores table, of the split to evaluate on.
-        **options: groups, resamples, seed of `evaluate`.
+        **options: resamples, seed of `evaluate`.
 
     Returns:
         Table of `lensq.statistics.metrics.measure` at a prevalence of 0.108%, and two rows that say what it
@@ -190,8 +191,8 @@ def evaluate_graded(detector: Detector, scores: pd.DataFrame, **options) -> pd.D
     """
     rows, graded = labelled(scores, "graded")
     weights = metrics.graded_weights(rows)
-    options |= {"weights": weights.name, "prevalence": GRADED_SHARES["graded"]}
-    table = evaluate(detector, rows.join(weights), against="graded", **options)
+    options |= {"weights": weights, "prevalence": GRADED_SHARES["graded"]}
+    table = evaluate(detector, rows, against="graded", **options)
     table.loc["graded", "value"] = graded.sum()
     table.loc["effective_rest", "value"] = metrics.effective_size(weights[~graded])
     return table
@@ -211,7 +212,7 @@ def compare_detectors(detectors: Sequence[Detector], scores: pd.DataFrame, **opt
     first = detectors[0]
     rows, positive = labelled(scores, first.against)
     values, thresholds = {d.name: d.score(rows) for d in detectors}, {d.name: d.threshold for d in detectors}
-    return metrics.compare(values, positive, thresholds=thresholds, **_columns(first, rows, options))
+    return metrics.compare(values, positive, thresholds=thresholds, **_shared(first, rows, options))
 
 
 def compare_pair(first: Detector, second: Detector, scores: pd.DataFrame, **options) -> pd.DataFrame:
@@ -226,12 +227,11 @@ def compare_pair(first: Detector, second: Detector, scores: pd.DataFrame, **opti
     """
     rows, positive = labelled(scores, first.against)
     pair, thresholds = (first.score(rows), second.score(rows)), (first.threshold, second.threshold)
-    return metrics.paired_difference(*pair, positive, thresholds=thresholds, **_columns(first, rows, options))
+    return metrics.paired_difference(*pair, positive, thresholds=thresholds, **_shared(first, rows, options))
 
 
-def _columns(detector: Detector, rows: pd.DataFrame, options: dict) -> dict:
-    arrays = {key: rows[options[key]].to_numpy() for key in ("weights", "groups") if options.get(key)}
-    return {"prevalence": detector.prevalence} | options | arrays
+def _shared(detector: Detector, rows: pd.DataFrame, options: dict) -> dict:
+    return {"prevalence": detector.prevalence, "groups": rows.get("group")} | options
 
 
 def precision_elsewhere(detector: Detector, scores: pd.DataFrame, **options) -> pd.DataFrame:

@@ -400,4 +400,4 @@ def graded_weights(scores: pd.DataFrame) -> pd.Series:
     """
     stratum = scores["label"].map({1: "flagged", 0: "rejected"}).mask(scores["graded"].astype(bool), "graded")
     weights = stratum.map(GRADED_SHARES).fillna(0.0) / stratum.groupby(stratum).transform("size").fillna(1)
-    return (weights / weights.sum()).rename("graded_weight")
+    return weights / weights.sum()
