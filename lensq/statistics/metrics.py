@@ -6,9 +6,8 @@ rate depends on it. Intervals are 95% percentile intervals of a bootstrap within
 Tibshirani 1993), resampling groups of objects where groups are given.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -120,8 +119,13 @@ class _Ranking:
     def draws(self, of: Callable[..., dict], resamples: int, seed: int) -> dict[str, np.ndarray]:
         """What `of` makes of the objects as they are, and of each resample: name to (1 + resamples,)."""
         units = self.positives.shape[0], self.negatives.shape[0]
-        as_it_is = tuple(np.ones((1, number)) for number in units)
-        parts = [of(*counts) for counts in chain([as_it_is], _draws(*units, resamples, seed))]
+        generators = [np.random.default_rng([seed, c]) for c in (1, 0)]
+        parts = [of(*(np.ones((1, number)) for number in units))]
+        chunk = max(1, _CHUNK // sum(units))
+        for start in range(0, resamples, chunk):
+            size = min(chunk, resamples - start)
+            drawn = (resampled_counts(n, n, size, rng) for n, rng in zip(units, generators, strict=True))
+            parts.append(of(*drawn))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -132,16 +136,6 @@ def _precision(tpr, fpr, prevalence):
 
 def _f1(tpr, fpr, prevalence):
     return 2 * prevalence * tpr / (prevalence * (tpr + 1) + (1 - prevalence) * fpr)
-
-
-def _draws(positives: int, negatives: int, resamples: int, seed: int) -> Iterator[tuple]:
-    """Counts of each unit in each resample, class by class; the same for the same sizes and seed."""
-    of_positives, of_negatives = (np.random.default_rng([seed, c]) for c in (1, 0))
-    chunk = max(1, _CHUNK // (positives + negatives))
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        counts = resampled_counts(positives, positives, size, of_positives)
-        yield counts, resampled_counts(negatives, negatives, size, of_negatives)
 
 
 def _interval(draws: np.ndarray) -> tuple[float, float]:

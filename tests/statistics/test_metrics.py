@@ -169,7 +169,8 @@ def test_area_interval_agrees_with_delong():
 def test_resamples_by_weights_equal_resamples_by_copying():
     score, positive = two_gaussians(300, 60, decimals=1)
     ranking = metrics._Ranking(score, positive, threshold=0.5)
-    (of_positives, of_negatives), *_ = metrics._draws(60, 300, 7, seed=3)
+    rng = np.random.default_rng(3)
+    of_positives, of_negatives = (resampled_counts(n, n, 7, rng) for n in (60, 300))
     drawn = ranking.metrics(of_positives, of_negatives, 0.2)
     for r in range(7):
         times = np.empty(360, int)
