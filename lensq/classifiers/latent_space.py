@@ -78,10 +78,8 @@ def latent_ways(
         ways[f"{words}, {dimensions} dimensions"] = ((values - centre) * direction).mean(1)
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced"))
     trees = HistGradientBoostingClassifier(random_state=seed)
-    learners: dict[str, tuple] = {
-        "linear": (linear, learnt, is_lens),
-        "boosted trees": (trees, learnt, is_lens),
-    }
+    learners: dict[str, tuple] = {"linear": (linear, learnt, is_lens)}
+    learners["boosted trees"] = trees, learnt, is_lens
     train = scores[scores["split"] == "train"]
     if has_both_classes(train, against):
         learners["boosted trees trained with labels"] = trees, *labelled(train, against)

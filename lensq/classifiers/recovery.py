@@ -94,10 +94,9 @@ def injected_survey(survey: Survey, rows: np.ndarray, *, n: int = 500, seed: int
     injected = _truth(pool, lens, light)
     if options.relative:
         injected = injected.drop(columns=["magnitude_i", "deflector_magnitude"])
-    truth = pd.concat([pd.DataFrame({"class": "not known"}, range(len(rows))), injected])
+    truth = pd.concat([pd.DataFrame({"class": "not known"}, range(len(rows))), injected], ignore_index=True)
     names = np.concatenate([survey.names[rows], [f"injected {i:05}" for i in range(n)]])
-    truth.insert(0, "name", names)
-    truth.insert(1, "is_lens", (np.arange(len(names)) >= len(rows)).astype(int))
+    truth = truth.assign(name=names, is_lens=(np.arange(len(names)) >= len(rows)).astype(int))
     both = np.concatenate([rows, galaxies])
     kept = ("group", "split", "zero_points", "zero_point_from", "pixel_scales", "scale_declared", "noise")
     columns = {name: getattr(survey, name) for name in kept}
@@ -111,7 +110,7 @@ def injected_survey(survey: Survey, rows: np.ndarray, *, n: int = 500, seed: int
         graded=np.zeros(len(names), bool),
         images=np.concatenate([survey.images[rows], images.numpy()]),
         mask=np.concatenate([survey.mask[rows], mask.numpy()]),
-        truth=truth.reset_index(drop=True),
+        truth=truth,
         files=None,
         catalogue=None,
         fingerprint=hashlib.sha256("\n".join(names).encode() + images.numpy().tobytes()).hexdigest(),

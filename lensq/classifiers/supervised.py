@@ -51,12 +51,6 @@ class SupervisedOptions:
     seed: int = 0
 
 
-def _balanced_loss(logits: Tensor, labels: Tensor) -> float:
-    """Cross-entropy of logits (B,) in nats, the two classes weighing the same."""
-    losses = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none")
-    return float(torch.stack([losses[labels == k].mean() for k in (0, 1)]).mean())
-
-
 def fit_supervised(
     survey: Survey, labels: np.ndarray, *, out: Path | str, progress: bool = True, **options
 ) -> Classifier:
@@ -99,8 +93,11 @@ def fit_supervised(
     model = Classifier(network, preprocessing, pd.DataFrame(), settings)
 
     def validation_loss() -> float:
+        """Cross-entropy in nats, the two classes weighing the same."""
         scores = model.score(survey, validation, symmetries=False, progress=False)
-        return _balanced_loss(torch.from_numpy(scores), torch.from_numpy(labels[validation]))
+        known = torch.from_numpy(labels[validation])
+        losses = F.binary_cross_entropy_with_logits(torch.from_numpy(scores), known.float(), reduction="none")
+        return float(torch.stack([losses[known == k].mean() for k in (0, 1)]).mean())
 
     own = survey, rows, preprocessing, how.batch_size, labels[rows], how.seed, True, labels[rows] == 1
     batches = Batches(*own, device="cuda" if torch.cuda.is_available() else "cpu")
