@@ -136,10 +136,8 @@ def quality(
     """
     ranked = ranked[ranked["set_apart"] == ""]
     if not has_both_classes(ranked, against):
-        known = ranked[against][ranked[against] >= 0] if against in ranked else ()
-        why = "no object has a label"
-        if len(known):
-            why = "no object is flagged" if not np.any(known) else "all objects are flagged"
+        known = {0: "no object is flagged", 1: "all objects are flagged"}
+        why = known.get(ranked[against].max(), "no object has a label")
         return None, f"How complete and pure the list is cannot be measured on this folder: {why}."
     rows, positive = labelled(ranked, against)
     groups = survey.group[rows_of(survey, rows["name"])]
