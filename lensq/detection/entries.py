@@ -13,7 +13,7 @@ from lensq.classifiers.classifier import Classifier
 from lensq.classifiers.pointfits import PointFits, with_point_fits
 from lensq.detection.evaluation import record_of, score_on_test, scored_as, variants_in
 from lensq.detection.leaderboard import Entries, Entry, named_on_selection, objects
-from lensq.models.training import Model, fit, load_model
+from lensq.models.training import fit, load_model
 from lensq.scores.scoring import score
 from lensq.statistics import metrics
 from lensq.statistics.guard import labelled
@@ -222,23 +222,6 @@ def trained_entries(
     }
 
 
-def refit(results: Path | str, variant: str, survey: Survey, *, seed: int) -> Model:
-    """Train a variant again with another seed and all else as it was, and score it for choosing.
-
-    Args:
-        results: folder of results; the new model goes to `<results>/seeds/<variant>-<seed>`.
-        variant: name of the variant.
-        survey: the survey that it was trained on.
-        seed: the other seed.
-    """
-    recipe = load_model(Path(results) / variant).recipe | {"seed": seed}
-    out = Path(results) / "seeds" / f"{variant}-{seed}"
-    model = fit(survey, out=out, progress=False, **recipe)
-    how = {"rows": survey.rows("selection"), "progress": False, **scored_as(results, variant)}
-    score(model, survey, out=out / "scores.parquet", **how)
-    return model
-
-
 def seed_spread(
     results: Path | str,
     variant: str,
@@ -253,8 +236,8 @@ def seed_spread(
     """How far the average precision of a variant moves with the seed of its training.
 
     Args:
-        results: folder of results.
-        variant: name of the variant, which is trained again once for each seed.
+        results: folder of results; the new models go to `<results>/seeds/<variant>-<seed>`.
+        variant: name of the variant, which is trained again once for each seed, with all else as it was.
         survey: the survey that it was trained on.
         held_out: the test survey.
         seeds: seeds besides its own.
@@ -267,10 +250,13 @@ def seed_spread(
         `low` and `high`, the 95% bootstrap interval of the variant's own training.
     """
     tables = [score_on_test(results, variant, held_out, progress=False)]
+    recipe, again = load_model(Path(results) / variant).recipe, Path(results) / "seeds"
+    how = {"rows": survey.rows("selection"), "progress": False, **scored_as(results, variant)}
     for seed in seeds:
-        refit(results, variant, survey, seed=seed)
-        again = Path(results) / "seeds"
-        tables.append(score_on_test(again, f"{variant}-{seed}", held_out, progress=False))
+        out = again / f"{variant}-{seed}"
+        model = fit(survey, out=out, progress=False, **recipe | {"seed": seed})
+        score(model, survey, out=out / "scores.parquet", **how)
+        tables.append(score_on_test(again, out.name, held_out, progress=False))
     known = [labelled(table, against) for table in tables]
     rows = {}
     for column in scores:
