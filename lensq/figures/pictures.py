@@ -72,14 +72,13 @@ def in_colour(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
         (N, S, S, 4) from 0 to 1: red, green, blue, and 0 where no band has a real pixel, else 1. Where a band
         is masked, the mean of the others stands for it.
     """
-    n, _, size, _ = images.shape
-    level = sky_and_noise(images.reshape(-1, size, size), mask.reshape(-1, size, size)).reshape(n, 3, 2)
-    light = _filled(np.where(mask, images - level[:, :, 0, None, None], np.nan))
-    noise = np.sqrt((level[:, :, 1] ** 2).sum(1)) / 3
+    sky, noise = np.moveaxis(sky_and_noise(images, mask), -1, 0)
+    light = _filled(np.where(mask, images - sky[..., None, None], np.nan))
+    noise = np.sqrt((noise**2).sum(1)) / 3
     softening = _SOFTENING * noise
     brightest = np.maximum(light.mean(1).max((1, 2)), 10 * noise) / softening
     steepness = 10 * np.sinh(np.arcsinh(brightest) / 10)  # which brings the brightest pixel to one
-    pictures = np.ones((n, size, size, 4))
+    pictures = np.ones((len(images), *images.shape[2:], 4))
     for i, planes in enumerate(light):
         how = {"minimum": -noise[i], "stretch": steepness[i] * softening[i], "Q": steepness[i]}
         pictures[i, ..., :3] = make_lupton_rgb(*planes, **how) / 255
@@ -136,19 +135,19 @@ def sky_and_noise(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Sky level and noise of each image: median, and 1.48 median absolute deviations, of its outer quarter.
 
     Args:
-        images: (N, S, S) flux.
-        mask: (N, S, S) bool.
+        images: (..., S, S) flux.
+        mask: bool, as large.
 
     Returns:
-        (N, 2); the noise is 1 where the sky is constant.
+        (..., 2); the noise is 1 where the sky is constant.
     """
     offset = np.abs(np.arange(images.shape[-1]) - (images.shape[-1] - 1) / 2)
     border = mask & (np.maximum(offset[:, None], offset) >= 0.375 * images.shape[-1])
-    used = np.where(border.any(axis=(1, 2), keepdims=True), border, mask)
-    pixels = np.ma.masked_array(images, ~used).reshape(len(images), images.shape[-1] ** 2)
-    sky = np.ma.filled(np.ma.median(pixels, axis=1), 0)
-    noise = 1.4826 * np.ma.filled(np.ma.median(np.abs(pixels - sky[:, None]), axis=1), 0)
-    return np.stack([sky, np.where(noise > 0, noise, 1.0)], axis=1, dtype=np.float64)
+    used = np.where(border.any(axis=(-2, -1), keepdims=True), border, mask)
+    pixels = np.ma.masked_array(images, ~used).reshape(*images.shape[:-2], offset.size**2)
+    sky = np.ma.filled(np.ma.median(pixels, axis=-1), 0)
+    noise = 1.4826 * np.ma.filled(np.ma.median(np.abs(pixels - sky[..., None]), axis=-1), 0)
+    return np.stack([sky, np.where(noise > 0, noise, 1.0)], axis=-1, dtype=np.float64)
 
 
 def _show(axis: Axes, picture: np.ndarray, **options):

@@ -296,13 +296,11 @@ class Inspector(anywidget.AnyWidget):
         else:
             planes = np.stack(reconstruct(self.model, self.survey, places), axis=1)
             back = flux_of(self.model.preprocessing, images, mask)
-        if images.ndim == 4:
-            images, mask = images[:, self.channels], mask[:, self.channels]
-            planes = planes[:, :, self.channels]
-        noise = _sky(planes[:, 0], mask)[..., 1].mean(1)
-        size = self.survey.size
-        pixels, unit = encode(planes.reshape(len(rows), -1, size, size), 3 * noise)
-        sky = _sky(images, mask)
+        n, size = len(rows), self.survey.size
+        images, mask = (part.reshape(n, -1, size, size)[:, self.channels] for part in (images, mask))
+        planes = planes.reshape(n, -1, len(self.survey.bands), size, size)[:, :, self.channels]
+        noise, sky = sky_and_noise(planes[:, 0], mask)[..., 1].mean(1), sky_and_noise(images, mask)
+        pixels, unit = encode(planes.reshape(n, -1, size, size), 3 * noise)
         items = []
         for i, row in enumerate(rows):
             record, chance = self.ranking.table.iloc[row], self.ranking.probability
@@ -346,13 +344,6 @@ def _places_in(survey: "Survey", names: pd.Series) -> np.ndarray:
     if places.isna().any():
         raise ValueError(f"{places.index[places.isna()][0]} is not in the survey {survey.folder}")
     return places.to_numpy(int)
-
-
-def _sky(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Sky level and noise (N, C, 2) of images (N, S, S) or (N, C, S, S)."""
-    side = images.shape[-1]
-    each = sky_and_noise(images.reshape(-1, side, side), mask.reshape(-1, side, side))
-    return each.reshape(len(images), -1, 2)
 
 
 def _thousandths(place: np.ndarray) -> list[int]:
