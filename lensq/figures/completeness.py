@@ -13,9 +13,7 @@ _FEW = 10  # cells with fewer lenses are left empty
 
 
 @styled
-def completeness_curves(
-    tables: Mapping[str, pd.DataFrame | Mapping[str, pd.DataFrame]],
-) -> Figure:
+def completeness_curves(tables: Mapping[str, pd.DataFrame | Mapping[str, pd.DataFrame]]) -> Figure:
     """Share of lenses found against one property a panel, with 95% binomial intervals.
 
     Args:

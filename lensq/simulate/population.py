@@ -78,10 +78,8 @@ def deciding_image(n_images: int) -> int:
 
 def break_magnitude(z):
     """Absolute i magnitude of the break of the quasar luminosity function; OM10, equation 11."""
-    growth = np.exp(LENSES.quasar_zeta * z) * (1 + np.exp(LENSES.quasar_xi * LENSES.quasar_z_star))
-    growth = (
-        growth / (np.exp(LENSES.quasar_xi * z / 2) + np.exp(LENSES.quasar_xi * LENSES.quasar_z_star / 2)) ** 2
-    )
+    zeta, xi, star = LENSES.quasar_zeta, LENSES.quasar_xi, LENSES.quasar_z_star
+    growth = np.exp(zeta * z) * (1 + np.exp(xi * star)) / (np.exp(xi * z / 2) + np.exp(xi * star / 2)) ** 2
     return LENSES.quasar_break_magnitude + 5 * np.log10(COSMOLOGY.hubble / 100) - 2.5 * np.log10(growth)
 
 

@@ -6,6 +6,7 @@ their shares are in `parameters.MIXES`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import galsim
 import numpy as np
@@ -100,28 +101,10 @@ def point_source(rng: np.random.Generator) -> Scene:
     return Scene([light.point(mag), galaxy.light], ["quasar", galaxy.kind], truth)
 
 
-def _alone(galaxy: light.Galaxy) -> Scene:
+def galaxy_alone(draw: Callable[..., light.Galaxy], rng: np.random.Generator, brighter=0.0) -> Scene:
+    """A galaxy of the field as `draw` makes it, `brighter` by so many magnitudes than they usually are."""
+    galaxy = draw(_galaxy_magnitude(rng) - brighter, rng)
     return Scene([galaxy.light], [galaxy.kind], galaxy.truth("galaxy"))
-
-
-def elliptical(rng: np.random.Generator) -> Scene:
-    """An early-type galaxy."""
-    return _alone(light.elliptical(_galaxy_magnitude(rng), rng))
-
-
-def disk(rng: np.random.Generator) -> Scene:
-    """A disk galaxy with a bulge."""
-    return _alone(light.disk(_galaxy_magnitude(rng), rng))
-
-
-def spiral(rng: np.random.Generator) -> Scene:
-    """A bright spiral with arms."""
-    return _alone(light.spiral(_galaxy_magnitude(rng) - SHAPES.spiral_brighter, rng))
-
-
-def clumpy(rng: np.random.Generator) -> Scene:
-    """An irregular galaxy with knots."""
-    return _alone(light.clumpy(_galaxy_magnitude(rng), rng))
 
 
 def star_galaxy(rng: np.random.Generator, at: tuple[float, float] | None = None) -> Scene:
@@ -189,7 +172,7 @@ def artefact(rng: np.random.Generator) -> Scene:
     """A point or galaxy, spoilt later by an instrumental artefact."""
     if rng.random() < 0.5:
         return Scene([light.point(_point_magnitude(rng))], ["star"])
-    return _alone(light.galaxy(_galaxy_magnitude(rng), rng))
+    return galaxy_alone(light.galaxy, rng)
 
 
 def lens(rng: np.random.Generator) -> Scene:
@@ -218,10 +201,10 @@ def lens(rng: np.random.Generator) -> Scene:
 
 CLASSES: dict[str, Callable[..., Scene]] = {
     "point": point_source,
-    "elliptical": elliptical,
-    "disk": disk,
-    "spiral": spiral,
-    "clumpy": clumpy,
+    "elliptical": partial(galaxy_alone, light.elliptical),
+    "disk": partial(galaxy_alone, light.disk),
+    "spiral": partial(galaxy_alone, light.spiral, brighter=SHAPES.spiral_brighter),
+    "clumpy": partial(galaxy_alone, light.clumpy),
     "star_galaxy": star_galaxy,
     "star_star": star_star,
     "quasar_companion": quasar_companion,
