@@ -9,7 +9,7 @@ clearly two images are seen; the grade is a second, more careful look.
 import numpy as np
 
 from lensq.simulate.observe import Conditions
-from lensq.simulate.parameters import FLAG_CHANCE, INSTRUMENT, LABELLER
+from lensq.simulate.parameters import INSTRUMENT, LABELLER
 
 
 def clarity(resemblance: tuple[float, float] | None, conditions: Conditions) -> float:
@@ -31,12 +31,12 @@ def clarity(resemblance: tuple[float, float] | None, conditions: Conditions) -> 
 def look(name: str, seen: float, rng: np.random.Generator) -> dict:
     """Flag and grade one object of class `name` whose images are seen with clarity `seen`.
 
-    The flag is a draw with the chance between the two of `FLAG_CHANCE`. The grade (0 to 3) is
+    The flag is a draw with the chance between the two of `LABELLER.flag_<name>`. The grade (0 to 3) is
     `best` x clarity plus a scatter, `best` being 3 for a lens and less for a mimic. Graded are grades of
     at least 2 among the flagged and, for lenses, among the share that other searches know. All go into the
     columns `clarity`, `flagged`, `grade` and `graded` of the truth table.
     """
-    low, high = FLAG_CHANCE[name]
+    low, high = getattr(LABELLER, f"flag_{name}")
     is_lens = name == "lens"
     flagged = bool(rng.random() < low + (high - low) * seen)
     best = LABELLER.lens_grade if is_lens else LABELLER.mimic_grade

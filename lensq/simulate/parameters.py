@@ -30,13 +30,6 @@ BAND, COLOURS = map(_group, ("Band", "Colour"))
 MIXES: dict[str, dict[str, float]] = {name: _values(f"Mix {name}") for name in ("catalogue", "hard")}
 """Shares of the ordinary classes, as scenes."""
 
-FLAG_CHANCE: dict[str, tuple[float, float]] = {
-    name.removeprefix("flag_"): chance
-    for name, chance in LABELLER._asdict().items()
-    if name.startswith("flag_")
-}
-"""Chance of a flag by class, where nothing is resolved and where both images are perfectly clear."""
-
 
 def parameter_table() -> pd.DataFrame:
     """All parameters of the simulator.

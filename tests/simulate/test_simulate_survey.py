@@ -19,7 +19,7 @@ from lensq.simulate import simulate_survey
 from lensq.simulate.cutout import Target, _lens_brightness, central_magnitude, make_cutout
 from lensq.simulate.labeller import clarity, look
 from lensq.simulate.observe import draw_conditions
-from lensq.simulate.parameters import FLAG_CHANCE, FOOTPRINT, LABELLER, LIGHT, MIXES
+from lensq.simulate.parameters import FOOTPRINT, LABELLER, LIGHT, MIXES
 from lensq.simulate.scenes import CLASSES, PAIRS, make_scene
 from lensq.simulate.sky import _unique_cells, make_plan
 from lensq.simulate.truth import COLUMNS, schema
@@ -389,9 +389,9 @@ def test_flux_matched_control_gives_ordinary_objects_the_light_of_lenses():
 def test_labeller_flags_as_stated():
     rng = np.random.default_rng(0)
     verdicts = [look("lens", 1.0, rng) for _ in range(2000)]
-    assert np.mean([v["flagged"] for v in verdicts]) == pytest.approx(FLAG_CHANCE["lens"][1], abs=0.02)
+    assert np.mean([v["flagged"] for v in verdicts]) == pytest.approx(LABELLER.flag_lens[1], abs=0.02)
     blurred = [look("lens", 0.0, rng) for _ in range(2000)]
-    assert np.mean([v["flagged"] for v in blurred]) == pytest.approx(FLAG_CHANCE["lens"][0], abs=0.02)
+    assert np.mean([v["flagged"] for v in blurred]) == pytest.approx(LABELLER.flag_lens[0], abs=0.02)
     missed = [v for v in verdicts if not v["flagged"]]
     assert np.mean([v["graded"] for v in missed]) == pytest.approx(LABELLER.known_elsewhere, abs=0.15)
     mimics = [look("pair_galaxy", 1.0, rng) for _ in range(2000)]
