@@ -90,9 +90,6 @@ class LabelStore:
         """The label of an object, "" if it has none."""
         return self.said(name).label
 
-    def __len__(self) -> int:
-        return sum(bool(said.label) for said in self._lines.values())
-
     def said(self, name: str) -> Said:
         """All that is said of an object."""
         return self._lines.get(name, Said())
@@ -161,18 +158,15 @@ class LabelStore:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._widen()
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            with self.path.open("a+b", buffering=0) as file:
+                size = file.tell()
+                torn = size and os.pread(file.fileno(), 1, size - 1) != b"\n"
+                start = b"\n" if torn else b"" if size else _HEADER
+                file.write(start + lines)  # one call, so that lines of two writers never mix
+                os.fsync(file.fileno())
         except PermissionError:
             remedy = "cannot be written; name another file for the labels"
             raise PermissionError(f"{self.path} {remedy}") from None
-        try:
-            size = os.fstat(file).st_size
-            torn = size and os.pread(file, 1, size - 1) != b"\n"
-            start = b"\n" if torn else b"" if size else _HEADER
-            os.write(file, start + lines)  # one call, so that lines of two writers never mix
-            os.fsync(file)
-        finally:
-            os.close(file)
         self.refresh()
 
     def _widen(self) -> None:

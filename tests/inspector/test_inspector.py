@@ -88,7 +88,7 @@ class TestLabels:
             states.append(store["J1"])
         assert states == ["", "not", "lens", ""]
         assert LabelStore(store.path)["J1"] == ""
-        assert len(store) == 0
+        assert store.table().empty
 
     def test_a_grade_labels_and_never_contradicts_the_label(self, store):
         for grade, label in {"A": "lens", "B": "lens", "C": "unsure", "X": "not"}.items():
@@ -165,7 +165,7 @@ class TestLabels:
         for i in range(20):
             (store, other)[i % 2].set(f"J{i}", "lens")
         store.refresh()
-        assert len(store) == 20
+        assert len(store.table()) == 20
         assert store.table().equals(LabelStore(store.path).table())
 
     def test_a_wrong_label_writes_nothing(self, store):
