@@ -110,7 +110,6 @@ class Task(pl.LightningModule):
         self.train_batches, self.validation_batches = train, validation
         self.best: dict[str, Tensor] = {}
         self.checkpoint = Path("last.ckpt")
-        self.begun = time.monotonic()
 
     def on_train_start(self) -> None:
         self.vae.objective.steps_per_epoch = self.trainer.num_training_batches

@@ -51,7 +51,9 @@ def shortcut_features(images: np.ndarray, mask: np.ndarray | None = None) -> pd.
         sigma and median of the outermost pixels, an eighth of the side deep).
     """
     images, mask, radius = geometry(images, mask)
-    border = np.where(mask & _frame(images.shape[1]), images, np.nan).reshape(len(images), -1)
+    side = np.arange(images.shape[1])
+    edge = np.minimum(side, side[::-1]) < len(side) // 8
+    border = np.where(mask & (edge[:, None] | edge), images, np.nan).reshape(len(images), -1)
     return pd.DataFrame(
         {
             "peak": np.where(mask & (radius < 12), images, -np.inf).max((1, 2)),
@@ -61,11 +63,6 @@ def shortcut_features(images: np.ndarray, mask: np.ndarray | None = None) -> pd.
             "border_median": np.nanmedian(border, axis=1),
         }
     )
-
-
-def _frame(size: int) -> np.ndarray:
-    edge = np.minimum(np.arange(size), np.arange(size)[::-1]) < size // 8
-    return edge[:, None] | edge
 
 
 def shortcut_table(features: pd.DataFrame, is_lens: np.ndarray) -> pd.DataFrame:
