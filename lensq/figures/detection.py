@@ -86,28 +86,26 @@ def metric_intervals(table: pd.DataFrame, *, highlight: str | None = None) -> Fi
 
 
 @style.styled
-def precision_against_prevalence(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Precision of operating points against the share of lenses, a band for the 95% interval.
+def precision_against_prevalence(table: pd.DataFrame, name: str) -> Figure:
+    """Precision of an operating point against the share of lenses, a band for the 95% interval.
 
     The points are the table's; between and beyond them the rates of the operating point are the same.
 
     Args:
-        tables: detector to table of `lensq.statistics.metrics.precision_at`.
+        table: table of `lensq.statistics.metrics.precision_at`.
+        name: the detector's.
     """
     figure, (axis,) = style.panels(1, 1, 3.4)
-    for i, (name, table) in enumerate(tables.items()):
-        colour = style.CYCLE[i % len(style.CYCLE)]
-        share = np.geomspace(table.index.min() / 2, table.index.max() * 2, 200)
-        first = table.iloc[0]
-        # The odds of a lens among those flagged grow with the odds of one among all.
-        grown = logit(share) - logit(table.index[0])
-        low, middle, high = (expit(logit(first[c]) + grown) for c in ("low", "precision", "high"))
-        axis.fill_between(share, low, high, color=colour, alpha=0.25, linewidth=0)
-        axis.plot(share, middle, color=colour, label=style.readable(name))
-        axis.plot(table.index, table["precision"], "o", color=colour, markersize=5)
-        if len(tables) == 1:
-            for x, y in table["precision"].items():
-                axis.annotate(f"{100 * y:.2g}%", (x, y), (7, -9), textcoords="offset points", fontsize=8.5)
+    share = np.geomspace(table.index.min() / 2, table.index.max() * 2, 200)
+    first = table.iloc[0]
+    # The odds of a lens among those flagged grow with the odds of one among all.
+    grown = logit(share) - logit(table.index[0])
+    low, middle, high = (expit(logit(first[c]) + grown) for c in ("low", "precision", "high"))
+    axis.fill_between(share, low, high, color=style.CYCLE[0], alpha=0.25, linewidth=0)
+    axis.plot(share, middle, color=style.CYCLE[0], label=style.readable(name))
+    axis.plot(table.index, table["precision"], "o", color=style.CYCLE[0], markersize=5)
+    for x, y in table["precision"].items():
+        axis.annotate(f"{100 * y:.2g}%", (x, y), (7, -9), textcoords="offset points", fontsize=8.5)
     axis.set(xlabel="share of lenses among the objects", ylabel="precision")
     for which in ("x", "y"):
         style.logarithmic(axis, which, percent=True)

@@ -346,7 +346,7 @@ def test_intervals_are_those_of_the_table(scores):
 
 def test_precision_is_drawn_where_lenses_are_rarer():
     table = precision_at(50, 100, 30, 5000)
-    (axis,) = axes_of(figures.precision_against_prevalence({"one": table}))
+    (axis,) = axes_of(figures.precision_against_prevalence(table, "one"))
     line, points = axis.get_lines()
     assert np.allclose(points.get_xydata(), table["precision"].reset_index())
     assert len(line.get_xdata()) == 200
