@@ -6,25 +6,20 @@ from scipy.ndimage import uniform_filter
 from sklearn.metrics import roc_auc_score
 
 
-def _centres(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Brightest pixel of the smoothed central part of each image, (N,) each."""
-    size = images.shape[1]
-    smooth = uniform_filter(images, (0, 3, 3))
-    low, high = size // 2 - size // 8, size // 2 + size // 8
-    part = smooth[:, low:high, low:high].reshape(len(images), -1)
-    y, x = np.unravel_index(part.argmax(1), (high - low, high - low))
-    return y + low, x + low
-
-
 def geometry(images: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels (N, S, S), 0 where masked; the mask; and each pixel's distance in px from the object."""
+    """Pixels (N, S, S), 0 where masked; the mask; and each pixel's distance in px from the object.
+
+    The object is at the brightest pixel of the smoothed central part.
+    """
     images = np.asarray(images, dtype=np.float64)
     mask = np.isfinite(images) if mask is None else np.asarray(mask, bool) & np.isfinite(images)
     images = np.where(mask, images, 0.0)
-    y, x = np.mgrid[: images.shape[1], : images.shape[2]]
-    cy, cx = _centres(images)
-    radius = np.hypot(x - cx[:, None, None], y - cy[:, None, None])
-    return images, mask, radius
+    size = images.shape[1]
+    low, high = size // 2 - size // 8, size // 2 + size // 8
+    part = uniform_filter(images, (0, 3, 3))[:, low:high, low:high].reshape(len(images), -1)
+    cy, cx = np.unravel_index(part.argmax(1)[:, None, None], (high - low, high - low))
+    y, x = np.mgrid[:size, :size] - low
+    return images, mask, np.hypot(x - cx, y - cy)
 
 
 def robust_sigma(values: np.ndarray) -> np.ndarray:
