@@ -44,19 +44,18 @@ def completeness_map(table: pd.DataFrame, *, xlabel: str, ylabel: str) -> Figure
         xlabel: label of the horizontal axis, with unit.
         ylabel: label of the vertical axis, with unit.
     """
+    table = table.assign(share=table["share"].where(table["n"] >= _FEW))
     share = table.pivot(index="y_lower", columns="x_lower", values="share")
-    number = table.pivot(index="y_lower", columns="x_lower", values="n")
     x = np.r_[share.columns, table["x_upper"].max()]
     y = np.r_[share.index, table["y_upper"].max()]
     figure, (axis,) = panels(1, 1, 4.2)
     figure.set_figwidth(6.5)
-    drawn = axis.pcolormesh(x, y, share.where(number >= _FEW), vmin=0, vmax=1, cmap="viridis")
-    for i, centre_y in enumerate((y[:-1] + y[1:]) / 2):
-        for j, centre_x in enumerate((x[:-1] + x[1:]) / 2):
-            if number.iloc[i, j] >= _FEW:
-                value = share.iloc[i, j]
-                text, colour = f"{value:.2f}\n({number.iloc[i, j]})", "black" if value > 0.6 else "white"
-                axis.text(centre_x, centre_y, text, ha="center", va="center", fontsize=8, color=colour)
+    drawn = axis.pcolormesh(x, y, share, vmin=0, vmax=1, cmap="viridis")
+    for cell in table.dropna(subset="share").itertuples():
+        centre = (cell.x_lower + cell.x_upper) / 2, (cell.y_lower + cell.y_upper) / 2
+        look = {"ha": "center", "va": "center", "fontsize": 8}
+        look["color"] = "black" if cell.share > 0.6 else "white"
+        axis.text(*centre, f"{cell.share:.2f}\n({cell.n})", **look)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.grid(False)
     figure.colorbar(drawn, ax=axis, label="completeness", pad=0.02)

@@ -37,8 +37,7 @@ def growth_panels(table: pd.DataFrame) -> Figure:
     names = {"private memory, scoring": "scoring", "private memory, survey open": "survey open, before"}
     for colour, (column, label) in zip(CYCLE[1:], names.items(), strict=False):
         axes[1].semilogx(table.index, table[column], "o-", color=colour, label=label)
-    axes[1].set_ylim(bottom=0)
-    axes[1].set_ylabel("private memory (MB)")
+    axes[1].set(ylim=(0, None), ylabel="private memory (MB)")
     for axis in axes:
         axis.set_xlabel("cutouts")
         axis.legend()

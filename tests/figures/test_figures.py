@@ -482,7 +482,7 @@ def test_completeness_map_leaves_thin_cells_empty(lenses):
     assert (drawn.mask == (number < 10)).all()
     assert drawn.mask.any()
     assert np.allclose(drawn.compressed(), expected[number >= 10])
-    assert f"({number[number >= 10][0]})" in axis.texts[0].get_text()
+    assert f"({number.T[number.T >= 10][0]})" in axis.texts[0].get_text()
 
 
 def test_shares_by_class_have_their_numbers():
