@@ -25,10 +25,7 @@ def _normalised(convolution: nn.Module, activation: nn.Module) -> list[nn.Module
 
 def _halvings(size: int, stages: int, *, up: bool) -> list[int]:
     """Image sides from full resolution down through `stages` strides of two, rounded up or down."""
-    sides = [size]
-    for _ in range(stages):
-        sides.append((sides[-1] + int(up)) // 2)
-    return sides
+    return [(size + up * (2**i - 1)) // 2**i for i in range(stages + 1)]
 
 
 class Encoder(nn.Module):
