@@ -263,17 +263,15 @@ class VAE(nn.Module):
     @torch.no_grad()
     def _posteriors(self, batches: Images) -> dict[str, Tensor]:
         """The terms "mu" and "logvar" (n, D) of at most `reference_size` objects, in evaluation mode."""
-        found: dict[str, list[Tensor]] = {"mu": [], "logvar": []}
         was_training = self.training
         self.eval()
-        for images, mask, *_ in batches:
-            terms = self(images, mask)
-            for name, values in found.items():
-                values.append(terms[name])
+        terms = (self(images, mask) for images, mask, *_ in batches)
+        found = [(each["mu"], each["logvar"]) for each in terms]
         self.train(was_training)
-        if not found["mu"]:
+        if not found:
             raise ValueError("no training object to pass over: give at least one batch of (images, mask)")
-        return {name: torch.cat(values)[: self.config.reference_size] for name, values in found.items()}
+        mu, logvar = (torch.cat(parts)[: self.config.reference_size] for parts in zip(*found, strict=True))
+        return {"mu": mu, "logvar": logvar}
 
 
 def _check_finite(terms: Mapping[str, Tensor]) -> None:
