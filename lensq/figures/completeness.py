@@ -48,8 +48,7 @@ def completeness_map(table: pd.DataFrame, *, xlabel: str, ylabel: str) -> Figure
     share = table.pivot(index="y_lower", columns="x_lower", values="share")
     x = np.r_[share.columns, table["x_upper"].max()]
     y = np.r_[share.index, table["y_upper"].max()]
-    figure, (axis,) = panels(1, 1, 4.2)
-    figure.set_figwidth(6.5)
+    figure, (axis,) = panels(1, 1, 4.2, 6.5)
     drawn = axis.pcolormesh(x, y, share, vmin=0, vmax=1, cmap="viridis")
     for cell in table.dropna(subset="share").itertuples():
         centre = (cell.x_lower + cell.x_upper) / 2, (cell.y_lower + cell.y_upper) / 2
@@ -69,8 +68,7 @@ def share_by_class(table: pd.DataFrame) -> Figure:
     Args:
         table: table of `lensq.detection.completeness.share_by_class`.
     """
-    figure, (axis,) = panels(1, 1, 0.8 + 0.24 * len(table))
-    figure.set_figwidth(6.0)
+    figure, (axis,) = panels(1, 1, 0.8 + 0.24 * len(table), 6.0)
     place = rows_from_top(axis, [f"{c} ({n:,})" for c, n in zip(table["class"], table["n"], strict=True)])
     colours = [COLOURS.get(name, ORDINARY) for name in table["class"]]
     axis.hlines(place, table["low"], table["high"], color=colours)

@@ -194,8 +194,8 @@ def gallery(
         pixel_scale: arcsec a pixel of the images, `survey.pixel_scale`; without it there is no scale bar.
         shown: `mask` (masked pixels are drawn in beige), `bands` and `rgb`: see `drawn`.
     """
-    figure, axes = panels(len(images), columns, WIDTH / columns)
-    figure.set_figwidth(WIDTH * min(len(images) / columns, 1))
+    width = WIDTH * min(len(images) / columns, 1)
+    figure, axes = panels(len(images), columns, WIDTH / columns, width)
     for axis, picture in zip(axes, drawn(images, **shown), strict=True):
         _show(axis, picture)
     _scale_bar(axes[0], images.shape[-1], pixel_scale)

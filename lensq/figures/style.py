@@ -50,17 +50,17 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return drawn
 
 
-def panels(n: int, columns: int, height: float, *, sharex=False, sharey=False) -> tuple[Figure, list[Axes]]:
-    """A figure of book width with n panels in rows of `columns`, each row `height` inches high."""
+def panels(n: int, columns: int, height: float, width=WIDTH, **share: bool) -> tuple[Figure, list[Axes]]:
+    """A figure of n panels in rows of `columns`, each `height` inches high; `share` as subplots take it."""
     columns = min(n, columns)
     rows = -(-n // columns)
-    size = {"figsize": (WIDTH, rows * height), "layout": "constrained"}
-    figure, axes = plt.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey, **size)
+    size = {"figsize": (width, rows * height), "layout": "constrained"}
+    figure, axes = plt.subplots(rows, columns, squeeze=False, **share, **size)
     plt.close(figure)  # so that a notebook shows it once, where it is returned
     flat = list(axes.flat)
     for spare in flat[n:]:
         spare.remove()
-    if sharex:
+    if share.get("sharex"):
         for axis in flat[max(0, n - columns) : n]:
             axis.xaxis.set_tick_params(labelbottom=True)
     return figure, flat[:n]

@@ -68,8 +68,7 @@ def class_counts(counts: pd.Series) -> Figure:
         counts: class to number of objects.
     """
     counts = counts.sort_values(ascending=False)
-    figure, (axis,) = style.panels(1, 1, 0.7 + 0.24 * len(counts))
-    figure.set_figwidth(6.0)
+    figure, (axis,) = style.panels(1, 1, 0.7 + 0.24 * len(counts), 6.0)
     place = style.rows_from_top(axis, counts.index)
     axis.hlines(place, 1, counts, color="0.85", linewidth=1)
     colours = [style.COLOURS.get(name, style.ORDINARY) for name in counts.index]
