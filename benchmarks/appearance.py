@@ -5,13 +5,14 @@
 
 import numpy as np
 import pandas as pd
+from astropy.stats import mad_std
 from scipy.ndimage import maximum_filter, uniform_filter
 from scipy.stats import rankdata
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from lensq.simulate.light import magnitude
-from lensq.simulate.realism import geometry, light_within, robust_sigma
+from lensq.simulate.realism import geometry, light_within
 from lensq.statistics.metrics import measure
 
 _OUTER = 18.0  # px, where the outer region begins
@@ -46,7 +47,7 @@ def appearance(images: np.ndarray, mask: np.ndarray | None = None) -> pd.DataFra
     """
     images, mask, radius = geometry(images, mask)
     outer = _outer(images, mask, radius)
-    background, sky = np.nanmedian(outer, axis=1), robust_sigma(outer)
+    background, sky = np.nanmedian(outer, axis=1), mad_std(outer, axis=1, ignore_nan=True)
     flat = np.where(mask, images - background[:, None, None], 0)
     total = np.maximum(light_within(flat, radius < 12), 1e-6)
     smooth = uniform_filter(flat, (0, 3, 3))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from astropy.stats import mad_std
 from scipy.ndimage import uniform_filter
 from sklearn.metrics import roc_auc_score
 
@@ -20,12 +21,6 @@ def geometry(images: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, n
     cy, cx = np.unravel_index(part.argmax(1)[:, None, None], (high - low, high - low))
     y, x = np.mgrid[:size, :size] - low
     return images, mask, np.hypot(x - cx, y - cy)
-
-
-def robust_sigma(values: np.ndarray) -> np.ndarray:
-    """1.48 median absolute deviations of each row of (N, pixels), NaN left out: (N,)."""
-    median = np.nanmedian(values, axis=1, keepdims=True)
-    return 1.4826 * np.nanmedian(np.abs(values - median), axis=1)
 
 
 def light_within(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -54,7 +49,7 @@ def shortcut_features(images: np.ndarray, mask: np.ndarray | None = None) -> pd.
             "peak": np.where(mask & (radius < 12), images, -np.inf).max((1, 2)),
             "inner_flux": light_within(images, mask & (radius < 5)),
             "ring_flux": light_within(images, mask & (radius >= 5) & (radius < 12)),
-            "border_noise": robust_sigma(border),
+            "border_noise": mad_std(border, axis=1, ignore_nan=True),
             "border_median": np.nanmedian(border, axis=1),
         }
     )
