@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lensq.models.batches import read_pixels, sky_noise
-from lensq.survey.images import channels
+from lensq.models.batches import sky_noise
 
 if TYPE_CHECKING:
     from lensq.survey.survey import Survey
@@ -32,7 +31,7 @@ def conditions(survey: Survey, rows: np.ndarray) -> dict[str, list[float]]:
         rows: (n,) rows of it; at most 512 of them, evenly spread, are measured.
     """
     some = rows[:: -(-len(rows) // SAMPLE)]
-    images, mask = (channels(pixels)[:, survey.reference] for pixels in read_pixels(survey, some))
+    images, mask = map(torch.from_numpy, survey.in_reference_band(some))
     offset = (torch.arange(survey.size) - (survey.size - 1) / 2) * survey.pixel_scale
     radius = torch.hypot(offset[:, None], offset)
     light = torch.where(mask, images, 0.0)
