@@ -69,9 +69,8 @@ def layer_table(vae: VAE) -> pd.DataFrame:
         else:
             row = {"part": part, "layer": _described(name, module), "output": shapes[module]}
             rows.append(row | {"parameters": count})
-    for owner in (vae.objective, vae.likelihood):
-        for name, values in owner.named_parameters(recurse=False):
-            row = {"part": "parameters", "layer": name, "output": _by(values.shape)}
-            rows.append(row | {"parameters": values.numel()})
+    for name, values in vae.objective.named_parameters(recurse=False):
+        row = {"part": "parameters", "layer": name, "output": _by(values.shape)}
+        rows.append(row | {"parameters": values.numel()})
     total = {"part": "all", "layer": "", "output": "", "parameters": sum(r["parameters"] for r in rows)}
     return pd.DataFrame([*rows, total])

@@ -153,8 +153,7 @@ class Task(pl.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         options, steps = self.options, len(self.train_dataloader())
-        weights = [parameter for parameter in self.vae.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(weights, lr=options.learning_rate, fused=True)
+        optimizer = torch.optim.Adam(self.vae.parameters(), lr=options.learning_rate, fused=True)
         factor = partial(learning_rate_factor, options.schedule, steps_per_epoch=steps, epochs=options.epochs)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -45,10 +45,9 @@ class GaussianLikelihood(nn.Module):
         """
         if mean.dim() == 5:
             images, mask = images.unsqueeze(1), mask.unsqueeze(1)
-        log_scale = self.log_scale.clamp(min=math.log(1e-4))
         squares = torch.where(mask, images - mean, 0).square().sum(dim=(-3, -2, -1))
         real = mask.sum(dim=(-3, -2, -1))
         pixels = math.prod(images.shape[-3:])
-        nll = 0.5 * squares * torch.exp(-2 * log_scale) / real.clamp(min=1)
-        constant = (log_scale + 0.5 * math.log(2 * math.pi)) * (real > 0)
+        nll = 0.5 * squares * torch.exp(-2 * self.log_scale) / real.clamp(min=1)
+        constant = (self.log_scale + 0.5 * math.log(2 * math.pi)) * (real > 0)
         return pixels * (nll + constant)
