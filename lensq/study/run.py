@@ -62,7 +62,7 @@ def read_given(command: str) -> tuple[Path, dict[str, str]]:
     if survey := given.get("survey"):
         given["survey"] = os.path.abspath(survey)
         if not Path(survey).is_dir():
-            raise SystemExit(f"SURVEY={survey} is no folder: it must name a folder of FITS cutouts")
+            raise SystemExit(f"SURVEY={survey} is no folder: name that of the FITS cutouts or HDF5 file")
     elif command == "candidates":
         raise SystemExit("Name the folder: make candidates SURVEY=<folder>")
     try:
