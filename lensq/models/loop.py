@@ -222,7 +222,7 @@ def train(task: Task, out: Path, *, progress: bool) -> bool:
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=progress,
-            # At each step it would take papermill a twentieth of a core to follow the bar.
+            # Drawn at each step, papermill would follow it with 3% of a core.
             callbacks=[TQDMProgressBar(refresh_rate=10)] if progress else [],
             num_sanity_val_steps=0,
             benchmark=True,
