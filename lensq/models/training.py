@@ -109,13 +109,16 @@ def save_whole(document: dict[str, Any], path: Path) -> None:
     """Write tensors and plain values to a file, whole or not at all.
 
     Raises:
-        OSError: The file cannot be written; of a full disk the message names it.
+        OSError: The file cannot be written, for want of space for instance; the message names it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    remedy = "make space there and run this again; a training goes on from its last whole epoch"
-    # Through an open file: given a path, torch says of a full disk "unexpected pos 704 vs 598".
-    with atomic(path, remedy) as partial, partial.open("wb") as file:
-        torch.save(document, file)
+    try:
+        # Through an open file: given a path, torch says of a full disk "unexpected pos 704 vs 598".
+        with atomic(path) as partial, partial.open("wb") as file:
+            torch.save(document, file)
+    except OSError as error:
+        remedy = "make space there and run this again; a training goes on from its last whole epoch"
+        raise OSError(error.errno, f"cannot write {path} ({error.strerror}): {remedy}") from error
 
 
 def _asked(survey: Survey, variant: str, settings: dict[str, Any]) -> tuple[TrainingOptions, VAE]:
