@@ -38,7 +38,8 @@ def bundle_of(path: Path) -> Path | None:
         return None
     files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS)
     if len(files) > 1:
-        raise ValueError(f"{path}: {len(files)} HDF5 files; give one of them as the survey, as {files[0]}")
+        remedy = f"give one of them a folder of its own, such as {files[0]}"
+        raise ValueError(f"{path}: {len(files)} HDF5 files; {remedy}, or read it by lensq.read_survey")
     return files[0] if files else None
 
 
