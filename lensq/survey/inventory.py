@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
@@ -137,7 +137,7 @@ def take_inventory(folder: Path | str, band: str = "i", bands: tuple[str, ...] =
         table = name_files(found)
     bands = _set_aside(table, bands or (band,), folder, notes)
     lists, members = _members(listings, table)
-    listed = table["by_position"] | table["fate"].isin(_NO_OBJECT) | table["name"].isin(members)
+    listed = table["by_position"] | table["fate"].isin(_NO_OBJECT) | among(table["name"], members)
     table["fate"] = table["fate"].where(listed, "present but unlisted")
     table["chosen"] = table["fate"] == ""
     if not table["chosen"].any() and listings["raw"] is not None:
@@ -164,6 +164,11 @@ def state_of(folder: Path | str, **reading) -> str:
     digest = hashlib.sha256(repr((how, declared_of(Path(folder)), inventory.lists)).encode())
     digest.update(inventory.files.to_csv().encode())
     return digest.hexdigest()[:16]
+
+
+def among(names: pd.Series, those: Set[str]) -> pd.Series:
+    """Whether each name is one of those; pandas' `isin` makes a scalar of Arrow of each of those first."""
+    return pd.Series([name in those for name in names.to_list()], names.index, dtype=bool)
 
 
 def check_flags(inventory: Inventory, names: frozenset[str]) -> list[str]:
@@ -267,14 +272,15 @@ def name_files(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The table with name, band, by_position, fate and detail; sorted by name and file.
     """
-    parsed = [_Parsed(file) for file in table["file"]]
+    parsed = [_Parsed(file) for file in table["file"].to_list()]
     there = defaultdict(set)
     for each in parsed:
         there[each.stem].add(each.folder)
     beside = [{} if each.image else images_beside(each.stem) for each in parsed]
     goes = ["" if each.image else _companion_word(each, beside[i], there) for i, each in enumerate(parsed)]
     goes = [""] * len(goes) if all(goes) else goes  # a folder of PSFs alone
-    fates = [fate or "companion" * bool(word) for fate, word in zip(table["fate"], goes, strict=True)]
+    given = table["fate"].to_list()
+    fates = [fate or "companion" * bool(word) for fate, word in zip(given, goes, strict=True)]
     details = table["detail"].to_list()
     held = Counter((each.folder, not names) for each, names in zip(parsed, beside, strict=True))
     mixed = {at for at, plain in held if at and plain and held[at, True] <= held[at, False]}
@@ -408,15 +414,15 @@ def _set_aside(
     _refuse_repeats(folder, used, again)
     table.loc[again.index, "fate"] = "second file"
     table.loc[others.index, "fate"] = "no such band"
-    table.loc[others.index[others["name"].isin(asked["name"])], "fate"] = "other band"
+    table.loc[others.index[among(others["name"], set(asked["name"].to_list()))], "fate"] = "other band"
     table.loc[others.index, "detail"] = "band " + others["band"]
     return wanted
 
 
 def _refuse_repeats(folder: Path, used: pd.DataFrame, others: pd.DataFrame) -> None:
     """Refuse folders within of which most hold files of the same names: fields, kinds or versions?"""
-    file_of = dict(zip(used["name"], used["file"], strict=True))
-    pairs = zip(others["name"], others["file"], strict=True)
+    file_of = dict(zip(used["name"].to_list(), used["file"].to_list(), strict=True))
+    pairs = zip(others["name"].to_list(), others["file"].to_list(), strict=True)
     places = [(file_of.get(name, ""), file) for name, file in pairs if not _POSITION.match(name)]
     again = [(one, other) for one, other in places if os.path.dirname(one) != os.path.dirname(other)]
     if len(again) > 1 and 2 * len(again) >= len(file_of):
@@ -426,12 +432,10 @@ def _refuse_repeats(folder: Path, used: pd.DataFrame, others: pd.DataFrame) -> N
         )
 
 
-def _first_files(
-    names: Iterable[str], bands: Iterable[str], wanted: tuple[str, ...]
-) -> dict[tuple[str, str], int]:
+def _first_files(names: pd.Series, bands: pd.Series, wanted: tuple[str, ...]) -> dict[tuple[str, str], int]:
     """Place of the file of each object and band: the first named for that band, else for none."""
     first: dict[tuple[str, str], int] = {}
-    for i, key in enumerate(zip(names, bands, strict=True)):
+    for i, key in enumerate(zip(names.to_list(), bands.to_list(), strict=True)):
         first.setdefault(key, i)
     keys = ((name, band) for name in dict.fromkeys(name for name, _ in first) for band in wanted)
     found = {key: first.get(key, first.get((key[0], ""))) for key in keys}
@@ -451,19 +455,20 @@ def settle(inventory: Inventory, read: pd.DataFrame) -> tuple[pd.DataFrame, pd.D
     """
     columns = ["name", "file", "reason", "detail"]
     left = inventory.files.rename(columns={"fate": "reason"})
-    every = pd.concat([read[columns], left.loc[~left["file"].isin(read["file"]), columns]], ignore_index=True)
+    left = left.loc[~among(left["file"], set(read["file"].to_list())), columns]
+    every = pd.concat([read[columns], left], ignore_index=True)
     strays: dict[str, list[str]] = {}
     for which in ("selected", "graded"):
         for name in set(inventory.lists[which] or ()) - inventory.members:
             strays.setdefault(name, []).append(LISTS[which])
     detail = {name: f"named only in {' and '.join(files)}" for name, files in strays.items()}
     silent = every["detail"] == ""
-    unlisted = ~every["name"].isin(inventory.members) & ~every["reason"].isin(_NO_OBJECT)
+    unlisted = ~among(every["name"], inventory.members) & ~every["reason"].isin(_NO_OBJECT)
     every.loc[unlisted, "reason"] = "present but unlisted"
     every.loc[unlisted & silent, "detail"] = every["name"].map(lambda name: detail.get(name, ""))
     # An object is usable if one of its files is; else it has the fate of the first.
-    fate = dict(zip(every["name"][::-1], every["reason"][::-1], strict=True))
-    fate |= dict.fromkeys(every.loc[every["reason"] == "", "name"], "")
+    fate = dict(zip(every["name"].to_list()[::-1], every["reason"].to_list()[::-1], strict=True))
+    fate |= dict.fromkeys(every.loc[every["reason"] == "", "name"].to_list(), "")
     said = {name: f"was tried: {reason}" if reason else "is used" for name, reason in fate.items()}
     second = silent & (every["reason"] == "second file")
     every.loc[second, "detail"] = "another file of this object " + every["name"].map(said)

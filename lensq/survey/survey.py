@@ -32,7 +32,7 @@ from astropy.table import Table
 from lensq.survey.catalogues import align
 from lensq.survey.images import PIXEL_SCALE, SAME_SCALE, same_scale
 from lensq.survey.ingest import Reading, declared_of, home_of
-from lensq.survey.inventory import ASIDE, Inventory, check_flags, settle, take_inventory
+from lensq.survey.inventory import ASIDE, Inventory, among, check_flags, settle, take_inventory
 from lensq.survey.split import FRACTIONS, assign_splits, friends_of_friends
 from lensq.survey.store import Store, open_store
 
@@ -156,7 +156,7 @@ class Survey:
         """One line: how many objects are used, band, pixel scale, zero point, and what is in quarantine."""
         lost = self.quarantine[~self.quarantine["reason"].isin(ASIDE)]
         gone = lost.loc[~lost["reason"].isin(_NO_OBJECT), "name"]
-        objects = len(self) + gone[~gone.isin(self.names)].nunique()
+        objects = len(self) + gone[~among(gone, set(self.names.tolist()))].nunique()
         bands = f"bands {''.join(self.bands) if max(map(len, self.bands)) == 1 else ' '.join(self.bands)}"
         said = [f"{len(self)} of {objects} used", bands if len(self.bands) > 1 else f"band {self.band}"]
         said[1:] = said[1:] if self.band else ["no band declared"]
@@ -275,13 +275,13 @@ def read_survey(
 def _survey(folder: Path, inventory: Inventory, packed: Store, how: Reading) -> Survey:
     """The survey without its split."""
     index, images, mask = packed.index, packed.images, packed.mask
-    inventory = inventory.renamed(dict(zip(index["given"], index["name"], strict=True)))
+    inventory = inventory.renamed(dict(zip(index["given"].to_list(), index["name"].to_list(), strict=True)))
     # A file of several bands counts once, as used if one of them is.
     files = index[index["file"] != ""].sort_values("reason", kind="stable").drop_duplicates("file")
     fates, quarantine = settle(inventory, files)
     planes = index[index["group"] >= 0]
     count = len(inventory.bands)
-    listed = planes["name"].isin(inventory.members).to_numpy()
+    listed = among(planes["name"], inventory.members).to_numpy()
     if not listed.all():  # objects named by their positions, which a list leaves out
         planes, images, mask = planes[listed], images[listed[::count]], mask[listed[::count]]
     if planes.empty:
@@ -292,7 +292,8 @@ def _survey(folder: Path, inventory: Inventory, packed: Store, how: Reading) -> 
     places = best.to_numpy().reshape(-1, count).argmax(1) + np.arange(0, len(planes), count)
     usable = planes.iloc[places]  # a row an object, of the reference band where there is one
     names = usable["name"].to_numpy().astype(str)
-    listed = {which: usable["name"].isin(names or ()).to_numpy() for which, names in inventory.lists.items()}
+    lists = inventory.lists.items()
+    listed = {which: among(usable["name"], set(those or ())).to_numpy() for which, those in lists}
     return Survey(
         folder=folder,
         names=names,
