@@ -75,10 +75,12 @@ candidates: $(INSTALLED) ## rank the cutouts in SURVEY=<folder>, with MODEL=<arc
 sweep: $(INSTALLED) ## train VARIANT=<name> at each point of GRID="latent=8,16 seed=0,1" and compare
 	@$(STUDY) sweep
 
-CLAIMS := ingest simulate training scoring million
-bench: $(INSTALLED) ## run the benchmarks, each against its baseline (and study after make book)
+# benchmarks/million.py takes an hour and 12 GB, benchmarks/gpu.py a GPU.
+CLAIMS := ingest simulate training scoring
+bench: $(INSTALLED) ## run the benchmarks, each against its baseline (and study after make book), and print all ratios
 	@for claim in $(CLAIMS) $(if $(wildcard _build/html/index.html),study); do echo "== $$claim"; \
 		$(RUN) python benchmarks/$$claim.py --json benchmarks/results/$$claim.json; done
+	@$(RUN) python benchmarks/report.py
 
 frame: $(INSTALLED) ## write notebooks/frame.ipynb, what the seven variants share, into their notebooks
 	$(RUN) python notebooks/frame.py

@@ -1,163 +1,157 @@
-"""How do time and memory of scoring grow from ten thousand to a million cutouts?
+"""How do time and memory grow from ten thousand to a million cutouts?
 
     python benchmarks/million.py --json million.json
 
-A survey is simulated, and the rows of its packed store serve over and over, so that a million cutouts need no
-more disk than a thousand. Each number is scored in a process of its own, from the store to a Parquet file, by
-a small network. Private memory is the resident anonymous memory of the process; the mapped store is the
-system's to drop, and does not count. What is taken with the survey open is kept apart from what scoring adds
-to it at the highest. Processor time tells of growth also on a machine that is busy with other things.
+A survey is simulated, and a model trained on it. Its files, by links, serve over and over under other names
+and positions as a survey of any size. Each stage of the work on that survey is a process of its own. Time of
+the processors, and the most private memory (resident and anonymous, of the process and those that it starts),
+tell of growth also on a machine that is busy with other things. A million take an hour and 12 GB of disk.
 """
 
-import json
+import argparse
+import os
+import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import torch
+import psutil
 from report import machine, options, write
 
 import lensq
-from lensq.models.batches import Batches
-from lensq.models.training import Model
-from lensq.models.variants import MODELS, VAE
-from lensq.survey.images import Preprocessing
+from lensq.study.job import run_notebook
+from lensq.survey.split import iau_name
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+VARIANT, STEPS, BATCH = "SVDD_VAE", 50, 64
+FLAGGED = 50  # one object in so many
+
+Given = argparse.Namespace
 
 
-def private_memory() -> int:
-    """Bytes of resident anonymous memory of this process."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status has no RssAnon: this benchmark needs Linux")
+def opened(given: Given) -> lensq.Survey:
+    return lensq.read_survey(given.scratch / "survey", size=given.size, progress=False)
 
 
-class Highest:
-    """The most private memory while its block runs, looked up fifty times a second."""
-
-    def __enter__(self) -> "Highest":
-        self.bytes, self._end = private_memory(), threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self._end.wait(0.02):
-            self.bytes = max(self.bytes, private_memory())
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-        self.bytes = max(self.bytes, private_memory())
+def training(given: Given) -> None:
+    how = {"width": given.width, "latent": given.latent, "batch_size": BATCH, "max_images": STEPS * BATCH}
+    lensq.fit(opened(given), VARIANT, out=given.scratch / "model", epochs=1, progress=False, **how)
 
 
-class Repeated:
-    """An array of n rows, those of a mapped array over and over."""
-
-    def __init__(self, rows: np.ndarray, n: int) -> None:
-        self.rows, self.shape = rows, (n, *rows.shape[1:])
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, chosen: np.ndarray) -> np.ndarray:
-        return self.rows[chosen % len(self.rows)]
+def scoring(given: Given) -> None:
+    model = lensq.load_model(given.trained / VARIANT)
+    lensq.score(model, opened(given), out=given.scratch / "scores.parquet", progress=False)
 
 
-def repeated(survey: lensq.Survey, n: int) -> lensq.Survey:
-    """The survey with n objects, under names of their own."""
-    rows = np.arange(n) % len(survey)
-    per_object = ("coordinates", "labels", "graded", "group", "split")
-    return replace(
-        survey,
-        names=np.char.mod("J%09d", np.arange(n)),
-        images=Repeated(survey.images, n),
-        mask=Repeated(survey.mask, n),
-        **{name: getattr(survey, name)[rows] for name in per_object},
-    )
+def ranking(given: Given) -> None:
+    survey, scores = opened(given), pd.read_parquet(given.scratch / "scores.parquet")
+    scores["score"] = scores["central_residual"]
+    ranked = lensq.detection.rank(scores, survey, lensq.detection.point_fits(survey))
+    lensq.detection.write_candidates(ranked, survey, given.scratch / "list")
 
 
-def make_model(survey: lensq.Survey, given) -> Model:
-    """An untrained model: what it costs to score does not depend on its weights."""
-    config = MODELS[given.variant].config(size=given.size, width=given.width, latent=given.latent)
-    vae = VAE(config)
-    sample = Batches(survey, np.arange(min(len(survey), config.reference_size)), Preprocessing(), 256)
-    vae.prepare(sample)
-    vae.eval().finish(sample)
-    return Model(vae, Preprocessing(), pd.DataFrame(), {"resized": False}, survey.fingerprint)
+def page(name: str, given: Given, **parameters: object) -> None:
+    places = {"survey": str(given.scratch / "survey"), "results": str(given.scratch / name)}
+    run_notebook(NOTEBOOKS / f"{name}.ipynb", given.scratch / f"{name}.ipynb", places | parameters)
 
 
-def score_once(folder: Path, n: int, size: int) -> dict[str, float]:
-    """Score n cutouts in this process."""
-    survey = lensq.read_survey(folder / "survey", size=size, progress=False)
-    model = lensq.load_model(folder / "model.pt")
-    lensq.score(model, survey, rows=np.arange(256), out=folder / "first.parquet", progress=False)
-    survey = repeated(survey, n)
-    before = private_memory()
-    with Highest() as highest:
-        start, worked = time.perf_counter(), time.process_time()
-        out = lensq.score(model, survey, out=folder / "scores.parquet", progress=False)
-        seconds, worked = time.perf_counter() - start, time.process_time() - worked
-    out.unlink()
-    return {"seconds": seconds, "worked": worked, "open": before, "scoring": highest.bytes - before}
+STAGES = {
+    "reading the files": opened,
+    "opening the survey": opened,
+    f"{STEPS} training steps": training,
+    "scoring": scoring,
+    "ranking": ranking,
+    "page of the survey": lambda given: page("01_data_exploration", given, size=given.size),
+    "page of the candidates": lambda given: page(
+        "14_candidates", given, trained=str(given.trained), splits=[], symmetries=False
+    ),
+}
+"""In this order: a stage builds on those before."""
+
+
+def link_survey(distinct: Path, folder: Path, n: int) -> None:
+    """A survey of n objects, far from one another, whose files are links to some distinct ones."""
+    files = sorted((distinct / "fits_data").iterdir())
+    (folder / "fits_data").mkdir(parents=True)
+    names = [iau_name(0.3 * (i % 1000) + 0.1, 0.08 * (i // 1000) - 40) for i in range(n)]
+    for i, name in enumerate(names):
+        os.link(files[i % len(files)], folder / "fits_data" / f"{name}_HSC-I_img.fits")
+    (folder / "candidates_list_raw.txt").write_text("\n".join(names) + "\n")
+    (folder / "candidates_list_selected.txt").write_text("\n".join(names[::FLAGGED]) + "\n")
+
+
+def train(given: Given) -> None:
+    """A variant and its encoder, fine-tuned on injected lenses, small and soon done."""
+    survey = lensq.simulate_survey(given.scratch / "distinct", given.distinct, seed=1, progress=False)
+    survey = lensq.read_survey(survey, size=given.size, progress=False)
+    how = {"width": given.width, "latent": given.latent, "epochs": 2, "progress": False}
+    model = lensq.fit(survey, VARIANT, out=given.trained / VARIANT, **how)
+    place = given.trained / "injected" / "none"
+    lensq.classifiers.finetune(model, survey, out=place, steps=100, progress=False)
+
+
+def private_memory(process: psutil.Process) -> int:
+    """Bytes of resident anonymous memory of a process and of those that it started."""
+    total = 0
+    with suppress(psutil.NoSuchProcess):
+        for each in (process, *process.children(recursive=True)):
+            with suppress(OSError):
+                lines = Path(f"/proc/{each.pid}/status").read_text().splitlines()
+                total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+    return total
+
+
+def measure(stage: str, given: Given) -> dict[str, tuple[float, str]]:
+    """What a stage takes in a process of its own: value and unit of each quantity."""
+    command = [sys.executable, __file__, "--child", stage, "--size", str(given.size)]
+    command += ["--width", str(given.width), "--latent", str(given.latent)]
+    command += ["--scratch", str(given.scratch), "--trained", str(given.trained)]
+    before, begun, most = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter(), 0
+    with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stdout=said, stderr=said) as run:
+        process = psutil.Process(run.pid)
+        while run.poll() is None:
+            most = max(most, private_memory(process))
+            time.sleep(0.1)
+        if run.returncode:
+            said.seek(0)
+            raise SystemExit(said.read())
+    seconds, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    worked = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"time": (seconds, "s"), "processor time": (worked, "s"), "private memory": (most / 1e6, "MB")}
 
 
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--numbers", nargs="+", type=int, default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--distinct", type=int, default=2000, help="cutouts that are simulated")
-    parser.add_argument("--variant", default="SVDD_VAE", choices=list(MODELS))
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--latent", type=int, default=16)
-    parser.add_argument("--size", type=int, default=48, help="pixels")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--scratch", help="folder for survey and scores")
-    parser.add_argument("--child", nargs=2, help="folder and number: score them and print what it took")
+    parser.add_argument("--size", type=int, default=32, help="pixels")
+    parser.add_argument("--scratch", type=Path, help="folder for surveys and scores")
+    parser.add_argument("--trained", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=list(STAGES), help=argparse.SUPPRESS)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
     if given.child:
-        print(json.dumps(score_once(Path(given.child[0]), int(given.child[1]), given.size)))
+        STAGES[given.child](given)
         return
     began, figures = machine(), []
     with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
-        folder = Path(scratch)
-        lensq.simulate_survey(folder / "survey", given.distinct, seed=1, progress=False)
-        survey = lensq.read_survey(folder / "survey", size=given.size, progress=False)
-        make_model(survey, given).save(folder / "model.pt")
+        given.scratch, given.trained = Path(scratch), Path(scratch) / "trained"
+        train(given)
         for n in given.numbers:
-            command = [sys.executable, __file__, "--child", str(folder), str(n)]
-            command += ["--size", str(given.size), "--threads", str(given.threads)]
-            run = subprocess.run(command, capture_output=True, text=True, check=False)
-            if run.returncode:
-                raise SystemExit(run.stderr)
-            took = json.loads(run.stdout)
-            for what, value, unit in (
-                ("time", took["seconds"], "s"),
-                ("rate", n / took["seconds"], "cutouts/s"),
-                ("processor time", took["worked"], "s"),
-                ("private memory, survey open", took["open"] / 1e6, "MB"),
-                ("private memory, scoring", took["scoring"] / 1e6, "MB"),
-            ):
-                print(f"{n:>9} {what:28} {value:10.2f} {unit}", flush=True)
-                figures.append({"what": what, "objects": n, "value": round(value, 3), "unit": unit})
-    small, large = min(given.numbers), max(given.numbers)
-    found = {(row["what"], row["objects"]): row["value"] for row in figures}
-    ratios = {
-        "processor time of a cutout, the most to the fewest": found["processor time", large]
-        / large
-        / (found["processor time", small] / small),
-        "memory of scoring, the most to the fewest": found["private memory, scoring", large]
-        / found["private memory, scoring", small],
-    }
-    for name, ratio in ratios.items():
-        print(f"ratio, {name}: {ratio:.2f}")
-    write(given, "time and private memory of scoring by the number of cutouts", figures, ratios, began)
+            with tempfile.TemporaryDirectory(dir=scratch) as place:
+                given.scratch = Path(place)
+                link_survey(Path(scratch) / "distinct", given.scratch / "survey", n)
+                for stage in STAGES:
+                    for what, (value, unit) in measure(stage, given).items():
+                        print(f"{n:>9} {stage:24} {what:15} {value:10.1f} {unit}", flush=True)
+                        row = {"what": what, "stage": stage, "objects": n, "value": round(value, 1)}
+                        figures.append(row | {"unit": unit})
+    write(given, "time and private memory by the number of objects", figures, {}, began)
 
 
 if __name__ == "__main__":

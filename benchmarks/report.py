@@ -1,4 +1,9 @@
-"""What every benchmark shares: the machine it ran on, and its figures as lines and as a JSON file."""
+"""What every benchmark shares: the machine it ran on, and its figures as lines and as a JSON file.
+
+    python benchmarks/report.py
+
+Prints one table of all ratios that are kept in `benchmarks/results`.
+"""
 
 import argparse
 import json
@@ -51,7 +56,7 @@ def write(
     """
     if not given.json:
         return
-    places = ("json", "scratch", "child", "build")  # of this machine alone
+    places = ("json", "scratch", "trained", "child", "build")  # of this machine alone
     settings = {name: value for name, value in vars(given).items() if name not in places}
     document = {
         "claim": claim,
@@ -63,3 +68,17 @@ def write(
     }
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps(document, indent=1, default=str) + "\n")
+
+
+def main() -> None:
+    """Print each claim with its ratio, baseline and machine."""
+    from lensq.study.costs import ratio_table, read_benchmarks
+
+    documents = read_benchmarks(Path(__file__).parent / "results")
+    table = ratio_table(documents)
+    table.insert(0, "claim", table.pop("benchmark").map(lambda name: documents[name]["claim"]))
+    print(table.to_string(index=False, float_format="{:.2f}".format))
+
+
+if __name__ == "__main__":
+    main()

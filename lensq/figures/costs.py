@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lensq.figures.style import CYCLE, panels, styled
+from lensq.figures.style import panels, styled
 
 
 @styled
@@ -23,22 +23,20 @@ def stage_bars(times: pd.DataFrame) -> Figure:
 
 @styled
 def growth_panels(table: pd.DataFrame) -> Figure:
-    """Processor time, and private memory, against the number of cutouts.
+    """Processor time, and private memory, of each stage against the number of objects.
 
     Args:
-        table: by number of cutouts, with the columns of `lensq.study.costs.growth_table` (seconds, MB).
+        table: of `lensq.study.costs.growth_table` (seconds, MB).
     """
-    figure, axes = panels(2, 2, 2.8)
-    time = table["processor time"]
-    axes[0].loglog(time.index, time, "o-", color=CYCLE[0], label="measured")
-    proportional = time.iloc[0] * time.index / time.index[0]
-    axes[0].loglog(time.index, proportional, ":", color="0.4", label="in proportion to the first")
-    axes[0].set_ylabel("seconds of a processor")
-    names = {"private memory, scoring": "scoring", "private memory, survey open": "survey open, before"}
-    for colour, (column, label) in zip(CYCLE[1:], names.items(), strict=False):
-        axes[1].semilogx(table.index, table[column], "o-", color=colour, label=label)
-    axes[1].set(ylim=(0, None), ylabel="private memory (MB)")
-    for axis in axes:
-        axis.set_xlabel("cutouts")
-        axis.legend()
+    figure, axes = panels(2, 2, 3.4)
+    labels = {"processor time": "seconds of a processor", "private memory": "private memory (MB)"}
+    for axis, (what, label) in zip(axes, labels.items(), strict=True):
+        for stage, values in table[what].iterrows():
+            axis.loglog(values.index, values, "o-", label=stage)
+        axis.set(xlabel="objects", ylabel=label)
+    first = table["processor time"].iloc[0]
+    proportional = first.iloc[0] * first.index / first.index[0]
+    axes[0].loglog(first.index, proportional, ":", color="0.4", label="in proportion")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=4)
     return figure

@@ -110,8 +110,10 @@ def machine_of(document: dict) -> str:
 
 
 def growth_table(document: dict) -> pd.DataFrame:
-    """The benchmark `million` with one row a number of cutouts and one column a quantity."""
-    return pd.DataFrame(document["figures"]).pivot(index="objects", columns="what", values="value")
+    """The benchmark `million`: one row a stage, in order; columns (quantity, number of objects)."""
+    figures = pd.DataFrame(document["figures"])
+    table = figures.pivot(index="stage", columns=["what", "objects"], values="value")
+    return table.reindex(figures["stage"].unique())
 
 
 _CONSTANTS = (

@@ -165,23 +165,20 @@ def test_bars_and_panels_show_the_tables(executed):
     widths = sum(bar.get_width() for bar in axis.patches)
     assert widths == pytest.approx(times.to_numpy().sum() / 60)
     assert [label.get_text() for label in axis.get_yticklabels()] == list(times.index)
-    rows = [
-        ("processor time", 1.0),
-        ("private memory, scoring", 50.0),
-        ("private memory, survey open", 400.0),
-    ]
+    rows = [("reading", 10, 1.0, 50.0), ("reading", 100, 12.0, 60.0)]
+    rows += [("a page", 10, 3.0, 400.0), ("a page", 100, 4.0, 900.0)]
     document = figures_of()
     document["figures"] = [
-        {"what": what, "objects": n, "value": value * scale}
-        for n, scale in ((10, 1.0), (100, 2.0))
-        for what, value in rows
+        {"what": what, "stage": stage, "objects": n, "value": value}
+        for stage, n, seconds, memory in rows
+        for what, value in (("processor time", seconds), ("private memory", memory))
     ]
     table = growth_table(document)
-    assert table.loc[100, "processor time"] == 2.0
+    assert list(table.index) == ["reading", "a page"]
+    assert table.loc["reading", ("processor time", 100)] == 12.0
     left, right = figures.growth_panels(table).axes
-    assert list(left.lines[0].get_ydata()) == [1.0, 2.0]
-    assert list(left.lines[1].get_ydata()) == [1.0, 10.0]
-    assert list(right.lines[0].get_ydata()) == [50.0, 100.0]
+    assert [list(line.get_ydata()) for line in left.lines] == [[1.0, 12.0], [3.0, 4.0], [1.0, 10.0]]
+    assert [list(line.get_ydata()) for line in right.lines] == [[50.0, 60.0], [400.0, 900.0]]
 
 
 def test_every_constant_is_measured_by_a_benchmark_that_is_kept():
