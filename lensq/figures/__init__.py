@@ -1,8 +1,6 @@
-"""Figures of the study: each function takes tables or arrays, never a model, and returns a Matplotlib figure.
-
-Ordinary objects and lenses have the same two colours everywhere, from a palette that colour-blind readers
-can tell apart.
-"""
+"""Figures of the study: each function takes tables or arrays, never a model, and returns a Matplotlib figure
+or a page. Ordinary objects and lenses have the same two colours everywhere, which colour-blind readers can
+tell apart. All functions lead out."""
 
 import lazy_loader
 

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import io
+import re
 import sys
 from collections.abc import Iterator
 
@@ -49,6 +50,15 @@ def test_docstrings_render_without_a_warning(package):
     assert len(shown) > 3
     assert {name: said for name, text, what in shown if (said := complaints(text, what))} == {}
     assert [name for name, text, what in shown if not text.strip() and what != "method"] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_says_in_three_lines_what_it_is_and_what_leads_out(package):
+    module = importlib.import_module(f"lensq.{package}")
+    lines = [line for line in module.__doc__.splitlines() if line.strip()]
+    assert len(lines) <= 3
+    assert re.search(r"\b[Ll]eads? out", module.__doc__)
+    assert set(re.findall(r"`(\w+)`", module.__doc__)) <= set(led_out(package)) | set(dir(module))
 
 
 @pytest.mark.parametrize(
