@@ -1,20 +1,18 @@
-"""How fast is a GPU at training and scoring, and how much faster than in the plain way?
+"""How fast is a GPU at training and scoring RESNET18_BETATC_VAE, and how much faster than in other ways?
 
-    python benchmarks/gpu.py scoring --json scoring.json
-    python benchmarks/gpu.py training --variants SVDD_VAE BetaTC_VAE --json training.json
-    python benchmarks/gpu.py epochs --json epochs.json
+    python benchmarks/gpu.py --out benchmarks/results
+
+In eight minutes, and three files, `gpu_<what>.json`: `scoring` from store to Parquet, all columns;
+`training`, `lensq.fit` whole, in bf16 and compiled, the rate that of the median epoch after the first;
+`epochs`, as many of the paper profile's as the time allows. `--only` makes one of them.
 
 The images are blobs with noise, drawn by torch and kept in a packed store, so that neither FITS nor the
 simulator is needed. Plain: one image at a time from host memory, min-max, resize, batches of 64, fp32 (with
 TF32 convolutions, PyTorch's default) in the default memory layout, eager, a decoder that enlarges before it
-convolves, mixture components in a loop. Scoring is from store to Parquet, all columns. Training is
-`lensq.fit` whole; the rate is that of the median epoch after the first.
-
-`epochs` is the first epochs of the paper profile's RESNET18_BETATC_VAE. With `--device cpu` and small numbers
-everything runs anywhere.
+convolves. With care: images on the device, channels last, bf16, batches of 256, eager. With `--device cpu`
+and small numbers everything runs anywhere.
 """
 
-import gc
 import statistics
 import tempfile
 import time
@@ -27,7 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 from astropy.coordinates import SkyCoord
-from plain import Items, make_plain, mean_squared_error, score_plainly, train_plainly
+from plain import Items, make_plain, mean_squared_error, score_plainly, train_carefully, train_plainly
 from report import machine, options, write
 
 import lensq
@@ -36,6 +34,7 @@ from lensq.models.variants import MODELS, VAE
 from lensq.survey.images import Preprocessing
 from lensq.survey.survey import Survey
 
+VARIANT = "RESNET18_BETATC_VAE"
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
@@ -108,48 +107,30 @@ def ranks(values: pd.Series) -> np.ndarray:
     return values.rank().to_numpy()
 
 
+def shape(given) -> dict[str, int]:
+    return {"width": given.width, "latent": given.latent}
+
+
 def bench_scoring(given, folder: Path) -> tuple[list[dict], dict[str, float]]:
     figures, ratios = [], {}
     blobs = make_blobs(folder, given.objects, given.size, given.device)
-    model = lensq.fit(
-        blobs,
-        out=folder / "model",
-        epochs=given.epochs,
-        batch_size=256,
-        schedule="constant",
-        max_images=given.images or 20_000,
-        progress=False,
-        width=given.width,
-        latent=given.latent,
-    )
+    how = {"batch_size": 256, "schedule": "constant", "max_images": given.images, "progress": False}
+    model = lensq.fit(blobs, VARIANT, out=folder / "model", epochs=given.epochs, **how, **shape(given))
     few = items(blobs, np.arange(min(len(blobs), given.plain)))
     plain_vae = make_plain(deepcopy(model.vae), enlarge_first=True)
     plain = timed(lambda: score_plainly(plain_vae, few, given.device), len(few), 2)
     say(figures, "plain", plain, "cutouts/s", precision="fp32", batch=64)
-
     tables, test = {}, blobs.rows("test")
     for precision in ("fp32", "bf16"):
-        for batch in given.score_batches:
-
-            def run(symmetries=False, precision=precision, batch=batch, rows=None):
-                return lensq.score(
-                    model,
-                    blobs,
-                    out=folder / f"{precision}-{symmetries}.parquet",
-                    rows=rows,
-                    symmetries=symmetries,
-                    precision=precision,
-                    batch_size=batch,
-                    progress=False,
-                )
-
-            rate = timed(run, len(blobs), given.rounds)
-            say(figures, "lensq", rate, "cutouts/s", precision=precision, batch=batch)
-            ratios[f"{precision}, batch {batch}"] = rate / plain
-        tables[precision] = pd.read_parquet(folder / f"{precision}-False.parquet")
-        rate = timed(lambda run=run: run(symmetries=True, rows=test), len(test), 1)
-        say(figures, "lensq, eight symmetries", rate, "cutouts/s", precision=precision, batch=batch)
-    say(figures, "Parquet", (folder / "bf16-False.parquet").stat().st_size / len(blobs), "bytes/cutout")
+        how = {"precision": precision, "out": folder / f"{precision}.parquet", "progress": False}
+        rate = timed(lambda how=how: lensq.score(model, blobs, **how), len(blobs), given.rounds)
+        say(figures, "lensq", rate, "cutouts/s", precision=precision)
+        ratios[precision] = rate / plain
+        tables[precision] = pd.read_parquet(how["out"])
+        more = how | {"out": folder / "test.parquet", "rows": test, "symmetries": True}
+        rate = timed(lambda more=more: lensq.score(model, blobs, **more), len(test), 1)
+        say(figures, "lensq, eight symmetries", rate, "cutouts/s", precision=precision)
+    say(figures, "Parquet", (folder / "bf16.parquet").stat().st_size / len(blobs), "bytes/cutout")
     for column in ("reconstruction", "kl", "elbo", "total_correlation", "central_residual", "knn"):
         pair = [ranks(tables[precision][column]) for precision in ("fp32", "bf16")]
         say(figures, f"rank correlation of bf16 and fp32, {column}", np.corrcoef(*pair)[0, 1], "")
@@ -157,119 +138,84 @@ def bench_scoring(given, folder: Path) -> tuple[list[dict], dict[str, float]]:
 
 
 def bench_training(given, folder: Path) -> tuple[list[dict], dict[str, float]]:
-    figures, ratios = [], {}
-    images = given.images or 16_000
-    blobs = make_blobs(folder, int(images / SHARES["train"]), given.size, given.device)
+    figures, rates = [], {}
+    blobs = make_blobs(folder, int(given.images / SHARES["train"]), given.size, given.device)
     rows, validation = blobs.rows("train"), blobs.rows("validation")
-    for variant in given.variants:
-        width = given.width if "RESNET" in variant else given.width // 2
-        shape = {"width": width, "latent": given.latent}
-        config = MODELS[variant].config(size=blobs.size, **shape)
-        checks = Batches(blobs, validation, Preprocessing(), 64, device=given.device)
-        plain = make_plain(VAE(config), enlarge_first=True)
-        seconds = train_plainly(plain, items(blobs, rows), given.epochs, given.device)
-        theirs = len(rows) / statistics.median(seconds[1:])
-        steps = given.epochs * (len(rows) // 64)
-        say(figures, f"{variant}, plain", theirs, "images/s", batch=64)
-        error = mean_squared_error(plain, checks)
-        say(figures, f"{variant}, plain, squared error", error, "", steps=steps)
-        for batch in given.batches:
-            for compiled in given.compile:
-                model = lensq.fit(
-                    blobs,
-                    variant,
-                    out=folder / f"{variant}-{batch}-{compiled}",
-                    epochs=given.epochs,
-                    batch_size=batch,
-                    learning_rate=1e-3 * (batch / 64) ** 0.5,
-                    schedule="constant",
-                    patience=None,
-                    compile=bool(compiled),
-                    progress=False,
-                    **shape,
-                )
-                about = {"batch": batch, "compile": bool(compiled), "precision": model.settings["precision"]}
-                ours = len(rows) / statistics.median(model.history["seconds"][1:])
-                say(figures, f"{variant}, lensq", ours, "images/s", **about)
-                steps = given.epochs * (len(rows) // batch)
-                error = mean_squared_error(model.vae, checks)
-                say(figures, f"{variant}, lensq, squared error", error, "", steps=steps, **about)
-                ratios[f"{variant}, batch {batch}{', compiled' if compiled else ''}"] = ours / theirs
-                print(f"  ratio {ours / theirs:.1f}", flush=True)
-        del plain, model
-        gc.collect()
-        torch.cuda.empty_cache()
-    return figures, ratios
+    config = MODELS[VARIANT].config(size=blobs.size, **shape(given))
+    checks = Batches(blobs, validation, Preprocessing(), 64, device=given.device)
+
+    def found(name: str, seconds, vae: VAE, **about) -> None:
+        rates[name] = len(rows) / statistics.median(list(seconds)[1:])
+        say(figures, name, rates[name], "images/s", **about)
+        say(figures, f"{name}, squared error", mean_squared_error(vae, checks), "", **about)
+
+    plain = make_plain(VAE(config), enlarge_first=True)
+    seconds = train_plainly(plain, items(blobs, rows), given.epochs, given.device)
+    found("plain", seconds, plain, batch=64, precision="fp32")
+    careful = VAE(config)
+    x = torch.cat([x for x, _, _ in Batches(blobs, rows, Preprocessing(), 256, device=given.device)])
+    found("with care", train_carefully(careful, x, given.epochs), careful, batch=256, precision="bf16")
+    how = {"batch_size": 256, "learning_rate": 2e-3, "schedule": "constant", "compile": bool(given.compile)}
+    how |= {"epochs": given.epochs, "patience": None, "progress": False}
+    model = lensq.fit(blobs, VARIANT, out=folder / "ours", **how, **shape(given))
+    about = {"batch": 256, "precision": model.settings["precision"], "compile": bool(given.compile)}
+    found("lensq", model.history["seconds"], model.vae, **about)
+    given.epoch_seconds = 1 / rates["lensq"]
+    return figures, {name: rates["lensq"] / rates[name] for name in ("plain", "with care")}
 
 
 def bench_epochs(given, folder: Path) -> tuple[list[dict], dict[str, float]]:
     figures = []
-    images = given.images or 50_000
-    blobs = make_blobs(folder, int(images / SHARES["train"]), given.size, given.device)
-    for compiled in given.compile:
-        model = lensq.fit(
-            blobs,
-            "RESNET18_BETATC_VAE",
-            out=folder / f"paper-{compiled}",
-            epochs=given.epochs,
-            batch_size=64,
-            learning_rate=1e-3,
-            schedule="reference",
-            augmentation=0.8,
-            train_on="balanced",
-            noise_scale=0.0707107,
-            beta=2.0,
-            annealing_steps=200,
-            patience=None,
-            width=given.width,
-            latent=given.latent,
-            compile=bool(compiled),
-            progress=False,
-        )
-        for row in model.history.to_dict("records"):
-            about = {
-                "epoch": int(row["epoch"]),
-                "compile": bool(compiled),
-                "images": len(blobs.rows("train")),
-            }
-            say(figures, "epoch", row["seconds"], "s", **about, loss=round(row["train_loss"], 2))
-            say(figures, "validation loss", row["validation_loss"], "nats", **about)
+    blobs = make_blobs(folder, int(given.images / SHARES["train"]), given.size, given.device)
+    left = (
+        60 * given.minutes - (time.perf_counter() - given.begun) - 90
+    )  # to compile; small batches take longer
+    epochs = max(2, int(left / (2 * given.images * given.epoch_seconds)))
+    how = {"batch_size": 64, "learning_rate": 1e-3, "schedule": "reference", "patience": None}
+    how |= {"augmentation": 0.8, "train_on": "balanced", "noise_scale": 0.0707107, "beta": 2.0}
+    how |= {"annealing_steps": 200, "compile": bool(given.compile), "progress": False, "epochs": epochs}
+    model = lensq.fit(blobs, VARIANT, out=folder / "paper", **how, **shape(given))
+    for row in model.history.to_dict("records"):
+        about = {"epoch": int(row["epoch"]), "images": len(blobs.rows("train"))}
+        say(figures, "epoch", row["seconds"], "s", **about, loss=round(row["train_loss"], 2))
+        say(figures, "validation loss", row["validation_loss"], "nats", **about)
     return figures, {}
 
 
 CLAIMS = {
-    "scoring": (bench_scoring, "scoring from store to Parquet on a GPU, all columns"),
-    "training": (bench_training, "training on a GPU against the plain way"),
-    "epochs": (bench_epochs, "first epochs of the paper profile's RESNET18_BETATC_VAE"),
+    "scoring": (bench_scoring, "scoring from store to Parquet on a GPU against the plain way"),
+    "training": (bench_training, "training on a GPU against the plain way, and against one with care"),
+    "epochs": (bench_epochs, f"first epochs of the paper profile's {VARIANT}"),
 }
 
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("what", choices=list(CLAIMS))
+    parser.add_argument("--only", nargs="+", choices=list(CLAIMS), default=list(CLAIMS))
+    parser.add_argument("--out", type=Path, help="folder for the files of figures")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--objects", type=int, default=60_000, help="cutouts to score")
-    parser.add_argument("--images", type=int, help="train images; by default 16,000, for `epochs` 50,000")
+    parser.add_argument("--images", type=int, default=16_000, help="train images")
     parser.add_argument("--plain", type=int, default=4096, help="cutouts that the plain way scores")
-    parser.add_argument("--variants", nargs="+", default=list(MODELS), choices=list(MODELS))
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--batches", nargs="+", type=int, default=[64, 256], help="for training")
-    parser.add_argument("--score-batches", nargs="+", type=int, default=[512, 1024, 2048])
-    parser.add_argument("--compile", nargs="+", type=int, default=[0], choices=(0, 1), help="0, 1 or both")
-    parser.add_argument("--width", type=int, default=64, help="of ResNets; half of it for the others")
+    parser.add_argument("--epochs", type=int, default=3, help="to take the time of")
+    parser.add_argument("--minutes", type=float, default=8.0, help="for all")
+    parser.add_argument("--compile", type=int, default=1, choices=(0, 1))
+    parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--latent", type=int, default=128)
     parser.add_argument("--size", type=int, default=64, help="pixels")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--scratch", help="folder for the stores")
     given = parser.parse_args()
+    given.begun, given.epoch_seconds = time.perf_counter(), 1e-3  # an image, until it is measured
     warnings.filterwarnings("ignore", message=".*Online softmax is disabled.*")
-    began = machine()
-    run, claim = CLAIMS[given.what]
-    with tempfile.TemporaryDirectory(dir=given.scratch) as folder:
-        figures, ratios = run(given, Path(folder))
-    for name, ratio in ratios.items():
-        print(f"ratio, {name}: {ratio:.1f}")
-    write(given, claim, figures, ratios, began)
+    for name in given.only:
+        began, (run, claim) = machine(), CLAIMS[name]
+        with tempfile.TemporaryDirectory(dir=given.scratch) as folder:
+            figures, ratios = run(given, Path(folder))
+        for what, ratio in ratios.items():
+            print(f"ratio, {name}, {what}: {ratio:.1f}")
+        given.json = given.out and given.out / f"gpu_{name}.json"
+        write(given, claim, figures, ratios, began)
 
 
 if __name__ == "__main__":

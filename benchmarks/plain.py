@@ -128,6 +128,36 @@ def train_plainly(vae: VAE, items: Items, epochs: int, device: str = "cpu") -> l
     return seconds
 
 
+def train_carefully(vae: VAE, images: Tensor, epochs: int) -> list[float]:
+    """Train with care, but eagerly; seconds of each epoch.
+
+    Images (N, 1, S, S) are on their device, channels last, in bf16, in batches of 256; the optimiser is
+    fused, and nothing waits within an epoch.
+    """
+    vae.to(images.device, memory_format=torch.channels_last)
+    images = images.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(vae.parameters(), lr=2e-3, fused=True)
+    whole = torch.ones_like(images[:256], dtype=torch.bool)
+    vae.prepare([(images[:256], whole[: len(images)])])
+    generator = torch.Generator(images.device).manual_seed(0)
+    seconds, step = [], 0
+    for _ in range(epochs):
+        start = time.perf_counter()
+        vae.train()
+        for rows in torch.randperm(len(images), device=images.device).split(256):
+            with torch.autocast(images.device.type, torch.bfloat16):
+                terms = vae(images[rows], whole[: len(rows)], generator=generator)
+                loss, _ = vae.objective.loss(terms, step=step, dataset_size=len(images))
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(vae.parameters(), 1000.0)
+            optimizer.step()
+            step += 1
+        loss.item()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
 def score_plainly(vae: VAE, items: Items, device: str = "cpu") -> pd.DataFrame:
     """The scores and latent vectors that `lensq.score` has too, concatenated batch by batch."""
     table = pd.DataFrame()
