@@ -160,7 +160,7 @@ def bench_training(given, folder: Path) -> tuple[list[dict], dict[str, float]]:
     model = lensq.fit(blobs, VARIANT, out=folder / "ours", **how, **shape(given))
     about = {"batch": 256, "precision": model.settings["precision"], "compile": bool(given.compile)}
     found("lensq", model.history["seconds"], model.vae, **about)
-    given.epoch_seconds = 1 / rates["lensq"]
+    given.image_seconds = 1 / rates["lensq"]
     return figures, {name: rates["lensq"] / rates[name] for name in ("plain", "with care")}
 
 
@@ -170,7 +170,7 @@ def bench_epochs(given, folder: Path) -> tuple[list[dict], dict[str, float]]:
     left = (
         60 * given.minutes - (time.perf_counter() - given.begun) - 90
     )  # to compile; small batches take longer
-    epochs = max(2, int(left / (2 * given.images * given.epoch_seconds)))
+    epochs = max(2, int(left / (2 * given.images * given.image_seconds)))
     how = {"batch_size": 64, "learning_rate": 1e-3, "schedule": "reference", "patience": None}
     how |= {"augmentation": 0.8, "train_on": "balanced", "noise_scale": 0.0707107, "beta": 2.0}
     how |= {"annealing_steps": 200, "compile": bool(given.compile), "progress": False, "epochs": epochs}
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--scratch", help="folder for the stores")
     given = parser.parse_args()
-    given.begun, given.epoch_seconds = time.perf_counter(), 1e-3  # an image, until it is measured
+    given.begun, given.image_seconds = time.perf_counter(), 1e-3  # until it is measured
     warnings.filterwarnings("ignore", message=".*Online softmax is disabled.*")
     for name in given.only:
         began, (run, claim) = machine(), CLAIMS[name]

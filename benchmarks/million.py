@@ -5,7 +5,7 @@
 A survey is simulated, and a model trained on it. Its files, by links, serve over and over under other names
 and positions as a survey of any size. Each stage of the work on that survey is a process of its own. Time of
 the processors, and the most private memory (resident and anonymous, of the process and those that it starts),
-tell of growth also on a machine that is busy with other things. A million take an hour and 12 GB of disk.
+tell of growth also on a machine that is busy with other things. A million takes an hour and 12 GB of disk.
 """
 
 import argparse

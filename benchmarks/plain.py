@@ -104,6 +104,18 @@ def make_plain(vae: VAE, *, enlarge_first: bool) -> VAE:
     return vae
 
 
+def _step(vae: VAE, optimizer, x: Tensor, generator, step: int, objects: int, half: bool = False) -> Tensor:
+    """One step of training on images without a mask, its forward pass in bf16 if half; the loss."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+        terms = vae(x, torch.ones_like(x, dtype=torch.bool), generator=generator)
+        loss, _ = vae.objective.loss(terms, step=step, dataset_size=objects)
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(vae.parameters(), 1000.0)
+    optimizer.step()
+    return loss
+
+
 def train_plainly(vae: VAE, items: Items, epochs: int, device: str = "cpu") -> list[float]:
     """Train with Adam at 1e-3 and batches of 64; seconds of each epoch."""
     generator = torch.Generator().manual_seed(0)
@@ -116,13 +128,7 @@ def train_plainly(vae: VAE, items: Items, epochs: int, device: str = "cpu") -> l
         start = time.perf_counter()
         vae.train()
         for x, _names in loader:
-            x = x.to(device)
-            terms = vae(x, torch.ones_like(x, dtype=torch.bool), generator=generator)
-            loss, _ = vae.objective.loss(terms, step=step, dataset_size=len(items))
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(vae.parameters(), 1000.0)
-            optimizer.step()
+            _step(vae, optimizer, x.to(device), generator, step, len(items))
             step += 1
         seconds.append(time.perf_counter() - start)
     return seconds
@@ -137,21 +143,14 @@ def train_carefully(vae: VAE, images: Tensor, epochs: int) -> list[float]:
     vae.to(images.device, memory_format=torch.channels_last)
     images = images.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(vae.parameters(), lr=2e-3, fused=True)
-    whole = torch.ones_like(images[:256], dtype=torch.bool)
-    vae.prepare([(images[:256], whole[: len(images)])])
+    vae.prepare([(images[:256], torch.ones_like(images[:256], dtype=torch.bool))])
     generator = torch.Generator(images.device).manual_seed(0)
     seconds, step = [], 0
     for _ in range(epochs):
         start = time.perf_counter()
         vae.train()
         for rows in torch.randperm(len(images), device=images.device).split(256):
-            with torch.autocast(images.device.type, torch.bfloat16):
-                terms = vae(images[rows], whole[: len(rows)], generator=generator)
-                loss, _ = vae.objective.loss(terms, step=step, dataset_size=len(images))
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(vae.parameters(), 1000.0)
-            optimizer.step()
+            loss = _step(vae, optimizer, images[rows], generator, step, len(images), half=True)
             step += 1
         loss.item()
         seconds.append(time.perf_counter() - start)

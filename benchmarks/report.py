@@ -56,7 +56,16 @@ def write(
     """
     if not given.json:
         return
-    places = ("json", "out", "scratch", "trained", "child", "build", "begun")  # of this machine alone
+    places = (
+        "json",
+        "out",
+        "scratch",
+        "trained",
+        "child",
+        "build",
+        "begun",
+        "image_seconds",
+    )  # of this machine alone
     settings = {name: value for name, value in vars(given).items() if name not in places}
     document = {
         "claim": claim,
