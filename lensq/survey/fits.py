@@ -149,7 +149,7 @@ def _read(path: Path | str, band: str, default: float) -> FitsImage:
     scale = np.float32(10 ** (0.4 * (ZERO_POINT - (declared if card else default))))
     scale = np.float32(1) if abs(scale - 1) < 1e-6 else scale
     file = _File(os.path.abspath(path) if stored else "", content, damage is not None)
-    variance, mask = companions_of(choice, [hdu for hdu in hdus if hdu.end <= len(content)])
+    variances, masks = companions_of(choice, [hdu for hdu in hdus if hdu.end <= len(content)])
     with np.errstate(over="ignore", invalid="ignore"):
         pixels = file.plane(hdu, choice.plane)
         asinh = next(filter(has_asinh, (hdu, hdus[0])), None)
@@ -157,14 +157,13 @@ def _read(path: Path | str, band: str, default: float) -> FitsImage:
         if scale != 1:  # fill values are known by their size, which is to be kept
             pixels = np.where(np.abs(pixels) < NO_FLUX, pixels * scale, np.nan)
         pixels = np.ascontiguousarray(pixels, np.float32)
-        bits = bad_bits(mask, choice.band) if mask else 0
-        if mask and bits:
-            flags = np.nan_to_num(file.plane(mask, choice.plane), nan=-1).astype(np.int64)
-            pixels[flags & bits != 0] = np.nan
-    if variance and asinh:  # whose scale is not known
-        variance = None
-    if variance:
-        variance = to_variance(file.plane(variance, choice.plane), variance) * scale**2
+        for mask, plane in masks:
+            if bits := bad_bits(mask, choice.band):
+                flags = np.nan_to_num(file.plane(mask, plane), nan=-1).astype(np.int64)
+                pixels[flags & bits != 0] = np.nan
+    variance = None
+    for known, plane in () if asinh else variances:  # of an asinh image the scale is not known
+        variance = to_variance(file.plane(known, plane), known) * scale**2
     brightness = declared, card, pixel_scale(hdu)
     return FitsImage(pixels, variance, choice.band, choice.bands, *brightness, hdu.header)
 

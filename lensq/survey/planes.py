@@ -286,16 +286,30 @@ def pixel_scale(hdu: Hdu) -> float:
     return 3600 * math.sqrt(area) if 0 < area < math.inf else math.nan
 
 
-def companions_of(choice: Choice, hdus: list[Hdu]) -> tuple[Hdu | None, Hdu | None]:
-    """The variance (or inverse variance) and the mask of an image, where there is just one of each."""
-    shape, single = choice.hdu.shape, []
-    hdus = [hdu for hdu in hdus if hdu.shape in (shape, shape[-2:]) and hdu is not choice.hdu]
-    variances = [hdu for hdu in hdus if not _VARIANCES.isdisjoint(words(hdu))]
-    masks = [hdu for hdu in hdus if _has_bits(hdu) or re.search(r"\b(MASK|MSK)", " ".join(words(hdu)))]
-    for kind in (variances, masks):
-        found = [hdu for hdu in kind if not bands_of(hdu) or choice.band in bands_of(hdu)]
-        single.append(found[0] if len(found) == 1 else None)
-    return single[0], single[1]
+Plane = tuple[Hdu, int | None]
+"""An HDU, and which plane of its cube; None if it is no cube."""
+
+
+def companions_of(choice: Choice, hdus: list[Hdu]) -> tuple[list[Plane], list[Plane]]:
+    """The variance (or inverse variance) of an image, where there is just one of its band, and its masks.
+
+    What says no band holds for all of a file, but a variance beside images of several.
+    """
+    shape = choice.hdu.shape
+    variances, masks = [], []
+    for hdu in hdus:
+        said = words(hdu)
+        is_variance = not _VARIANCES.isdisjoint(said)
+        is_mask = _has_bits(hdu) or any(word.startswith(("MASK", "MSK")) for word in said)
+        if hdu is choice.hdu or hdu.shape not in (shape, shape[-2:]) or not (is_variance or is_mask):
+            continue
+        bands, cube = bands_of(hdu), len(hdu.shape) == 3
+        if not bands or choice.band in bands:
+            place = bands.index(choice.band) if bands else choice.plane
+            plane = hdu, place if cube else None
+            masks += [plane] * is_mask
+            variances += [plane] * (is_variance and (cube or bool(bands) or len(choice.bands) < 2))
+    return variances if len(variances) == 1 else [], masks
 
 
 def to_variance(plane: np.ndarray, hdu: Hdu) -> np.ndarray:

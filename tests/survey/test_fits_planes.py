@@ -436,6 +436,38 @@ def test_mask_planes_mask_what_has_no_data(tmp_path, name, cards, band):
     np.testing.assert_array_equal(read.pixels, expected)
 
 
+def test_planes_beside_a_cube_are_those_of_the_band(tmp_path):
+    """A mask of two dimensions holds for all bands, cubes go by their own order, variances by their band."""
+    cube = hdu(np.stack([IMAGES[band] for band in "gri"]), primary=True, BANDS="gri")
+    flags = np.zeros(IMAGE.shape, np.int32)
+    flags[3, 5], flags[8, 13], flags[2, 2] = 0x48, 0x8000, 0x1000
+    everywhere = np.zeros((3, *IMAGE.shape), np.int32)
+    everywhere[0, 6, 1] = everywhere[2, 9, 9] = 1
+    planes = [np.full(IMAGE.shape, level, np.float32) for level in (1, 4, 9)]
+    path = write(
+        tmp_path,
+        *(cube, hdu(flags, "MASKBITS"), hdu(everywhere, "MASK", BANDS="irg", MP_BAD=0)),
+        hdu(np.stack(planes), "VARIANCE", BANDS="irg"),
+    )
+    for band, bad, noise in (("i", [(6, 1), (8, 13)], 1), ("r", [(3, 5)], 2), ("g", [(9, 9)], 3)):
+        read = read_image(path, band=band)
+        expected = IMAGES[band].copy()
+        expected[tuple(np.transpose(bad))] = np.nan
+        np.testing.assert_array_equal(read.pixels, expected)
+        assert (read.variance.shape, read.noise) == (IMAGE.shape, noise)
+    shared = write(tmp_path, cube, hdu(planes[0], "VARIANCE"), hdu(planes[1], "VARIANCE", FILTER="r"))
+    assert read_image(shared, band="r").noise == 2
+    assert read_image(shared, band="i").variance is None
+
+
+def test_every_mask_masks(tmp_path):
+    first, second = np.zeros((2, *IMAGE.shape), np.int32)
+    first[4, 4], second[7, 7] = 1, 2
+    masks = hdu(first, "MASK", MP_BAD=0), hdu(second, "IMAGE_MASK", MP_SAT=1)
+    read = read_image(write(tmp_path, hdu(IMAGE, primary=True), *masks))
+    assert np.argwhere(np.isnan(read.pixels)).tolist() == [[4, 4], [7, 7]]
+
+
 @pytest.mark.parametrize("plane", ["CLIPPED", "REJECTED", "SENSOR_EDGE", "INEXACT_PSF"])
 def test_cosmic_rays_of_the_exposures_of_a_coadd_mask_nothing(tmp_path, plane):
     bits = np.zeros(IMAGE.shape, np.int32)
