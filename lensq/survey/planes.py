@@ -37,6 +37,7 @@ _FLUX_UNIT = re.compile(
 _POWER = re.compile(r"10(\*\*|\^)\(?([+-]?\d+)\)?")
 _RATES = ("electrons/s", "electron/s", "e/s", "e-/s", "counts/s")
 _POWERS = {"n": 9, "nano": 9, "u": 6, "µ": 6, "micro": 6, "m": 3, "milli": 3, "": 0}
+_ANGLES = {"": 3600.0, "deg": 3600.0, "degree": 3600.0, "degrees": 3600.0, "arcmin": 60.0, "arcsec": 1.0}
 _BAD = frozenset(("BAD", "SAT", "NO_DATA", "CR", "UNMASKEDNAN"))
 _OF_COADDS = frozenset(("CLIPPED", "REJECTED", "SENSOR_EDGE", "INEXACT_PSF"))
 """Planes that the pipeline of HSC and Rubin adds to the masks of coadds alone."""
@@ -270,7 +271,8 @@ def pixel_scale(hdu: Hdu) -> float:
     Raises:
         UnusableError: the sides of a pixel differ by more than 2%.
     """
-    if not re.match("RA-|DEC-|.LON|.LAT", hdu.text("CTYPE1")) or hdu.text("CUNIT1") not in ("", "deg"):
+    unit = _ANGLES.get(hdu.text("CUNIT1").lower())
+    if not re.match("RA-|DEC-|.LON|.LAT", hdu.text("CTYPE1")) or not unit:
         return math.nan
     elements = ("1_1", "1_2", "2_1", "2_2")
     if any(f"CD{each}" in hdu.cards for each in elements):
@@ -281,9 +283,9 @@ def pixel_scale(hdu: Hdu) -> float:
         c, d = (each * hdu.number("CDELT2", 1.0) for each in (c, d))
     area, sides = abs(a * d - b * c), sorted([math.hypot(a, c), math.hypot(b, d)])
     if area and sides[1] > 1.02 * sides[0]:
-        said = " x ".join(f"{3600 * side:.3g}" for side in sides)
+        said = " x ".join(f"{unit * side:.3g}" for side in sides)
         raise UnusableError("wrong dimensions", f"pixels of {said} arcsec: bring them to squares")
-    return 3600 * math.sqrt(area) if 0 < area < math.inf else math.nan
+    return unit * math.sqrt(area) if 0 < area < math.inf else math.nan
 
 
 Plane = tuple[Hdu, int | None]

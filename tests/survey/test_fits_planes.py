@@ -384,6 +384,8 @@ def test_asinh_stacks_are_linear_again(tmp_path):
         {"CD1_1": -4.67e-5, "CD2_2": 4.67e-5},
         {"CD1_1": 3e-5, "CD1_2": 4e-5, "CD2_1": 4e-5, "CD2_2": -3e-5},
         {"CDELT1": -7.3e-5, "CDELT2": 7.3e-5},
+        {"CDELT1": -0.262, "CDELT2": 0.262, "CUNIT1": "arcsec", "CUNIT2": "arcsec"},
+        {"CDELT1": -4.4e-3, "CDELT2": 4.4e-3, "CUNIT1": "arcmin", "CUNIT2": "arcmin"},
         {"CDELT1": -5e-5, "CDELT2": 5e-5, "PC1_1": 0.8, "PC1_2": -0.6, "PC2_1": 0.6, "PC2_2": 0.8},
     ],
 )
