@@ -15,6 +15,7 @@ import pandas as pd
 
 from lensq.survey.fits import ZERO_POINT, FitsImage
 from lensq.survey.hdus import UnusableError
+from lensq.survey.images import NO_FLUX
 from lensq.survey.planes import band_name
 from lensq.survey.split import iau_name
 
@@ -73,26 +74,26 @@ def read_row(path: Path, row: int, *, band: str, zero_point: float) -> tuple[Fit
         UnusableError: the file does not say which plane is of this band, or has none.
     """
     bundle = _opened(str(path), path.stat().st_mtime_ns)
-    images, bands = bundle.images, bundle.bands
-    if images.ndim == 4:
-        wanted = band_name(band)
-        axis = next((axis for axis in (1, 3) if images.shape[axis] == len(bands)), 0)
-        if not axis:
-            found = f"{images.shape[1]} planes and {len(bands)} names of bands"
-            raise UnusableError("ambiguous", f"{found}: write the attribute bands of {images.name}")
-        if wanted not in bands and len(bands) > 1:
-            raise UnusableError("no such band", f"{band} was asked for, there are {', '.join(bands)}")
-        plane = bands.index(wanted) if wanted in bands else 0
-        pixels, own = images[row, plane] if axis == 1 else images[row, ..., plane], bands[plane]
-    else:
-        pixels, own, plane = images[row], bands[0] if len(bands) == 1 else "", 0
+    images, bands, wanted = bundle.images, bundle.bands, band_name(band)
+    count, planes = max(len(bands), 1), images.shape if images.ndim == 4 else (len(images), 1)
+    axis = next((axis for axis in (1, 3) if planes[axis : axis + 1] == (count,)), 0)
+    if not axis:
+        found = f"{planes[1]} planes and {len(bands)} names of bands"
+        raise UnusableError("ambiguous", f"{found}: write the attribute bands of {images.name}")
+    if wanted not in bands and len(bands) > 1:
+        raise UnusableError("no such band", f"{band} was asked for, there are {', '.join(bands)}")
+    plane = bands.index(wanted) if wanted in bands else 0
+    if any(values.shape[1] not in (1, count) for values in bundle.numbers):
+        raise UnusableError("ambiguous", f"zero points or scales for other than {count} bands")
+    place = (row,) if images.ndim == 3 else (row, plane) if axis == 1 else (row, ..., plane)
     said = [float(values[row, plane if values.shape[1] > 1 else 0]) for values in bundle.numbers]
     declared, pixel_scale, ra, dec, gain, offset = said
-    if (gain, offset) != (1, 0):
-        pixels = pixels * gain + offset
+    pixels = images[place]
+    pixels = np.where((np.abs(pixels) < NO_FLUX) & (pixels != bundle.fill), pixels * gain + offset, np.nan)
     scale = 10 ** (0.4 * (ZERO_POINT - (zero_point if math.isnan(declared) else declared)))
     pixels = (pixels * np.float32(scale)).astype(np.float32)
     card = "" if math.isnan(declared) else "zero_point"
+    own = bands[plane] if bands else ""
     return FitsImage(pixels, None, own, bands, declared, card, pixel_scale, b""), ra, dec
 
 
@@ -102,6 +103,7 @@ class _Bundle(NamedTuple):
     images: Any
     bands: tuple[str, ...]
     numbers: tuple[np.ndarray, ...]
+    fill: float
 
 
 @lru_cache(maxsize=2)
@@ -113,7 +115,8 @@ def _opened(path: str, time: int) -> _Bundle:
     images = _images(file, Path(path))
     numbers = [_numbers(file, images, keys) for keys in (_ZERO_POINTS, _SCALES, ("ra", "RA"), ("dec", "DEC"))]
     numbers += [_numbers(file, images, *each) for each in ((("scale_factor",), 1.0), (("add_offset",), 0.0))]
-    return _Bundle(images, _bands(file, images), tuple(numbers))
+    fill = float(np.ravel(images.attrs.get("_FillValue", math.nan))[0])
+    return _Bundle(images, _bands(file, images), tuple(numbers), fill)
 
 
 def _images(file, path: Path):

@@ -13,7 +13,9 @@ from astropy.table import Table
 
 import lensq
 from lensq.survey import catalogues
+from lensq.survey.bundle import read_row
 from lensq.survey.catalogues import known_lenses, match_catalogue
+from lensq.survey.hdus import UnusableError
 from lensq.survey.images import check_pixels
 from lensq.survey.inventory import state_of
 from lensq.survey.lists import LISTS
@@ -417,6 +419,35 @@ def test_a_zero_point_an_object_or_a_band_is_refused_where_there_are_as_many_of_
         del file["zero_point"]
         file["zero_point"] = [[25.0, 26.0], [25.0, 26.5]]
     assert read_survey(tmp_path, progress=False).zero_points.tolist() == [26.0, 26.5]
+
+
+def test_a_bundle_of_one_plane_needs_no_band_and_fill_values_are_none(tmp_path):
+    image = cutouts.pixels(48)
+    spoilt = image.copy()
+    spoilt[10, 12], spoilt[20, 30], spoilt[21, 30] = -9999, 1e30, -1e30
+    expected = 10**-1.76 * image
+    expected[[10, 20, 21], [12, 30, 30]] = np.nan
+
+    def written(images, fill=(-9999.0,), **attributes):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.h5"
+        with h5py.File(path, "w") as file:
+            file["images"] = images
+            file["images"].attrs.update({"_FillValue": fill, "zero_point": 31.4} | attributes)
+        return read_row(path, 0, band="i", zero_point=27.0)[0]
+
+    for images in (spoilt[None], spoilt[None, None], spoilt[None, ..., None]):
+        for attributes in ({}, {"bands": "i"}):
+            read = written(images, **attributes)
+            np.testing.assert_allclose(read.pixels, expected, rtol=1e-6)
+            assert read.band == attributes.get("bands", "")
+    whole = np.round(image[None] / 0.5).astype(np.int16)
+    whole[0, 10, 12] = -32768
+    scaled = written(whole, fill=np.int16(-32768), scale_factor=0.5).pixels
+    assert np.argwhere(np.isnan(scaled)).tolist() == [[10, 12]]
+    with pytest.raises(UnusableError, match="1 planes and 3 names of bands"):
+        written(image[None], bands="gri")
+    with pytest.raises(UnusableError, match="for other than 2 bands"):
+        written(np.stack([[image, image]]), bands="gi", zero_point=[25.0, 26.0, 27.0])
 
 
 def test_a_cell_that_is_no_number_has_no_position(survey, tmp_path):
