@@ -84,8 +84,7 @@ class Inventory:
     def wanted(self) -> pd.DataFrame:
         """The rows of `files` that are to be read; of several bands one an object and band, object by object.
 
-        Several bands add the columns asked (the band) and stated (bool, whether the file name says it).
-        A band without a file has "" for it.
+        Several bands add the column asked (the band); a band without a file has "" for it.
         """
         chosen = self.files[self.files["chosen"]].reset_index(drop=True)
         if len(self.bands) == 1:
@@ -97,7 +96,6 @@ class Inventory:
         table["name"] = np.repeat(list(names), len(self.bands))
         table["by_position"] = chosen.groupby("name")["by_position"].any()[table["name"]].to_numpy()
         table["asked"] = np.tile(self.bands, len(names))
-        table["stated"] = table["band"] == table["asked"]
         table.loc[np.array(rows) < 0, ["file", "bytes", "time"]] = "", 0, 0
         return table
 

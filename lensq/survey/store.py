@@ -187,8 +187,10 @@ def _pack(
             records += some
             images.write(pixels)
             masks.write(mask)
-    own = ["name", "by_position", "bytes", "time", *(["asked", "stated"] if how.bands else [])]
+    own = ["name", "by_position", "bytes", "time", *(["asked"] if how.bands else [])]
     index = pd.concat([files[own].reset_index(drop=True), pd.DataFrame(records)], axis=1)
+    silent = (index["reason"] == "") & (index["band"] == "")  # where a name or folder may tell
+    index["band"] = index["band"].mask(silent, files["band"].reset_index(drop=True))
     index["ra"] = np.where(np.isnan(named.ra.deg), index["ra"], named.ra.deg)
     index["dec"] = np.where(np.isnan(named.dec.deg), index["dec"], named.dec.deg)
     index["row"] = np.cumsum(index["reason"] == "") - 1
@@ -196,7 +198,7 @@ def _pack(
     rows = index.loc[index["group"] >= 0, "row"].to_numpy()
     for name, kind in _ARRAYS.items():
         _order(partial / name, rows, np.dtype(kind), how.shape)
-    _write_index(partial, index.drop(columns=["row", "by_position", "stated"], errors="ignore"), how)
+    _write_index(partial, index.drop(columns=["row", "by_position"]), how)
 
 
 def _finished(index: pd.DataFrame, how: Reading) -> pd.DataFrame:
@@ -206,13 +208,12 @@ def _finished(index: pd.DataFrame, how: Reading) -> pd.DataFrame:
     """
     index = index.rename(columns={"name": "given"})
     usable, bands = index["reason"] == "", how.bands or (how.band,)
-    asked, stated, count = how.band, True, len(bands)
+    asked, unknown, count = how.band, index["band"] == "", len(bands)
     if how.bands:
-        asked, stated = index["asked"], index["stated"]
+        asked = index["asked"]
     elif len(there := set(index.loc[usable, "band"]) - {""}) == 1:
         [asked] = there
-    other = usable & (index["band"] != asked) & ~((index["band"] == "") & stated)
-    unknown = index["band"] == ""
+    other = usable & (index["band"] != asked) & (~unknown | bool(how.bands))
     index.loc[other, "reason"] = np.where(unknown, "ambiguous", "no such band")[other]
     said = np.where(unknown, "the file does not say its band", "there is " + index["band"])
     index.loc[other, "detail"] = asked + " was asked for, " + pd.Series(said)

@@ -385,6 +385,12 @@ def test_one_object_has_a_file_a_band(tmp_path, layout):
         )
 
 
+def test_a_folder_says_the_band_of_files_that_do_not(tmp_path):
+    write_files(tmp_path, *(f"{band}/{name}.fits" for band in "gi" for name in "ab"), FILTER="")
+    assert read(tmp_path).summary.startswith("2 of 2 used, band i,")
+    assert read_survey(tmp_path, size=40, band="g", progress=False).band == "g"
+
+
 def test_bands_of_space_telescopes_are_known_by_the_names_of_files(tmp_path):
     files = [f"{name}_{band}_drz.fits" for name in "ab" for band in ("VIS", "NIR_H", "f814w")]
     write_files(tmp_path, *files)
