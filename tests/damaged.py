@@ -213,8 +213,6 @@ def theirs(path: Path, content: bytes, image: FitsImage, which: str) -> bool | N
                 with fitsio.FITS(str(path)) as file:
                     hdu = next(file[k] for k in range(99) if file[k].get_offsets()["header_start"] == start)
                     pixels = hdu.read().astype(np.float64)
-                if b"BLANK   " in image.header:
-                    return None  # fitsio takes it for a number
         except Exception:
             return None
     pixels = pixels.reshape(-1, *pixels.shape[-2:])

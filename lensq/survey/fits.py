@@ -145,24 +145,30 @@ def _read(path: Path | str, band: str, default: float) -> FitsImage:
     choice = choose(hdus, band, os.fspath(path), damage)
     hdu = choice.hdu
     _check(hdu, len(content))
-    declared, card = declared_zero_point(hdu, hdus[0])
+    primary = hdu if hdus[0].shape else hdus[0]  # that has no image of its own
+    declared, card = declared_zero_point(hdu, primary)
     scale = np.float32(10 ** (0.4 * (ZERO_POINT - (declared if card else default))))
     scale = np.float32(1) if abs(scale - 1) < 1e-6 else scale
     file = _File(os.path.abspath(path) if stored else "", content, damage is not None)
-    variances, masks = companions_of(choice, [hdu for hdu in hdus if hdu.end <= len(content)])
+    variances, masks = companions_of(choice, hdus)
     with np.errstate(over="ignore", invalid="ignore"):
         pixels = file.plane(hdu, choice.plane)
-        asinh = next(filter(has_asinh, (hdu, hdus[0])), None)
+        asinh = next(filter(has_asinh, (hdu, primary)), None)
         pixels = linear(pixels, asinh) if asinh else pixels
         if scale != 1:  # fill values are known by their size, which is to be kept
             pixels = np.where(np.abs(pixels) < NO_FLUX, pixels * scale, np.nan)
         pixels = np.ascontiguousarray(pixels, np.float32)
-        for mask, plane in masks:
-            if bits := bad_bits(mask, choice.band):
+        for (mask, plane), bits in zip(
+            masks, bad_bits([mask for mask, _ in masks], choice.band), strict=True
+        ):
+            if bits:
+                _check_length("mask", mask, len(content))
                 flags = np.nan_to_num(file.plane(mask, plane), nan=-1).astype(np.int64)
                 pixels[flags & bits != 0] = np.nan
     variance = None
-    for known, plane in () if asinh else variances:  # of an asinh image the scale is not known
+    for known, plane in variances:
+        if asinh or known.end > len(content):  # of an asinh image the scale is not known
+            continue
         variance = to_variance(file.plane(known, plane), known) * scale**2
     brightness = declared, card, pixel_scale(hdu)
     return FitsImage(pixels, variance, choice.band, choice.bands, *brightness, hdu.header)
@@ -197,8 +203,12 @@ def _check(hdu: Hdu, length: int) -> None:
         raise UnusableError("wrong dimensions", said)
     if min(height, width) < SMALLEST_SIDE:
         raise UnusableError("under 32 px", hdu.in_words())
+    _check_length("image", hdu, length)
+
+
+def _check_length(what: str, hdu: Hdu, length: int) -> None:
     if hdu.end > length:
-        raise UnusableError("truncated", f"the image ends at byte {hdu.end}, the file at {length}")
+        raise UnusableError("truncated", f"the {what} ends at byte {hdu.end}, the file at {length}")
 
 
 class _File(NamedTuple):
@@ -215,25 +225,31 @@ class _File(NamedTuple):
             raise hdu.damaged(f"BSCALE {scale:g} and BZERO {zero:g}")
         bits = hdu.integer("ZBITPIX" if hdu.compressed else "BITPIX", -64, 64)
         kind = f"{'f' if bits < 0 else 'u' if bits == 8 else 'i'}{abs(bits) // 8}"
-        scaled = hdu.cards.keys() & {"BSCALE", "BZERO", "BLANK"}
-        plain = (scale, zero) == (1, 0) and "BLANK" not in scaled and not hdu.compressed
+        blanks = bits > 0 and "BLANK" in hdu.cards
+        stored = blanks or not hdu.cards.keys() & {"BSCALE", "BZERO"}  # and not scaled by a library
+        plain = (stored or (scale, zero) == (1, 0)) and not hdu.compressed
         if plain and not self.damaged and hdu.header.isascii():
             pixels = np.frombuffer(self.content, f">{kind}", math.prod(hdu.shape), hdu.start)
         else:
-            pixels = self._read(hdu)
+            pixels = self._read(hdu, blanks)
             shape = pixels.shape[pixels.ndim - len(hdu.shape) :]
-            if shape != hdu.shape or (not scaled and pixels.dtype.newbyteorder("=") != kind):
+            if shape != hdu.shape or (stored and pixels.dtype.newbyteorder("=") != kind):
                 raise UnusableError("unreadable", f"{hdu.in_words()} becomes {pixels.shape}, {pixels.dtype}")
         pixels = pixels.reshape(hdu.shape)
-        return pixels if plane is None else pixels[plane]
+        pixels = pixels if plane is None else pixels[plane]
+        if blanks:
+            blank = hdu.integer("BLANK", -(2**63), 2**63)
+            pixels = np.where(pixels == blank, np.nan, pixels * scale + zero)
+        return pixels
 
-    def _read(self, hdu: Hdu) -> np.ndarray:
-        scaled = hdu.cards.keys() & {"BSCALE", "BZERO"}  # fitsio rounds scaled 64-bit integers
-        wrong = scaled and ("BLANK" in hdu.cards or "64" in (hdu.text("BITPIX"), hdu.text("ZBITPIX")))
+    def _read(self, hdu: Hdu, blanks: bool) -> np.ndarray:
+        # fitsio rounds scaled 64-bit integers, astropy overlooks a BLANK of 0 and those of unsigned integers
+        wide = "64" in (hdu.text("BITPIX"), hdu.text("ZBITPIX"))
+        wrong = blanks or (wide and hdu.cards.keys() & {"BSCALE", "BZERO"})
         by_fitsio = _FOR_FITSIO.fullmatch(self.path) and not wrong
         if hdu.compressed:
             check_tiles(hdu, self.content)
-            pixels = self._by_astropy(hdu)
+            pixels = self._by_astropy(hdu, blanks)
             other = self._by_fitsio(hdu) if by_fitsio else pixels
             if other.shape != pixels.shape or not np.allclose(other, pixels, 1e-5, 0, equal_nan=True):
                 raise UnusableError("unreadable", "fitsio and astropy differ on the compressed tiles")
@@ -241,7 +257,7 @@ class _File(NamedTuple):
         if by_fitsio:
             with suppress(OSError, ValueError, RuntimeError):
                 return self._by_fitsio(hdu)
-        return self._by_astropy(hdu)
+        return self._by_astropy(hdu, blanks)
 
     def _by_fitsio(self, hdu: Hdu) -> np.ndarray:
         import fitsio
@@ -251,17 +267,14 @@ class _File(NamedTuple):
             with fitsio.FITS(self.path) as file:
                 image = file[hdu.index]
                 self._same(hdu, image.get_offsets()["data_start"])
-                pixels = image.read()
-        if "BLANK" in hdu.cards and pixels.dtype.kind in "iu":  # which fitsio takes for a number
-            return np.where(pixels == hdu.integer("BLANK", -(2**63), 2**63), np.nan, pixels)
-        return pixels
+                return image.read()
 
-    def _by_astropy(self, hdu: Hdu) -> np.ndarray:
+    def _by_astropy(self, hdu: Hdu, stored: bool) -> np.ndarray:
         from astropy.io import fits
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with fits.open(io.BytesIO(self.content)) as hdus:
+            with fits.open(io.BytesIO(self.content), do_not_scale_image_data=stored) as hdus:
                 self._same(hdu, hdus[hdu.index].fileinfo()["datLoc"])
                 return np.asarray(hdus[hdu.index].data)
 

@@ -66,12 +66,10 @@ class Hdu(NamedTuple):
 
     def text(self, keyword: str) -> str:
         """Value of a card as text, without quotes and comment; "" without such a card."""
-        value = self.cards.get(keyword, "").strip()
-        if not value:
-            return value
-        if value[0] == "'":
-            return value[1:].replace("''", "\0").partition("'")[0].replace("\0", "'").strip()
-        return value.partition("/")[0].strip()
+        value = self.cards.get(keyword, "")
+        if value == SEVERAL:
+            raise self.damaged(f"{SEVERAL} for {keyword}")
+        return _without_comment(value)
 
     def number(self, keyword: str, default: float = math.nan) -> float:
         """Value of a card as a number; the default without such a card, or where it has a text."""
@@ -152,6 +150,13 @@ def _parse(index: int, header: bytes) -> Hdu:
     return hdu
 
 
+def _without_comment(value: str) -> str:
+    value = value.strip()
+    if value.startswith("'"):
+        return value[1:].replace("''", "\0").partition("'")[0].replace("\0", "'").strip()
+    return value.partition("/")[0].strip()
+
+
 def _settled(pairs: list[tuple[str, str]]) -> dict[str, str]:
     """Cards of a header in which keywords stand more than once."""
     cards: dict[str, str] = {}
@@ -159,7 +164,7 @@ def _settled(pairs: list[tuple[str, str]]) -> dict[str, str]:
         before = cards.setdefault(keyword, value)
         if "COMPRESSED_IMAGE" in before:  # a name that libraries give beside the true one
             cards[keyword] = value
-        elif before != value and "COMPRESSED_IMAGE" not in value:
+        elif _without_comment(before) != _without_comment(value) and "COMPRESSED_IMAGE" not in value:
             cards[keyword] = SEVERAL
     return cards
 

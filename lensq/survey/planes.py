@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from lensq.survey.hdus import SEVERAL, Hdu, UnusableError
+from lensq.survey.hdus import Hdu, UnusableError
 
 _NAMES = ("EXTNAME", "EXTTYPE", "IMAGETYP", "PRODTYPE", "HDUCLAS2")
 _IMAGES = frozenset(("SCI", "SCIENCE", "IMAGE", "IMG", "FLUX", "DATA", "COADD"))
@@ -31,14 +31,15 @@ _BAND = re.compile(rf"({INSTRUMENT}[-_. ]?)?(?P<band>[UGRIZY])(\d|P|'|[-_. ].*)?
 _OTHER_BAND = re.compile(OTHER_BAND)
 _IN_FILE_NAME = re.compile(r"HSC-([GRIZY])\d?(?![A-Z])|(?<![^-_.])([ugrizy])(?![^-_.])")
 _FLUX_UNIT = re.compile(
-    r"(?:(\d+\.?\d*(?:[eE][+-]?\d+)?)[\s*]*)?((?i:n|nano|u|µ|micro|milli)|m|)((?i:jy|jansky|maggy|maggies|mgy))"
-    r"(?i:\s*/\s*pix(el)?)?"
+    r"(?:(\d+\.?\d*(?:[eE][+-]?\d+)?)\**)?((?i:n|nano|u|mu|µ|micro|milli)|m|)"
+    r"((?i:jy|janskys?|maggy|maggies|mgy))(?i:/(pix(el)?|px))?"
 )
 _POWER = re.compile(r"10(\*\*|\^)\(?([+-]?\d+)\)?")
-_RATES = ("electrons/s", "electron/s", "e/s", "e-/s", "counts/s")
-_POWERS = {"n": 9, "nano": 9, "u": 6, "µ": 6, "micro": 6, "m": 3, "milli": 3, "": 0}
+_RATE = re.compile(r"(e-?|electrons?|counts?)(/s(ec)?|s-1)|cps", re.IGNORECASE)
+_POWERS = {"n": 9, "nano": 9, "u": 6, "mu": 6, "µ": 6, "micro": 6, "m": 3, "milli": 3, "": 0}
 _ANGLES = {"": 3600.0, "deg": 3600.0, "degree": 3600.0, "degrees": 3600.0, "arcmin": 60.0, "arcsec": 1.0}
-_BAD = frozenset(("BAD", "SAT", "NO_DATA", "CR", "UNMASKEDNAN"))
+_COSMIC_RAYS = frozenset(("CR", "COSMIC_RAY"))
+_BAD = _COSMIC_RAYS | {"BAD", "SAT", "SATURATED", "NO_DATA", "UNMASKEDNAN", "UNMASKED_NAN"}
 _OF_COADDS = frozenset(("CLIPPED", "REJECTED", "SENSOR_EDGE", "INEXACT_PSF"))
 """Planes that the pipeline of HSC and Rubin adds to the masks of coadds alone."""
 _LEGACY_BITS = {"g": 0x24, "r": 0x48, "z": 0x90, "i": 0xC000}
@@ -64,10 +65,7 @@ class Choice:
 
 def words(hdu: Hdu) -> list[str]:
     """The words of an HDU's name and type, in capitals, without digits at their ends."""
-    said = " ".join([hdu.text(key) for key in _NAMES if key in hdu.cards]).upper()
-    if SEVERAL.upper() in said:
-        raise hdu.damaged("several names or types")
-    return list(_words(said))
+    return list(_words(" ".join([hdu.text(key) for key in _NAMES if key in hdu.cards]).upper()))
 
 
 @lru_cache
@@ -142,14 +140,20 @@ def bands_of(hdu: Hdu) -> tuple[str, ...]:
     """
     listed: list[str] = []
     if "BANDS" in hdu.cards:
-        listed = hdu.text("BANDS")
-        listed = re.findall(r"\w+", listed) if re.search(r"\W", listed) else list(listed)
+        listed = re.findall(r"[^\s,;]+", hdu.text("BANDS"))
+        listed = (
+            list(listed[0])
+            if len(listed) == 1 and re.fullmatch("[ugrizyjhkUGRIZYJHK]+", listed[0])
+            else listed
+        )
     if len(hdu.shape) == 3:
         first = 0 if "BAND0" in hdu.cards else 1
         numbered = [hdu.text(f"BAND{first + k}") for k in range(hdu.shape[0] if hdu.shape[0] < 100 else 0)]
         said = [each for each in (listed, numbered) if len(each) == hdu.shape[0] and all(each)]
     else:
-        name = "_".join([word for word in words(hdu) if word not in _NO_BAND])
+        name = "_".join(
+            [word for word in words(hdu) if word not in _NO_BAND and not _COMPANION.fullmatch(word)]
+        )
         said = [[name]] if name and (_BAND.fullmatch(name) or _OTHER_BAND.fullmatch(name)) else []
         said += [
             [hdu.text(key)] for key in ("BAND", "FILTER", "FPA.FILTERID", "FILTNAME") if key in hdu.cards
@@ -227,34 +231,40 @@ def _no_image(hdus: list[Hdu]) -> UnusableError:
 def zero_point(hdu: Hdu, primary: Hdu) -> tuple[float, str]:
     """AB magnitude of one unit of flux, and the card that says so; NaN and "" where none does.
 
-    FLUXMAG0, MAGZERO, MAGZPT, ZEROPNT, PHOTZP (unless PHOTSYS says Vega), FPA.ZP with EXPTIME (Pan-STARRS),
+    FLUXMAG0, MAGZERO, MAGZPT, ZEROPNT, PHOTZP (unless of Vega magnitudes), FPA.ZP with EXPTIME (Pan-STARRS),
     PHOTFLAM with PHOTPLAM (HST, counts a second) and BUNIT (nJy, uJy, mJy, Jy, nanomaggy, maggy, or a number
     of them; MJy/sr with PIXAR_SR, JWST) are looked for in the image's header, each that is missing there in
-    the primary one.
+    that of a primary HDU without an image.
 
     Raises:
         UnusableError: two of them differ by more than .01 mag.
     """
     found = {}
-    unit = (hdu if "BUNIT" in hdu.cards else primary).text("BUNIT")
+    said = (hdu if "BUNIT" in hdu.cards else primary).text("BUNIT")
+    unit = re.sub(r"\s", "", said)
+    vega = any(each.text("PHOTSYS").upper().startswith("VEGA") for each in (hdu, primary))
     for key in ("FLUXMAG0", "MAGZERO", "MAGZPT", "ZEROPNT", "PHOTZP", "FPA.ZP", "PHOTFLAM", "BUNIT"):
         where = hdu if key in hdu.cards else primary
         value = where.number(key) if key in where.cards and key != "BUNIT" else math.nan
         if key == "FLUXMAG0":
             value = 2.5 * math.log10(value) if 0 < value < math.inf else math.nan
-        elif key == "FPA.ZP":
+        elif key == "FPA.ZP" and key in where.cards:
             seconds = (hdu if "EXPTIME" in hdu.cards else primary).number("EXPTIME")
             value += 2.5 * math.log10(seconds) if 0 < seconds < math.inf else math.nan
-        elif key == "PHOTZP" and where.text("PHOTSYS").upper() == "VEGA":
-            value = math.nan
-        elif key == "PHOTFLAM":
-            flux = value * where.number("PHOTPLAM") ** 2 * (unit.lower() in _RATES)  # erg/s/cm2/A
+        elif key in ("PHOTZP", "MAGZPT") and (vega or (key == "MAGZPT" and "MAGZRR" in where.cards)):
+            value = math.nan  # MAGZRR: of CASU (VISTA, UKIRT), in Vega magnitudes and a second
+        elif key == "PHOTFLAM" and key in where.cards:
+            flux = value * where.number("PHOTPLAM") ** 2 * bool(_RATE.fullmatch(unit))  # erg/s/cm2/A
             value = -2.5 * math.log10(flux) - 2.407948 if flux > 0 else math.nan
         elif key == "BUNIT" and (match := _FLUX_UNIT.fullmatch(_POWER.sub(r"1e\2", unit))):
-            key = f"BUNIT {unit}"
+            key = f"BUNIT {said}"
             value = 2.5 * _POWERS[match[2].lower()] + 8.9 * (match[3].lower()[0] == "j")
             value -= 2.5 * math.log10(float(match[1] or 1))
-        elif unit == "MJy/sr" and (area := where.number("PIXAR_SR")) > 0:
+        elif (
+            key == "BUNIT"
+            and unit in ("MJy/sr", "MJY/SR", "MJysr-1")
+            and (area := where.number("PIXAR_SR")) > 0
+        ):
             key, value = "BUNIT MJy/sr", 8.9 - 2.5 * math.log10(1e6 * area)
         if 0 < value < 50 or (abs(value) < 0.001 and key.startswith(("PHOTZP", "BUNIT"))):
             found[key] = value
@@ -277,6 +287,8 @@ def pixel_scale(hdu: Hdu) -> float:
     elements = ("1_1", "1_2", "2_1", "2_2")
     if any(f"CD{each}" in hdu.cards for each in elements):
         a, b, c, d = (hdu.number(f"CD{each}", 0.0) for each in elements)
+    elif "CDELT1" not in hdu.cards:
+        return math.nan
     else:
         a, b, c, d = (hdu.number(f"PC{each}", float(each[0] == each[2])) for each in elements)
         a, b = (each * hdu.number("CDELT1", 1.0) for each in (a, b))
@@ -303,11 +315,12 @@ def companions_of(choice: Choice, hdus: list[Hdu]) -> tuple[list[Plane], list[Pl
         said = words(hdu)
         is_variance = not _VARIANCES.isdisjoint(said)
         is_mask = _has_bits(hdu) or any(word.startswith(("MASK", "MSK")) for word in said)
-        if hdu is choice.hdu or hdu.shape not in (shape, shape[-2:]) or not (is_variance or is_mask):
+        if hdu is choice.hdu or hdu.shape[-2:] != shape[-2:] or not (is_variance or is_mask):
             continue
         bands, cube = bands_of(hdu), len(hdu.shape) == 3
-        if not bands or choice.band in bands:
-            place = bands.index(choice.band) if bands else choice.plane
+        own = not bands or not choice.band or choice.band in bands
+        place = bands.index(choice.band) if choice.band in bands else choice.plane
+        if own and len(hdu.shape) < 4 and (not cube or choice.band in bands or hdu.shape == shape):
             plane = hdu, place if cube else None
             masks += [plane] * is_mask
             variances += [plane] * (is_variance and (cube or bool(bands) or len(choice.bands) < 2))
@@ -321,23 +334,28 @@ def to_variance(plane: np.ndarray, hdu: Hdu) -> np.ndarray:
         return np.where((variance > 0) & np.isfinite(variance), variance, np.float32(np.nan))
 
 
-def bad_bits(mask: Hdu, band: str) -> int:
-    """The bits of a mask that say that a pixel has no data: by name in MP_ and MSKN cards, or Legacy's.
+def bad_bits(masks: Sequence[Hdu], band: str) -> list[int]:
+    """The bits of each mask that say that a pixel has no data: by name in MP_ and MSKN cards, or Legacy's.
 
     MP_<name> is the bit's number; MSKN<k> the name of bit k, whose value MSKM<k> may give. In a coadd of HSC
     or Rubin, CR says that a cosmic ray hit one of its exposures; the pixel is as good as any other.
     """
-    bits = _LEGACY_BITS.get(band, 0) if "MASKBITS" in words(mask) else 0
-    names = {key: key[3:] for key in mask.cards if key.startswith("MP_")}
-    names |= {key: mask.text(key).upper() for key in mask.cards if re.fullmatch(r"MSKN\d\d?", key)}
-    bad = _BAD if _OF_COADDS.isdisjoint(names.values()) else _BAD - {"CR"}
-    for key in (key for key, name in names.items() if name in bad):
-        value = f"MSKM{key[4:]}"
-        if key.startswith("MP_"):
-            bits |= 1 << mask.integer(key, 0, 62)
-        else:
-            bits |= mask.integer(value, 0) if value in mask.cards else 1 << min(int(key[4:]), 62)
-    return bits
+    named = [{key: key[3:] for key in mask.cards if key.startswith("MP_")} for mask in masks]
+    for names, mask in zip(named, masks, strict=True):
+        names |= {key: mask.text(key).upper() for key in mask.cards if re.fullmatch(r"MSKN\d{1,4}", key)}
+    of_coadd = any(not _OF_COADDS.isdisjoint(names.values()) for names in named)
+    bad = _BAD - _COSMIC_RAYS if of_coadd else _BAD
+    found = []
+    for names, mask in zip(named, masks, strict=True):
+        bits = _LEGACY_BITS.get(band, 0) if "MASKBITS" in words(mask) else 0
+        for key in (key for key, name in names.items() if name in bad):
+            value = f"MSKM{key[4:]}"
+            if key.startswith("MP_"):
+                bits |= 1 << mask.integer(key, 0, 62)
+            else:
+                bits |= mask.integer(value, 0) if value in mask.cards else 1 << min(int(key[4:]), 62)
+        found.append(bits)
+    return found
 
 
 def has_asinh(hdu: Hdu) -> bool:

@@ -31,7 +31,7 @@ from lensq.survey.files import atomic
 from lensq.survey.ingest import Reading, read_files
 from lensq.survey.split import coordinates_from_names, friends_of_friends, iau_name
 
-FORMAT = 8
+FORMAT = 9
 """Raised whenever the same files would be packed differently."""
 
 CHECKED_ALWAYS = 2**28

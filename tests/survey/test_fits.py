@@ -109,7 +109,7 @@ def test_a_file_with_something_behind_its_hdus_is_read(path):
 
 
 def test_damage_and_strange_letters_take_a_library(path, monkeypatch):
-    monkeypatch.setattr(reader._File, "_read", lambda file, hdu: 1 / 0)
+    monkeypatch.setattr(reader._File, "_read", lambda file, hdu, blanks: 1 / 0)
     content = cutouts.write(path, cutouts.pixels()).read_bytes()
     at = content.rindex(b"BITPIX  =") + 60
     for changed in (content + b"x" * 2880, content[:at] + b"\xc9" + content[at + 1 :]):

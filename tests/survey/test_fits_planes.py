@@ -1,5 +1,7 @@
 """Which image of a file is taken, in which band, how bright and how large it is."""
 
+import gzip
+
 import cutouts
 import numpy as np
 import pytest
@@ -136,7 +138,7 @@ def test_an_hdu_with_two_names_is_what_neither_library_says_alone(tmp_path):
     path = renamed(write(tmp_path, EMPTY, hdu(OTHER), twice), "XTNAME  =", "EXTNAME =")
     np.testing.assert_array_equal(read_image(path).pixels, IMAGE)
     path = renamed(write(tmp_path, EMPTY, hdu(OTHER, "VARIANCE", XTNAME="SCI")), "XTNAME  =", "EXTNAME =")
-    assert "several names" in refused(path)
+    assert "(several values) for EXTNAME" in refused(path)
 
 
 @pytest.mark.parametrize(
@@ -314,6 +316,13 @@ def test_names_of_companions_beside():
         ({"BUNIT": "10**(-9) Jy"}, 31.4, "BUNIT 10**(-9) Jy"),
         ({"BUNIT": "1E-9 Jy"}, 31.4, "BUNIT 1E-9 Jy"),
         ({"BUNIT": "3.630780548 uJy"}, 22.5, "BUNIT 3.630780548 uJy"),
+        ({"BUNIT": "micro janskys"}, 23.9, "BUNIT micro janskys"),
+        ({"BUNIT": "muJy / px"}, 23.9, "BUNIT muJy / px"),
+        ({"BUNIT": "MJy sr-1", "PIXAR_SR": 10**-13.4}, 27.4, "BUNIT MJy/sr"),
+        ({"BUNIT": "electron s-1", "PHOTFLAM": 1.9275602e-20, "PHOTPLAM": 15369.176}, HST, "PHOTFLAM"),
+        ({"MAGZERO": 25.5, "EXPTIME": "INDEF", "PHOTPLAM": "INDEF"}, 25.5, "MAGZERO"),
+        ({"MAGZERO": 25.5, "MAGZPT": 23.6, "MAGZRR": 0.01}, 25.5, "MAGZERO"),
+        ({"MAGZERO": 25.5, "MAGZPT": 23.6, "PHOTSYS": "VEGAMAG"}, 25.5, "MAGZERO"),
         ({"BUNIT": "MJy/sr", "PIXAR_SR": 10**-13.4}, 27.4, "BUNIT MJy/sr"),  # 10**-7.4 Jy a pixel
         ({"PHOTZP": 0.0, "BUNIT": "ADU"}, 0.0, "PHOTZP"),
         ({"PHOTZP": 23.5, "PHOTSYS": "VEGA", "MAGZERO": 24.4}, 24.4, "MAGZERO"),
@@ -396,6 +405,52 @@ def test_the_pixel_scale_is_that_of_the_wcs(tmp_path, cards):
     assert np.isnan(read_image(write(tmp_path, EMPTY, hdu(IMAGE))).pixel_scale)
 
 
+def test_a_zero_point_is_not_that_of_another_image(tmp_path):
+    soft = {"BSOFTEN": 3.0, "BOFFSET": 1.0}
+    first = hdu(IMAGES["g"], primary=True, FILTER="g", MAGZERO=25.0, **soft)
+    read = read_image(write(tmp_path, first, hdu(IMAGE, FILTER="i")), band="i")
+    np.testing.assert_array_equal(read.pixels, IMAGE)
+    assert read.zero_point_from == ""
+    for first, second in (({"PHOTSYS": "VEGA"}, {"PHOTZP": 25.0}), ({"PHOTZP": 25.0}, {"PHOTSYS": "Vega"})):
+        path = write(tmp_path, hdu(None, primary=True, **first), hdu(IMAGE, "SCI", **second))
+        assert read_image(path).zero_point_from == ""
+    both = hdu(IMAGE, primary=True, BUNIT="MJy/sr", PIXAR_SR=2e-14, MAGZERO=25.0)
+    assert "zero points that differ" in refused(write(tmp_path, both))
+
+
+@pytest.mark.parametrize("keyword", ["FILTER", "BUNIT", "PHOTSYS", "CTYPE1"])
+def test_a_keyword_that_is_asked_for_has_one_value(tmp_path, keyword):
+    values = {"FILTER": "ir", "BUNIT": ("nJy", "uJy")}.get(keyword, ("RA---TAN", "VEGA"))
+    made = hdu(IMAGE, primary=True, CTYPE2="DEC--TAN", CDELT1=1e-4, CDELT2=1e-4)
+    made.header[keyword], made.header["XXXX"] = values
+    path = renamed(write(tmp_path, made), "XXXX    =", f"{keyword:8}=")
+    assert f"(several values) for {keyword}" in refused(path)
+    made.header["XXXX"] = values[0], "with a comment of its own"
+    read_image(renamed(write(tmp_path, made), "XXXX    =", f"{keyword:8}="))
+
+
+@pytest.mark.parametrize(
+    ("bands", "found"),
+    [("HSC-R,HSC-I", ("r", "i")), ("r, i", ("r", "i")), ("RI", ("r", "i")), ("r;i", ("r", "i")), ("VIS", ())],
+)
+def test_names_of_bands_stay_whole(tmp_path, bands, found):
+    for planes in (2, 3, 4):
+        path = write(
+            tmp_path, hdu(np.stack([OTHER, IMAGE, *[OTHER] * (planes - 2)]), primary=True, BANDS=bands)
+        )
+        if planes == len(found):
+            read = read_image(path, band="i")
+            assert read.bands == found
+            np.testing.assert_array_equal(read.pixels, IMAGE)
+        else:
+            assert refused(path).startswith("wrong dimensions")
+
+
+def test_without_a_step_there_is_no_pixel_scale(tmp_path):
+    made = hdu(IMAGE, primary=True, CTYPE1="RA---TAN", CTYPE2="DEC--TAN")
+    assert np.isnan(read_image(write(tmp_path, made)).pixel_scale)
+
+
 @pytest.mark.parametrize(
     "cards",
     [
@@ -468,6 +523,69 @@ def test_every_mask_masks(tmp_path):
     masks = hdu(first, "MASK", MP_BAD=0), hdu(second, "IMAGE_MASK", MP_SAT=1)
     read = read_image(write(tmp_path, hdu(IMAGE, primary=True), *masks))
     assert np.argwhere(np.isnan(read.pixels)).tolist() == [[4, 4], [7, 7]]
+
+
+@pytest.mark.parametrize("name", ["SATURATED", "COSMIC_RAY", "UNMASKED_NAN", "BAD"])
+def test_masks_of_rubin_name_their_bits_in_four_digits(tmp_path, name):
+    flags = np.zeros(IMAGE.shape, np.uint8)
+    flags[2, 3], flags[4, 4] = 32, 1
+    cards = {"MSKN0000": "EDGE", "MSKM0000": 1, "MSKN0005": name, "MSKM0005": 32}
+    read = read_image(write(tmp_path, EMPTY, hdu(IMAGE, "IMAGE"), hdu(flags, "MASK", **cards)))
+    assert np.argwhere(np.isnan(read.pixels)).tolist() == [[2, 3]]
+    coadd = hdu(flags, "MASK", MSKN0000="CLIPPED")  # in the second of two masks
+    read = read_image(write(tmp_path, EMPTY, hdu(IMAGE, "IMAGE"), hdu(flags, "MASK", **cards), coadd))
+    assert np.isnan(read.pixels).any() == (name != "COSMIC_RAY")
+
+
+def test_a_mask_that_the_file_does_not_hold_to_its_end_is_missed(tmp_path):
+    flags = np.ones(IMAGE.shape, np.int32)
+    path = write(tmp_path, EMPTY, hdu(IMAGE, "IMAGE"), hdu(flags, "MASK", MP_BAD=0))
+    assert np.isnan(read_image(path).pixels).all()
+    content = path.read_bytes()
+    path.write_bytes(content[: -2880 * (flags.nbytes // 2880 + 1) // 2])
+    assert refused(path).startswith("truncated: the mask ends at byte")
+
+
+def test_a_mask_or_variance_that_names_its_band_is_of_that_band(tmp_path):
+    flags = {band: np.zeros(IMAGE.shape, np.int32) for band in "gi"}
+    flags["g"][3, 3] = flags["i"][5, 5] = 1
+    for names in ("{}_{}", "{1}_{0}"):
+        hdus = [EMPTY]
+        for level, band in enumerate("gi", 1):
+            planes = IMAGES[band], flags[band], np.full_like(IMAGE, level**2)
+            for kind, plane in zip(("SCI", "MASK", "VARIANCE"), planes, strict=True):
+                cards = {"MP_BAD": 0} if kind == "MASK" else {}
+                hdus.append(hdu(plane, names.format(kind, band.upper()), **cards))
+        read = read_image(write(tmp_path, *hdus), band="i")
+        assert np.argwhere(np.isnan(read.pixels)).tolist() == [[5, 5]]
+        assert read.noise == 2
+    unnamed = write(tmp_path, hdu(IMAGE, primary=True), hdu(flags["i"], "I_MASK", MP_BAD=0))
+    assert np.argwhere(np.isnan(read_image(unnamed).pixels)).tolist() == [[5, 5]]
+    both = np.stack([flags["i"], flags["g"]])
+    cube = hdu(both, "MASK", BANDS="ig", MP_BAD=0)
+    beside = write(tmp_path, hdu(IMAGE, primary=True, FILTER="i"), cube)
+    assert np.argwhere(np.isnan(read_image(beside).pixels)).tolist() == [[5, 5]]
+
+
+@pytest.mark.parametrize("bits", [8, 16, 32, 64])
+@pytest.mark.parametrize(("blank", "zero", "scale"), [(0, 0, 1), (0, 5, 0.5), (7, 128, 1), (7, 2**15, 1)])
+def test_a_blank_is_no_number(tmp_path, bits, blank, zero, scale):
+    stored = np.arange(IMAGE.size).reshape(IMAGE.shape) % 100
+    stored = stored.astype("u1" if bits == 8 else f"i{bits // 8}")
+    expected = np.where(stored == blank, np.nan, stored * float(scale) + zero)
+    cards = {"XBLANK": blank} | ({"XBZERO": zero, "XBSCAL": scale} if (zero, scale) != (0, 1) else {})
+    plain = write(tmp_path, hdu(stored, primary=True, **cards))
+    tiled = tmp_path / "tiled.fits"
+    if bits < 64:
+        image = fits.CompImageHDU(stored, fits.Header(cards), compression_type="RICE_1")
+        fits.HDUList([EMPTY, image]).writeto(tiled)
+    for path in (plain, tiled) if bits < 64 else (plain,):
+        for old, new in (("XBLANK  =", "BLANK   ="), ("XBZERO  =", "BZERO   ="), ("XBSCAL  =", "BSCALE  =")):
+            renamed(path, old, new)
+        packed = path.with_suffix(".fits.gz")
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        for each in (path, packed):
+            np.testing.assert_array_equal(read_image(each).pixels, expected.astype(np.float32))
 
 
 @pytest.mark.parametrize("plane", ["CLIPPED", "REJECTED", "SENSOR_EDGE", "INEXACT_PSF"])
