@@ -57,7 +57,7 @@ def bundle_table(path: Path) -> pd.DataFrame:
     names = [name.decode() if isinstance(name, bytes) else str(name) for name in names]
     status = path.stat()
     table = pd.DataFrame({"name": names, "file": [f"{path.name}#{row}" for row in range(n)]})
-    table = table.assign(bytes=status.st_size, time=status.st_mtime_ns, band="", by_position=False)
+    table = table.assign(bytes=status.st_size, time=status.st_ctime_ns, band="", by_position=False)
     return table.assign(fate="", detail="").sort_values(["name", "file"], ignore_index=True)
 
 
@@ -73,7 +73,7 @@ def read_row(path: Path, row: int, *, band: str, zero_point: float) -> tuple[Fit
     Raises:
         UnusableError: the file does not say which plane is of this band, or has none.
     """
-    bundle = _opened(str(path), path.stat().st_mtime_ns)
+    bundle = _opened(str(path), path.stat().st_ctime_ns)
     images, bands, wanted = bundle.images, bundle.bands, band_name(band)
     count, planes = max(len(bands), 1), images.shape if images.ndim == 4 else (len(images), 1)
     axis = next((axis for axis in (1, 3) if planes[axis : axis + 1] == (count,)), 0)
@@ -93,6 +93,7 @@ def read_row(path: Path, row: int, *, band: str, zero_point: float) -> tuple[Fit
     scale = 10 ** (0.4 * (ZERO_POINT - (zero_point if math.isnan(declared) else declared)))
     pixels = (pixels * np.float32(scale)).astype(np.float32)
     card = "" if math.isnan(declared) else "zero_point"
+    ra, dec = (ra, dec) if math.isfinite(ra) and abs(dec) <= 90 else (math.nan, math.nan)
     own = bands[plane] if bands else ""
     return FitsImage(pixels, None, own, bands, declared, card, pixel_scale, b""), ra, dec
 

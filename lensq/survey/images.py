@@ -119,7 +119,8 @@ def _inside_fill(image: np.ndarray) -> np.ndarray:
         return inside
     for turns in range(4):  # rot90 gives views
         for line, kept in zip(np.rot90(image, turns), np.rot90(inside, turns), strict=True):
-            if (line != line[0]).any():
+            known = line[np.abs(line) < NO_FLUX]
+            if (known != known[:1]).any():
                 break
             kept[:] = False
     return inside

@@ -219,17 +219,21 @@ def _find(folder: Path) -> tuple[Path, pd.DataFrame, list[str]]:
         f"{place / row.file} cannot be looked into ({row.detail}): its files are missing from the survey"
         for row in table[table["fate"] != ""].itertuples()
     ]
+    if place != folder and (n := (_scan(folder, True, FITS_FOLDER)["fate"] == "").sum()):
+        notes.append(f"{n} FITS files of {folder} outside {place} are left alone; put all into {FITS_FOLDER}")
     if not deep and (n := (_scan(folder, True)["fate"] == "").sum() - len(table)):
         notes.append(f"{n} FITS files in folders within {folder} are left alone; put all into {FITS_FOLDER}")
     return place, table, notes
 
 
-def _scan(folder: Path, deep: bool) -> pd.DataFrame:
+def _scan(folder: Path, deep: bool, *but: str) -> pd.DataFrame:
     """The FITS files in a folder, and in those within, but for hidden ones and `packed`; what is closed."""
     rows, closed = [], []
     if folder.is_dir():
         for place, folders, files in os.walk(folder, onerror=closed.append):
-            folders[:] = sorted(each for each in folders if deep and each[0] != "." and each != "packed")
+            folders[:] = sorted(
+                each for each in folders if deep and each[0] != "." and each not in ("packed", *but)
+            )
             links = filter(os.path.islink, (os.path.join(place, each) for each in folders))
             closed += [OSError(0, "it is a link, which is not followed", link) for link in links]
             within = "" if place == str(folder) else os.path.relpath(place, folder) + os.sep
@@ -241,7 +245,7 @@ def _scan(folder: Path, deep: bool) -> pd.DataFrame:
                     status = os.stat(os.path.join(place, file))
                     if not S_ISREG(status.st_mode):
                         continue
-                    length, time = status.st_size, status.st_mtime_ns
+                    length, time = status.st_size, status.st_ctime_ns  # which a new name changes, too
                 except OSError:  # a link to nothing, or a folder that lists its files and opens none
                     pass
                 if not file.isascii():  # and perhaps no text at all
@@ -293,6 +297,10 @@ def name_files(table: pd.DataFrame) -> pd.DataFrame:
     for each in parsed:
         if each.by_position and each.folder and each.folder not in crowded:  # one object, which lines number
             each.object = each.folder
+    again = Counter((each.object, each.band) for each in parsed if each.by_position)
+    for each in parsed:
+        if each.by_position and again[each.object, each.band] > 1:  # whether they are one, positions tell
+            each.object = f"{each.folder}/{each.stem}".lstrip("/")
     _take_bands(generic)
     _name_by_folder(generic)
     rows = [(each.object or each.stem, each.band, each.by_position) for each in parsed]

@@ -31,13 +31,14 @@ from lensq.survey.files import atomic
 from lensq.survey.ingest import Reading, read_files
 from lensq.survey.split import coordinates_from_names, friends_of_friends, iau_name
 
-FORMAT = 9
+FORMAT = 10
 """Raised whenever the same files would be packed differently."""
 
 CHECKED_ALWAYS = 2**28
 """Bytes up to which an array is read through when it is opened; a larger one if its time has changed."""
 
 _ARRAYS = {"images": np.float32, "masks": np.bool_}
+_SAME_PLACE = 3.0  # arcsec, within which files of several bands show one object
 _PIECE = 2**24  # bytes that are copied at a time
 _REMEDY = "give read_survey another folder for the packed images, store=..."
 
@@ -221,6 +222,8 @@ def _finished(index: pd.DataFrame, how: Reading) -> pd.DataFrame:
     # The reference band names and places an object, so that it is the same as in a survey of that band.
     order = np.argsort(np.arange(count) != bands.index(how.band), kind="stable")
     best = np.arange(len(usable)) * count + order[usable[:, order].argmax(1)]
+    if how.bands:
+        usable = usable & ~_apart(index, np.repeat(best, count)).reshape(usable.shape)
     for name in ("ra", "dec"):
         index[name] = np.repeat(index[name].to_numpy()[best], count)
     first = index.iloc[::count]
@@ -245,6 +248,17 @@ def _finished(index: pd.DataFrame, how: Reading) -> pd.DataFrame:
     index["group"] = np.repeat(group, count)
     index.loc[index["reason"] != "", ["row", "digest"]] = -1, 0
     return index
+
+
+def _apart(index: pd.DataFrame, best: np.ndarray) -> np.ndarray:
+    """Marks the planes that lie elsewhere than the one that places their object."""
+    places = SkyCoord(index[["ra", "dec"]].to_numpy() * u.deg)
+    arcsec = places.separation(places[best]).arcsec
+    apart = (index["reason"] == "").to_numpy() & (arcsec > _SAME_PLACE)
+    said = index["asked"] + [f" lies {far:.0f} arcsec from " for far in np.nan_to_num(arcsec)]
+    said += index["asked"].to_numpy()[best] + " of this name"
+    index.loc[apart, ["reason", "detail"]] = np.stack([np.full(apart.sum(), "ambiguous"), said[apart]], 1)
+    return apart
 
 
 def _order(raw: Path, rows: np.ndarray, kind: np.dtype, shape: tuple[int, ...]) -> None:

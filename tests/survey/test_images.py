@@ -100,6 +100,15 @@ def test_fill_at_the_edges_is_no_data(value, resize):
         np.testing.assert_array_equal(one, other)
 
 
+def test_fill_is_no_data_beside_what_has_none():
+    image = np.random.default_rng(0).normal(size=(48, 48)).astype(np.float32)
+    image[:5], image[:, -3:], image[2, 7] = 0, np.nan, np.nan
+    _, mask = fit_to_size(image, 48)
+    assert not mask[:5].any()
+    assert not mask[:, -3:].any()
+    assert mask[5:, :-3].all()
+
+
 def test_one_value_elsewhere_is_data():
     image = np.random.default_rng(4).normal(size=(48, 48)).astype(np.float32)
     image[20:24] = 0.0  # not at an edge

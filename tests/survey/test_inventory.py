@@ -385,6 +385,48 @@ def test_one_object_has_a_file_a_band(tmp_path, layout):
         )
 
 
+def write_at(file, ra, seed, band):
+    hdus = cutouts.hdus(cutouts.pixels(40, seed), FILTER=band)
+    hdus[1].header["CRVAL1"] = ra
+    file.parent.mkdir(parents=True, exist_ok=True)
+    hdus.writeto(file)
+
+
+def test_objects_of_a_service_are_told_by_their_positions(tmp_path):
+    names = ["2-cutout-HSC-I-9813-pdr3_wide", "2-cutout-HSC-I-9814-pdr3_wide"]
+    names += [f"{name} (1)" for name in names]
+    for i, name in enumerate(names):
+        write_at(tmp_path / f"{name}.fits", 150 + 0.1 * min(i, 2), i, "i")
+    write_at(tmp_path / "again (2)-cutout-HSC-I-1-x.fits", 10.0, 9, "i")
+    write_at(tmp_path / "2-cutout-HSC-I-9813-pdr3_wide (2).fits", 150.1, 9, "i")
+    survey = read(tmp_path)
+    assert [name[:9] for name in survey.names[:3]] == ["J100000.0", "J100024.0", "J100048.0"]
+    assert survey.quarantine["reason"].tolist() == ["second file"] * 2
+    assert (survey.counts().loc["total"] == survey.counts().loc["found"]).all()
+
+
+def test_bands_of_one_name_that_lie_apart_are_no_object(tmp_path):
+    for i in range(3):
+        write_at(tmp_path / f"o{i}_i.fits", 150.0 + i, i, "i")
+        write_at(tmp_path / f"o{i}_g.fits", 150.0 + i + 0.1 * (i == 1), i + 10, "g")
+    survey = read_survey(tmp_path, size=40, bands="gi", progress=False)
+    assert survey.names.tolist() == ["o0", "o2"]
+    assert survey.quarantine["reason"].tolist() == ["ambiguous", "lacks a band"]
+    assert survey.quarantine["detail"].str.fullmatch("g lies 360 arcsec from i of this name")[0]
+    masked = read_survey(tmp_path, size=40, bands="gi", missing_band="mask", progress=False)
+    assert masked.mask.any((2, 3)).tolist() == [[True, True], [False, True], [True, True]]
+    np.testing.assert_array_equal(masked.coordinates.ra.deg.round(1), [150.0, 151.0, 152.0])
+
+
+def test_files_beside_the_folder_of_cutouts_are_named(tmp_path):
+    write_files(tmp_path, "fits_data/a.fits", "b.fits", "more/c.fits", "more/d.fits")
+    survey = read(tmp_path)
+    assert survey.names.tolist() == ["a"]
+    assert survey.notes == (
+        f"3 FITS files of {tmp_path} outside {tmp_path / 'fits_data'} are left alone; put all into fits_data",
+    )
+
+
 def test_a_folder_says_the_band_of_files_that_do_not(tmp_path):
     write_files(tmp_path, *(f"{band}/{name}.fits" for band in "gi" for name in "ab"), FILTER="")
     assert read(tmp_path).summary.startswith("2 of 2 used, band i,")

@@ -243,6 +243,18 @@ def test_a_damaged_store_is_packed_again(folder, part, damage):
 
 
 @pytest.mark.slow
+def test_files_that_change_names_change_pixels(tmp_path):
+    """Of one size and time, as reproducible archives have them."""
+    one, other = (cutouts.write(tmp_path / f"{n}.fits", cutouts.pixels(48, k)) for k, n in enumerate("ab"))
+    for file in (one, other):
+        os.utime(file, (1.6e9, 1.6e9))
+    before = np.array(read(tmp_path).images)
+    one.rename(tmp_path / "aside")
+    other.rename(one)
+    (tmp_path / "aside").rename(other)
+    np.testing.assert_array_equal(read(tmp_path).images, before[::-1])
+
+
 def test_a_large_array_is_read_through_when_its_time_has_changed(folder, monkeypatch):
     monkeypatch.setattr(store, "CHECKED_ALWAYS", 1000)
     survey = read(folder)

@@ -444,6 +444,14 @@ def test_a_bundle_of_one_plane_needs_no_band_and_fill_values_are_none(tmp_path):
     whole[0, 10, 12] = -32768
     scaled = written(whole, fill=np.int16(-32768), scale_factor=0.5).pixels
     assert np.argwhere(np.isnan(scaled)).tolist() == [[10, 12]]
+    with h5py.File(tmp_path / "placed.h5", "w") as file:
+        file["images"], file["ra"], file["dec"] = (
+            image[None].repeat(3, 0),
+            [10.0, np.inf, 20.0],
+            [-99.0, 2, 2],
+        )
+    places = [read_row(tmp_path / "placed.h5", row, band="i", zero_point=27.0)[1:] for row in range(3)]
+    np.testing.assert_array_equal(places, [(np.nan,) * 2, (np.nan,) * 2, (20.0, 2.0)])
     with pytest.raises(UnusableError, match="1 planes and 3 names of bands"):
         written(image[None], bands="gri")
     with pytest.raises(UnusableError, match="for other than 2 bands"):
