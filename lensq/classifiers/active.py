@@ -111,7 +111,7 @@ class Pool:
         """Take a table in.
 
         Args:
-            scores: Scores table, rows of the train, validation and selection splits only.
+            scores: Scores table, rows of all splits but test.
             columns: what heads look at; `light_columns` by default. Any numbers of the table will do.
             start: the score that ranks before there are labels, higher for more anomalous objects.
 

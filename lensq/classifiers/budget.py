@@ -53,7 +53,7 @@ def label_budget(
     one for every strategy.
 
     Args:
-        pool: Scores table, rows of the train, validation and selection splits only.
+        pool: Scores table, rows of all splits but test.
         held_out: Scores table to evaluate on, other objects, of the conformal or the test split.
         strategies: of `next_to_label`.
         against: the column of lenses among those held out.

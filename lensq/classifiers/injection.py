@@ -31,7 +31,7 @@ from lensq.simulate.colours import draw_changes, draw_quasar, draw_unrelated
 from lensq.simulate.parameters import BAND, INSTRUMENT
 from lensq.simulate.population import draw_lens
 from lensq.simulate.spectra import BANDS, REFERENCE, colours
-from lensq.survey.images import PIXEL_SCALE, channels
+from lensq.survey.images import PIXEL_SCALE, channels, noise_level
 
 if TYPE_CHECKING:
     from lensq.survey.survey import Survey
@@ -152,6 +152,24 @@ def _reference(bands: str, count: int) -> int:
     return names.index("i" if "i" in names else sorted(names, key=BANDS.index)[count // 2])
 
 
+def in_reference_band(pool: Lenses, bands: str) -> Lenses:
+    """Lenses, drawn in i, with the fluxes that they have in the reference band of images of `bands`.
+
+    Deflectors have the colours of ellipticals and images those of quasars, at their redshifts. A single band
+    whose colours are not known counts as i.
+    """
+    names = bands.split()
+    name = names[_reference(bands, len(names))] if len(names) > 1 else bands
+    if name not in list(BANDS) or BANDS.index(name) == REFERENCE:
+        return pool
+
+    def dimmer(kind: str, z: Tensor) -> Tensor:
+        return torch.from_numpy(10 ** (-0.4 * colours(kind, z.numpy())[:, BANDS.index(name)])).float()
+
+    flux = pool.flux * dimmer("quasar", pool.z_source)[:, None]
+    return pool._replace(flux=flux, deflector=pool.deflector * dimmer("E", pool.z_lens))
+
+
 def _bands(survey: Survey) -> str:
     return " ".join(survey.bands)
 
@@ -243,7 +261,8 @@ def point_sources(survey: Survey, rows: np.ndarray | None = None, *, n: int = 32
     images, mask = read_pixels(survey, np.sort(compact[order[: 2 * n * _STACK]]))
     radius = _radius(survey.size, survey.pixel_scale)
     ring = radius > 0.8 * radius.amax(1).min()  # near the border, where wings are faint
-    images = torch.where(mask, images - images[..., ring].median(-1).values[..., None, None], 0.0)
+    sky = torch.where(mask, images, torch.nan)[..., ring].nanmedian(-1).values.nan_to_num()
+    images = torch.where(mask, images - sky[..., None, None], 0.0)
     stars, width = _centred(images, radius, _bands(survey))
     stars = stars / stars[..., radius <= _TEMPLATE_OUTSIDE].sum(-1)[..., None, None].clamp(min=1e-3)
     low, high = (width.quantile(q) for q in _SIZES)
@@ -347,7 +366,7 @@ def inject(
         ValueError: the images have other bands than `options`, or bands without known colours.
     """
     n, bands = len(images), options.bands
-    pool = draw_lenses(options.lenses, options.pool_seed, options.spread)
+    pool = in_reference_band(draw_lenses(options.lenses, options.pool_seed, options.spread), bands)
     template = templates[torch.randint(len(templates), (n,), generator=generator)]
     light = concentration(reference_band(images, bands), reference_band(mask, bands), pixel_scale)[1]
     if lens is None:
@@ -425,9 +444,9 @@ def _in_bands(images: Tensor, flux: Tensor, pool, lens, what, generator, options
 
 
 def _gain_ratios(images: Tensor, bands: str) -> Tensor | float:
-    """Electrons a unit of flux in each band over those in i, (C, 1, 1); 1 for images of one band."""
+    """Electrons a unit of flux in each band over those in i, (C, 1, 1); of one band a number."""
     if images.dim() == 3:
-        return 1.0
+        return BAND.gain[BANDS.index(bands)] / BAND.gain[REFERENCE] if bands in list(BANDS) else 1.0
     gains = torch.tensor(BAND.gain)[[BANDS.index(name) for name in bands.split()]]
     return (gains / BAND.gain[REFERENCE])[:, None, None]
 
@@ -435,13 +454,15 @@ def _gain_ratios(images: Tensor, bands: str) -> Tensor | float:
 def _sky_noise(images: Tensor, mask: Tensor) -> Tensor:
     """Noise (B,) or (B, C) of the sky, by differences of some pixels and the next but one, above and below.
 
-    Differences do not see the halo of a galaxy, which would pass for noise.
+    Differences do not see the halo of a galaxy, which would pass for noise. Where there are none, as in a
+    small cutout in a large frame, it is measured on the border.
     """
     edge = images.shape[-1] // 4
     known = torch.where(mask, images, torch.nan)[..., ::2]
     known = torch.cat([known[..., :edge:2, :], known[..., -edge::2, :]], -2)
     steps = (known[..., 1:] - known[..., :-1]).flatten(-2).abs()
-    return (1.4826 / 2**0.5) * steps.nanmedian(-1).values.nan_to_num()
+    noise = (1.4826 / 2**0.5) * steps.nanmedian(-1).values
+    return torch.where(noise.isnan(), noise_level(images, mask), noise) if noise.isnan().any() else noise
 
 
 def _sources(pool: Lenses, lens: Tensor, what: str, generator: torch.Generator, widest: float):
@@ -456,7 +477,8 @@ def _sources(pool: Lenses, lens: Tensor, what: str, generator: torch.Generator, 
     angle = 2 * torch.pi * torch.rand(n, 2, generator=generator)
     anywhere = radius * angle.cos(), radius * angle.sin()
     if what == "pair":
-        return *anywhere, torch.stack([flux[:, 0], flux[:, 1:].sum(1)], 1)
+        pair = torch.stack([flux[:, 0], flux[:, 1:].sum(1)], 1)
+        return *anywhere, pair.sort(1, descending=True).values  # the brightest first, as of a lens
     beside = torch.rand(n, 1, generator=generator) < 0.5
     x, y = (torch.where(beside, a[:, :1], b[:, :1]) for a, b in zip((x, y), anywhere, strict=True))
     return x, y, flux.sum(1, keepdim=True)

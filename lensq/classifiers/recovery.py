@@ -27,6 +27,7 @@ from lensq.classifiers.injection import (
     draw_lenses,
     draw_to_match,
     extended,
+    in_reference_band,
     inject,
     point_sources,
     reference_band,
@@ -84,7 +85,8 @@ def injected_survey(survey: Survey, rows: np.ndarray, *, n: int = 500, seed: int
     galaxies = extended(survey, rows)
     galaxies = galaxies[torch.randint(len(galaxies), (n,), generator=generator).numpy()]
     options = replace(injection_options(survey), lenses=n, pool_seed=seed, spread=SPREAD)
-    pool = draw_lenses(n, seed, SPREAD)
+    drawn = draw_lenses(n, seed, SPREAD)
+    pool = in_reference_band(drawn, options.bands)
     pixels, scale = read_pixels(survey, galaxies), survey.pixel_scale
     in_reference = (reference_band(part, options.bands) for part in pixels)
     light = concentration(*in_reference, pixel_scale=scale)[1]
@@ -92,7 +94,7 @@ def injected_survey(survey: Survey, rows: np.ndarray, *, n: int = 500, seed: int
     templates = point_sources(survey, rows, seed=seed)
     images, mask = inject(*pixels, templates, "lens", generator, options, pixel_scale=scale, lens=lens)
     injected = _truth(pool, lens, light)
-    if options.relative:
+    if options.relative or pool is not drawn:  # not calibrated, or not of i
         injected = injected.drop(columns=["magnitude_i", "deflector_magnitude"])
     truth = pd.concat([pd.DataFrame({"class": "not known"}, range(len(rows))), injected], ignore_index=True)
     names = np.concatenate([survey.names[rows], [f"injected {i:05}" for i in range(n)]])

@@ -148,7 +148,8 @@ def choose_detector(
     value = detector.score(rows)
     if np.ptp(value) == 0:
         raise ValueError(f"{statistic!r} collapsed: all {len(rows)} objects have the score {value[0]:g}")
-    detector = replace(detector, direction=direction or (1 if roc_auc_score(positive, value) >= 0.5 else -1))
+    ways = [replace(detector, direction=way) for way in ((direction,) if direction else (1, -1))]
+    detector = max(ways, key=lambda way: roc_auc_score(positive, way.score(rows)))
     threshold = metrics.best_threshold(detector.score(rows), positive, prevalence=prevalence)
     return replace(detector, threshold=threshold)
 

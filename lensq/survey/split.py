@@ -1,7 +1,8 @@
 """Split a survey by sky, so that no pixel and no neighbourhood is on two sides.
 
-Cutouts of objects a few arcseconds apart show the same pixels. Objects within 12" are therefore one
-group first (friends of friends), and a group goes where its first member goes. Members are placed by
+Cutouts of objects a few arcseconds apart show the same pixels. Objects within 12", or the diagonal of
+larger cutouts, are therefore one group first (friends of friends), and a group goes where its first
+member goes. Members are placed by
 tiles of the sky, each thrown to one side by a hash of its number and the seed: an object keeps its
 side whatever the order of the names and whatever other objects there are, as long as its group and the
 size of the tiles stay the same.
@@ -17,7 +18,9 @@ import pandas as pd
 from astropy.coordinates import SkyCoord
 
 GROUP_RADIUS = 12.0
-"""Arcseconds between two objects that makes them friends: somewhat more than the diagonal of a cutout."""
+"""Arcseconds between two objects that makes them friends, at least: more than the diagonal of a cutout."""
+MOST_RADIUS = 30.0
+"""And at most, however large the cutouts are: a dense field would be one group."""
 
 FRACTIONS = {"validation": 0.06, "train": 0.54, "selection": 0.1, "conformal": 0.1, "test": 0.2}
 """Share of the tiles of each split. Validation, for early stopping, is a tenth of the training tiles."""
@@ -59,6 +62,11 @@ def iau_name(ra: float, dec: float) -> str:
     hours = f"{time // 360_000:02}{time // 6000 % 60:02}{time % 6000 / 100:05.2f}"
     degrees = f"{angle // 36000:02}{angle // 600 % 60:02}{angle % 600 / 10:04.1f}"
     return f"J{hours}{'-' if dec < 0 else '+'}{degrees}"
+
+
+def group_radius(side: float) -> float:
+    """The arcseconds within which cutouts of a side in arcseconds may share pixels, in those two limits."""
+    return float(np.clip(side * 2**0.5, GROUP_RADIUS, MOST_RADIUS))
 
 
 def friends_of_friends(coordinates: SkyCoord, radius: float = GROUP_RADIUS) -> np.ndarray:

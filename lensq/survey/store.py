@@ -29,9 +29,9 @@ from astropy.coordinates import SkyCoord
 
 from lensq.survey.files import atomic
 from lensq.survey.ingest import Reading, read_files
-from lensq.survey.split import coordinates_from_names, friends_of_friends, iau_name
+from lensq.survey.split import coordinates_from_names, friends_of_friends, group_radius, iau_name
 
-FORMAT = 10
+FORMAT = 11
 """Raised whenever the same files would be packed differently."""
 
 CHECKED_ALWAYS = 2**28
@@ -244,7 +244,11 @@ def _finished(index: pd.DataFrame, how: Reading) -> pd.DataFrame:
     index.loc[np.repeat(second, count) & (index["reason"] == ""), "reason"] = "second file"
     kept &= ~second
     group = np.full(len(kept), -1, np.int64)
-    group[kept] = friends_of_friends(SkyCoord(index.loc[::count, ["ra", "dec"]].to_numpy()[kept] * u.deg))
+    read = index[index["reason"] == ""]
+    side = read["side"].median() if how.resize else how.size
+    radius = group_radius(side * (how.scale or read["pixel_scale"].fillna(how.pixel_scale).median()))
+    places = SkyCoord(index.loc[::count, ["ra", "dec"]].to_numpy()[kept] * u.deg)
+    group[kept] = friends_of_friends(places, radius)
     index["group"] = np.repeat(group, count)
     index.loc[index["reason"] != "", ["row", "digest"]] = -1, 0
     return index

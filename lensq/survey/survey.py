@@ -33,7 +33,7 @@ from lensq.survey.catalogues import align
 from lensq.survey.images import PIXEL_SCALE, SAME_SCALE, same_scale
 from lensq.survey.ingest import Reading, declared_of, home_of
 from lensq.survey.inventory import ASIDE, Inventory, among, check_flags, settle, take_inventory
-from lensq.survey.split import FRACTIONS, assign_splits, friends_of_friends
+from lensq.survey.split import FRACTIONS, assign_splits, friends_of_friends, group_radius
 from lensq.survey.store import Store, open_store
 
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Survey:
         graded: (N,) bool, whether the object is in the graded list.
         images: (N, size, size) float32, memory-mapped: flux at zero point 27.0; 0 where masked.
         mask: (N, size, size) bool, memory-mapped: True where the pixel is real and finite.
-        group: (N,) int64, friends-of-friends group within 12".
+        group: (N,) int64, friends-of-friends group (`lensq.survey.split.group_radius`).
         split: (N,) str: "train", "validation", "selection", "conformal" or "test".
         quarantine: one row for each file or line of a list that is not used: name, file ("" without),
             reason, detail.
@@ -266,7 +266,8 @@ def read_survey(
         table, places, notes = align(catalogue, survey.names, survey.files, survey.coordinates)
         survey = replace(survey, catalogue=table, coordinates=places, notes=(*survey.notes, *notes))
         if table is not None and np.isnan(packed.index["ra"]).any():
-            survey = replace(survey, group=friends_of_friends(places))
+            radius = group_radius(survey.size * survey.pixel_scale)
+            survey = replace(survey, group=friends_of_friends(places, radius))
     split = assign_splits(survey.names, survey.coordinates, survey.group, seed=split_seed)
     pa.default_memory_pool().release_unused()  # what reading the index took, which Arrow would keep
     return replace(survey, split=split)

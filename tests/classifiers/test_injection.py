@@ -183,6 +183,30 @@ def test_wings_of_point_sources_go_on_as_a_power_law_where_stars_are_noise(pixel
     assert torch.equal(found[:, near], noisy[:, near])
 
 
+def test_frames_around_small_cutouts_take_no_part(tmp_path):
+    """Neither in the sky of templates nor in the noise that a dimmed galaxy gets back."""
+    survey = toy_survey(tmp_path / "survey", n=200, size=SIZE)
+    offset = np.arange(survey.size) - (survey.size - 1) / 2
+    inside = np.maximum(np.abs(offset[:, None]), np.abs(offset)) < 0.42 * survey.size
+    mask = np.broadcast_to(inside, survey.images.shape)
+
+    sky, near = np.float32(0.2), injection._radius(SIZE, PIXEL_SCALE) <= 6
+    padded = replace(survey, images=np.where(mask, survey.images + sky, 0), mask=mask)
+    whole = replace(survey, images=survey.images + sky)
+    shares = [point_sources(each, n=4)[:, near].sum(1).mean() for each in (padded, whole)]
+    assert float(shares[0]) == pytest.approx(float(shares[1]), abs=0.02)
+    noise = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (64, 48, 48))).float()
+    small = torch.zeros(64, 48, 48, dtype=torch.bool)
+    small[:, 12:36, 12:36] = True
+    assert injection._sky_noise(torch.where(small, noise, 0), small).median() == pytest.approx(0.1, rel=0.05)
+
+
+def test_the_first_of_a_pair_is_the_brighter(one_lens):
+    pool = one_lens._replace(flux=torch.tensor([[300.0, 250.0, 200.0, 100.0]]))
+    _, _, flux = injection._sources(pool, torch.zeros(4, dtype=torch.long), "pair", torch.Generator(), 3.0)
+    assert flux.tolist() == [[550.0, 300.0]] * 4
+
+
 def test_a_star_with_a_neighbour_is_no_galaxy(tmp_path):
     survey = toy_survey(tmp_path / "survey", n=4, size=SIZE)
     star, galaxy = 100 * gaussian()[0], canvas(1)[0][0]

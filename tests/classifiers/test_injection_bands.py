@@ -16,6 +16,7 @@ from lensq.classifiers.injection import (
     concentration,
     draw_lenses,
     extended,
+    in_reference_band,
     inject,
     point_sources,
     reference_band,
@@ -23,7 +24,7 @@ from lensq.classifiers.injection import (
 from lensq.classifiers.recovery import injected_survey
 from lensq.simulate.colours import draw_unrelated
 from lensq.simulate.observe import typical
-from lensq.simulate.parameters import COLOURS
+from lensq.simulate.parameters import BAND, COLOURS
 from lensq.simulate.spectra import BANDS, colours
 
 FAINT = 1e-3
@@ -70,6 +71,38 @@ def spread(ratio):
     """By how much, in mag, the g - i of an image's pixels varies."""
     g = -2.5 * np.log10(ratio[:, 0].flatten(1).numpy())
     return np.nanmax(g, 1) - np.nanmin(g, 1)
+
+
+@pytest.mark.parametrize(
+    ("bands", "name"), [("r", "r"), ("g r", "r"), ("y", "y"), ("g r i", "i"), ("F814W", "i")]
+)
+def test_light_is_that_of_the_reference_band(bands, name):
+    pool = draw_lenses(8)
+    here, k = in_reference_band(pool, bands), BANDS.index(name)
+    for kind, z, ours, theirs in (
+        ("quasar", pool.z_source, here.flux[:, 0], pool.flux[:, 0]),
+        ("E", pool.z_lens, here.deflector, pool.deflector),
+    ):
+        magnitudes = -2.5 * np.log10((ours / theirs).numpy())
+        np.testing.assert_allclose(magnitudes, colours(kind, z.numpy())[:, k], atol=1e-5)
+
+
+@pytest.mark.parametrize("band", ["g", "y"])
+def test_a_single_band_gets_the_light_and_the_photon_noise_of_its_own(band, one_lens):
+    images, mask = canvas(256, [1e-3])
+    options = InjectionOptions(bands=band)
+
+    def injected(**gain):
+        return inject(images[:, 0], mask[:, 0], gaussian(1.5), "single", seeded(), replace(options, **gain))[
+            0
+        ]
+
+    step = float(colours("quasar", np.array([2.0]))[0, BANDS.index(band)])
+    total = injected().sum((1, 2)).median()
+    assert float(total) == pytest.approx(400 * 10 ** (-0.4 * step), rel=0.02)
+    noise = injected(gain=10.0) - injected()
+    ratio = BAND.gain[BANDS.index(band)] / BAND.gain[BANDS.index("i")]
+    assert float(noise.square().sum((1, 2)).mean() / (total / 10)) == pytest.approx(1 / ratio, rel=0.05)
 
 
 @pytest.mark.parametrize("what", ["lens", "single"])

@@ -1,6 +1,7 @@
 """Detectors: chosen on one split, evaluated on another, the same after a trip through JSON."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -54,6 +55,18 @@ def test_scores_by_definition(selection):
     both_below = Detector("d", "logvar", (1, 4), combine="all", direction=-1, threshold=2.1).flags(selection)
     assert (both_below == (logvar <= -2.1).all(axis=1)).all()
     assert (Detector("d", "signal", direction=-1).score(selection) == -selection["signal"]).all()
+
+
+def test_the_direction_is_that_which_ranks_better_where_all_dimensions_must_agree():
+    rng = np.random.default_rng(0)
+    lens = np.arange(400) < 100
+    narrow = np.where(lens[:, None], 0.4 * rng.normal(size=(400, 3)) - 0.3, rng.normal(size=(400, 3)))
+    table = pd.DataFrame(narrow, columns=["logvar_0", "logvar_1", "logvar_2"])
+    table = table.assign(mu_0=0.0, mu_1=0.0, mu_2=0.0, label=lens.astype(int), split="selection")
+    chosen = choose_detector(table, "logvar", dimensions="all", combine="all")
+    areas = [roc_auc_score(lens, replace(chosen, direction=way).score(table)) for way in (1, -1)]
+    assert areas[1] > areas[0] > 0.5
+    assert chosen.direction == -1
 
 
 def test_the_direction_is_learnt_unless_it_is_given(selection):

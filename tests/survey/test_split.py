@@ -1,4 +1,5 @@
 import astropy.units as u
+import cutouts
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
@@ -10,10 +11,12 @@ from lensq.survey.split import (
     assign_splits,
     coordinates_from_names,
     friends_of_friends,
+    group_radius,
     groups_table,
     iau_name,
     tiles,
 )
+from lensq.survey.survey import read_survey
 
 
 def name_of(coordinates):
@@ -69,6 +72,19 @@ def test_names_without_a_position_give_none(name):
 def test_names_may_go_on_after_the_position():
     [coordinates] = coordinates_from_names(["J120000.00+300000.00_HSC-R_img"])
     assert coordinates.ra.deg == pytest.approx(180)
+
+
+def test_cutouts_that_share_pixels_are_one_group_whatever_their_side(tmp_path):
+    for i, ra in enumerate((150.0, 150.0 + 14 / 3600, 151.0)):
+        hdus = cutouts.hdus(cutouts.pixels(64, i))
+        hdus[1].header["CRVAL1"], hdus[1].header["CRVAL2"] = ra, 0.0
+        hdus.writeto(tmp_path / f"o{i}.fits")
+    groups = {
+        size: read_survey(tmp_path, progress=False, workers=1, **how).group.tolist()
+        for size, how in ((48, {}), (64, {"size": 64}), ("whole", {"resize": True}))
+    }
+    assert groups == {48: [0, 1, 2], 64: [0, 0, 1], "whole": [0, 0, 1]}
+    assert [group_radius(side) for side in (8.0, 10.0, 100.0)] == [12.0, pytest.approx(200**0.5), 30.0]
 
 
 def test_friends_of_friends_links_chains_and_nothing_else():
