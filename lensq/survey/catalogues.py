@@ -118,8 +118,8 @@ def align(
     if column := _column(table, "name"):
         aliases = Aliases(names.tolist(), files.tolist())
         row = {name: i for i, name in enumerate(names.tolist())}
-        for i, cell in enumerate(table[column].astype(str)):
-            if name := aliases.find(cell.strip()):
+        for i, cell in enumerate(table[column]):
+            if pd.notna(cell) and (name := aliases.find(str(cell).strip())):
                 twice += entry[row[name]] >= 0
                 entry[row[name]] = i if entry[row[name]] < 0 else entry[row[name]]
     ours = np.flatnonzero((entry < 0) & np.isfinite(coordinates.ra.deg))
