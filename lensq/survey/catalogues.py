@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import astropy.units as u
 import numpy as np
 import pandas as pd
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import Angle, SkyCoord
 from astropy.io.registry import IORegistryError
 from astropy.table import Table
 
@@ -83,9 +83,9 @@ def _positions(catalogue: pd.DataFrame) -> SkyCoord | None:
     ra, dec = (ra, dec) if text else numbers  # a cell that is no number then has no position
     known = (ra.notna() & dec.notna()).to_numpy()
     degrees = np.full((len(catalogue), 2), np.nan)
-    unit = (u.hourangle if text else u.deg, u.deg)
-    places = SkyCoord(ra[known].to_numpy(), dec[known].to_numpy(), unit=unit)
-    degrees[known] = np.stack([places.ra.deg, places.dec.deg], axis=1)
+    for axis, (cells, unit) in enumerate([(ra, u.hourangle if text else u.deg), (dec, u.deg)]):
+        degrees[known, axis] = Angle(cells[known].to_numpy(), unit).deg
+    degrees[~(np.abs(degrees) <= (360, 90)).all(axis=1)] = np.nan  # such as -999
     return SkyCoord(degrees * u.deg)
 
 

@@ -22,3 +22,18 @@ def test_an_entry_without_a_name_names_nothing():
         table, notes = aligned(pd.DataFrame({"name": ["o2", missing, "o0"], "z": [2, 9, 0]}))
         assert table["z"].fillna(-1).tolist() == [0, -1, 2]
         assert notes == ["catalogue: 1 of 3 objects have no entry"]
+
+
+@pytest.mark.parametrize("impossible", [(5.0, -999.0), (5.0, 99.0), (np.inf, 0.0), (-999.0, 0.0)])
+def test_an_entry_at_an_impossible_place_has_no_position(impossible):
+    table, places = read_catalogue(pd.DataFrame([impossible, (20.0, 5.0)], columns=["ra", "dec"]))
+    assert len(table) == 2
+    assert np.isnan(places.ra.deg).tolist() == [True, False]
+    assert (places[1].ra.deg, places[1].dec.deg) == (20, 5)
+
+
+def test_positions_as_text_may_be_impossible_or_none():
+    _, places = read_catalogue(pd.DataFrame({"ra": ["10:00:00", "01h", None], "dec": ["-1:30", "99d", None]}))
+    assert np.isnan(places.ra.deg).tolist() == [False, True, True]
+    np.testing.assert_allclose([places[0].ra.deg, places[0].dec.deg], [150, -1.5])
+    assert np.isnan(read_catalogue(pd.DataFrame({"ra": [np.nan], "dec": [1.0]}))[1].ra.deg).all()
