@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,8 @@ def read_catalogue(catalogue: Path | str | pd.DataFrame | Table) -> tuple[pd.Dat
         scalars = catalogue[[column for column in catalogue.colnames if catalogue[column].ndim == 1]]
         for column in scalars.itercols():
             unit = u.Unit(column.unit or "", parse_strict="silent")
+            if unit == u.hour and column.name in _columns(scalars.colnames, "ra"):
+                unit = u.hourangle  # the hour of time in VOTables
             if column.dtype.kind in "fiu" and unit.is_equivalent(u.deg) and unit != u.dimensionless_unscaled:
                 values = np.asarray(np.ma.filled(column.astype(float), np.nan))
                 scalars[column.name] = u.Quantity(values, unit).to_value(u.deg)
@@ -74,10 +77,10 @@ def read_catalogue(catalogue: Path | str | pd.DataFrame | Table) -> tuple[pd.Dat
 
 
 def _positions(catalogue: pd.DataFrame) -> SkyCoord | None:
-    columns = [_column(catalogue, which) for which in ("ra", "dec")]
-    if None in columns:
+    columns = [_columns(catalogue, which) for which in ("ra", "dec")]
+    if not all(columns):
         return None
-    ra, dec = (catalogue[column] for column in columns)
+    ra, dec = (catalogue[each[0]] for each in columns)
     numbers = [pd.to_numeric(each, errors="coerce") for each in (ra, dec)]
     text = numbers[0].isna().all()
     ra, dec = (ra, dec) if text else numbers  # a cell that is no number then has no position
@@ -89,9 +92,8 @@ def _positions(catalogue: pd.DataFrame) -> SkyCoord | None:
     return SkyCoord(degrees * u.deg)
 
 
-def _column(catalogue: pd.DataFrame, which: str) -> str | None:
-    names = (column for column in catalogue if re.sub("[^a-z]", "", str(column).lower()) in _COLUMNS[which])
-    return next(names, None)
+def _columns(columns: Iterable[str], which: str) -> list[str]:
+    return [each for each in columns if re.sub("[^a-z]", "", str(each).lower()) in _COLUMNS[which]]
 
 
 def align(
@@ -115,10 +117,10 @@ def align(
     what = f"catalogue {catalogue}" if isinstance(catalogue, (str, Path)) else "catalogue"
     entry = np.full(len(names), -1)
     twice = 0
-    if column := _column(table, "name"):
+    if columns := _columns(table, "name"):
         aliases = Aliases(names.tolist(), files.tolist())
         row = {name: i for i, name in enumerate(names.tolist())}
-        for i, cell in enumerate(table[column]):
+        for i, cell in enumerate(table[columns[0]]):
             if pd.notna(cell) and (name := aliases.find(str(cell).strip())):
                 twice += entry[row[name]] >= 0
                 entry[row[name]] = i if entry[row[name]] < 0 else entry[row[name]]
@@ -195,7 +197,7 @@ def match_catalogue(
         raise FileNotFoundError("no catalogue of known lenses: pip install --no-deps lenscat, or name a file")
     catalogue, theirs = read_catalogue(catalogue)
     if theirs is None:
-        which = next(which for which in ("ra", "dec") if _column(catalogue, which) is None)
+        which = next(which for which in ("ra", "dec") if not _columns(catalogue, which))
         raise ValueError(f"catalogue: no column {which!r} among {list(catalogue)}; rename those of positions")
     known = np.flatnonzero(np.isfinite(theirs.ra.deg))
     if missing := len(catalogue) - len(known):

@@ -37,3 +37,13 @@ def test_positions_as_text_may_be_impossible_or_none():
     assert np.isnan(places.ra.deg).tolist() == [False, True, True]
     np.testing.assert_allclose([places[0].ra.deg, places[0].dec.deg], [150, -1.5])
     assert np.isnan(read_catalogue(pd.DataFrame({"ra": [np.nan], "dec": [1.0]}))[1].ra.deg).all()
+
+
+@pytest.mark.parametrize("unit", ["h", "hourangle", "hr"])
+def test_hours_of_right_ascension_are_brought_to_degrees(unit, tmp_path):
+    table = Table({"e_z": [3.0] * u.h, "RAJ2000": [10.0] * u.Unit(unit), "DEJ2000": [5.0] * u.deg})
+    table.write(tmp_path / "c.ecsv")
+    for catalogue in (table, tmp_path / "c.ecsv"):
+        read, places = read_catalogue(catalogue)
+        assert read.iloc[0].tolist() == pytest.approx([3, 150, 5])
+        assert places.ra.deg == pytest.approx([150])
