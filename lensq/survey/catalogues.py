@@ -111,19 +111,19 @@ def align(
         notes: what the user should know.
 
     Raises:
-        ValueError: no entry is of the survey, by name or within `SAME_OBJECT`.
+        ValueError: no entry is of the survey, by name or within `SAME_OBJECT`, or two columns name different
+            objects.
     """
     table, places = read_catalogue(catalogue)
     what = f"catalogue {catalogue}" if isinstance(catalogue, (str, Path)) else "catalogue"
     entry = np.full(len(names), -1)
     twice = 0
-    if columns := _columns(table, "name"):
-        aliases = Aliases(names.tolist(), files.tolist())
-        row = {name: i for i, name in enumerate(names.tolist())}
-        for i, cell in enumerate(table[columns[0]]):
-            if pd.notna(cell) and (name := aliases.find(str(cell).strip())):
-                twice += entry[row[name]] >= 0
-                entry[row[name]] = i if entry[row[name]] < 0 else entry[row[name]]
+    row = {name: i for i, name in enumerate(names.tolist())}
+    named = _named(table, Aliases(row, files.tolist()), what)
+    for i, name in enumerate(named):
+        if name:
+            twice += entry[row[name]] >= 0
+            entry[row[name]] = i if entry[row[name]] < 0 else entry[row[name]]
     ours = np.flatnonzero((entry < 0) & np.isfinite(coordinates.ra.deg))
     if places is not None and len(ours) and (known := np.flatnonzero(np.isfinite(places.ra.deg))).size:
         nearest, separation, _ = coordinates[ours].match_to_catalog_sky(places[known])
@@ -148,6 +148,23 @@ def align(
     away = f"over {SAME_OBJECT:g} arcsec from the object that they name, whose own position stays"
     notes += [f"{what}: {elsewhere} entries lie {away}"] * bool(elsewhere)
     return aligned, coordinates, notes
+
+
+def _named(table: pd.DataFrame, aliases: Aliases, what: str) -> list[str | None]:
+    """The object that each entry names, by the column of names that names most."""
+    columns = _columns(table, "name")
+    said = [
+        [aliases.find(str(x).strip()) if pd.notna(x) else None for x in table[column]] for column in columns
+    ]
+    best = min(said, key=lambda column: column.count(None), default=[])
+    for column, other in zip(columns, said, strict=True):
+        for i, (one, two) in enumerate(zip(best, other, strict=True)):
+            if one and two and one != two:
+                raise ValueError(
+                    f"{what}, entry {i + 1}: it is {one} by column {columns[said.index(best)]!r} and {two} by "
+                    f"column {column!r}: rename the one that holds no names"
+                )
+    return best
 
 
 def known_lenses() -> pd.DataFrame | None:

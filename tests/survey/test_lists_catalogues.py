@@ -47,3 +47,15 @@ def test_hours_of_right_ascension_are_brought_to_degrees(unit, tmp_path):
         read, places = read_catalogue(catalogue)
         assert read.iloc[0].tolist() == pytest.approx([3, 150, 5])
         assert places.ra.deg == pytest.approx([150])
+
+
+def test_the_column_of_names_is_the_one_that_names_objects():
+    table, notes = aligned(pd.DataFrame({"id": [1, 2, 3], "name": ["o2", "o0", "o1"], "z": [2, 0, 1]}))
+    assert (table["z"].tolist(), notes) == ([0, 1, 2], [])
+    table, _ = aligned(
+        pd.DataFrame({"object": ["o2", "x", "y"], "name": ["o2.fits", "o0", "o1"], "z": [2, 0, 1]})
+    )
+    assert table["z"].tolist() == [0, 1, 2]
+    numbers = np.array([f"{i}" for i in range(3)])
+    with pytest.raises(ValueError, match=r"entry 1: it is 2 by .*'id' and 1 by .*'name': rename the one"):
+        aligned(pd.DataFrame({"id": [2, 0, 1], "name": [1, 7, 8]}), numbers)
