@@ -125,7 +125,8 @@ def align(
             twice += entry[row[name]] >= 0
             entry[row[name]] = i if entry[row[name]] < 0 else entry[row[name]]
     ours = np.flatnonzero((entry < 0) & np.isfinite(coordinates.ra.deg))
-    if places is not None and len(ours) and (known := np.flatnonzero(np.isfinite(places.ra.deg))).size:
+    free = [name is None for name in named]  # what names an object is no other
+    if places is not None and len(ours) and (known := np.flatnonzero(np.isfinite(places.ra.deg) & free)).size:
         nearest, separation, _ = coordinates[ours].match_to_catalog_sky(places[known])
         near = separation.arcsec <= SAME_OBJECT
         entry[ours[near]] = known[nearest[near]]
@@ -156,13 +157,13 @@ def _named(table: pd.DataFrame, aliases: Aliases, what: str) -> list[str | None]
     said = [
         [aliases.find(str(x).strip()) if pd.notna(x) else None for x in table[column]] for column in columns
     ]
-    best = min(said, key=lambda column: column.count(None), default=[])
+    best = min(said, key=lambda column: column.count(None), default=[None] * len(table))
     for column, other in zip(columns, said, strict=True):
         for i, (one, two) in enumerate(zip(best, other, strict=True)):
             if one and two and one != two:
                 raise ValueError(
-                    f"{what}, entry {i + 1}: it is {one} by column {columns[said.index(best)]!r} and {two} by "
-                    f"column {column!r}: rename the one that holds no names"
+                    f"{what}, entry {i + 1}: it is {one} by column {columns[said.index(best)]!r} and {two} "
+                    f"by column {column!r}: rename the one that holds no names"
                 )
     return best
 

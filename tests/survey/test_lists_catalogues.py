@@ -59,3 +59,12 @@ def test_the_column_of_names_is_the_one_that_names_objects():
     numbers = np.array([f"{i}" for i in range(3)])
     with pytest.raises(ValueError, match=r"entry 1: it is 2 by .*'id' and 1 by .*'name': rename the one"):
         aligned(pd.DataFrame({"id": [2, 0, 1], "name": [1, 7, 8]}), numbers)
+
+
+def test_an_entry_that_names_an_object_is_no_other_by_its_position():
+    catalogue = pd.DataFrame(
+        {"name": ["o0", "o0", "x"], "ra": [20.0, 30, 30], "dec": [0.0, 0, 1e-4], "z": [0, 1, 2]}
+    )
+    table, notes = aligned(catalogue)
+    assert table["z"].fillna(-1).tolist() == [0, -1, 2]
+    assert notes[0] == "catalogue: 1 of 3 objects have no entry"
