@@ -19,6 +19,7 @@ EXTENSION = re.compile(r"\.(fits|fit|fts)(\.(gz|fz|bz2|z))?$", re.IGNORECASE)
 
 _MINUSES = dict.fromkeys(map(ord, "‐‑‒–—−﹣－"), "-")
 _HEADER = re.compile(r"\b(names?|ids?|objects?|sources?|files?|filename|designation|ra)\b")
+_NAME = re.compile(r"names?|object( names?)?")
 _LABEL = re.compile(r"\b(label|labels|flag|flagged|selected|lens|class|candidate|graded)\b")
 _ZEROS_AND_ONES = {"0", "0.0", "false", "1", "1.0", "true", ""}
 _BOMS = dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32")  # which begin like UTF-16
@@ -165,12 +166,21 @@ def names_in(listing: Listing | None, aliases: Aliases) -> list[str] | None:
     cells = [[row[i] if i < len(row) else "" for row in listing.rows] for i in range(width)]
     found = [[aliases.find(cell) for cell in column] for column in cells]
     hits = [len(column) - column.count(None) for column in found]
-    best = hits.index(max(hits))
+    called = [i for i, cell in enumerate(listing.header[:width]) if _NAME.fullmatch(cell.strip()) and hits[i]]
+    best = max(called or range(width), key=hits.__getitem__)
     if not hits[best]:  # a header may still tell
         best = next((i for i, cell in enumerate(listing.header) if "name" in cell), 0)
     if "" in cells[best]:
         at = listing.numbers[cells[best].index("")]
         raise ValueError(f"{listing.path}, line {at}: no name in column {best + 1}; write one name a line")
+    for at, line in enumerate(listing.whole):
+        readings = {found[i][at] for i in called or range(width)} - {None}
+        if len(readings) > 1 and line not in aliases.exact:
+            either = " or ".join(sorted(readings))
+            raise ValueError(
+                f"{listing.path}, line {listing.numbers[at]}: {line!r} could be {either}: "
+                "write one name a line, or name the columns in a first line, as in name,rank"
+            )
     bare = [without_extension(cell).rpartition("/")[2] for cell in cells[best]]
     named = [line if line in aliases.exact else None for line in listing.whole]  # marks and all
     these = zip(named, found[best], bare, strict=True)

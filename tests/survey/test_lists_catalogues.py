@@ -6,6 +6,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from lensq.survey.catalogues import align, read_catalogue
+from lensq.survey.lists import Aliases, names_in, read_list
 
 NAMES = np.array([f"o{i}" for i in range(3)])
 
@@ -68,3 +69,31 @@ def test_an_entry_that_names_an_object_is_no_other_by_its_position():
     table, notes = aligned(catalogue)
     assert table["z"].fillna(-1).tolist() == [0, -1, 2]
     assert notes[0] == "catalogue: 1 of 3 objects have no entry"
+
+
+def listed(path, text, names, **how):
+    """The names in a list of a survey of objects."""
+    path.write_text(text)
+    return names_in(read_list(path, **how), Aliases(names, [f"{name}.fits" for name in names]))
+
+
+@pytest.mark.parametrize("header", ["rank,name", "id,Object_Name", "rank,names", "n,object"])
+def test_the_column_that_is_called_name_holds_the_names(tmp_path, header):
+    numbers = [str(i) for i in range(1, 11)]
+    assert listed(tmp_path / "l", f"{header}\n1,7\n2,9\n3,4\n", numbers) == ["7", "9", "4"]
+    assert listed(tmp_path / "l", f"{header}\n1,7\n2,99\n3,98\n", numbers) == ["7", "99", "98"]
+    assert listed(tmp_path / "l", f"{header}\no1,7\no2,9\n", ["o1", "o2"]) == ["o1", "o2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("1,7\n2,9\n", "line 1: '1,7' could be 1 or 7"),
+        ("x\n\n3, 2, 1", "line 3: '3, 2, 1' could be 1 or 2 or 3"),
+    ],
+)
+def test_columns_that_name_different_objects_are_refused(tmp_path, text, line):
+    numbers = [str(i) for i in range(1, 11)]
+    with pytest.raises(ValueError, match=rf"l, {line}: write one name a line, or .* as in name,rank"):
+        listed(tmp_path / "l", text, numbers)
+    assert listed(tmp_path / "l", "1,1.fits\n2,7", [*numbers, "2,7"]) == ["1", "2,7"]
