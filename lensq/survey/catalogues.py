@@ -157,7 +157,8 @@ def _named(table: pd.DataFrame, aliases: Aliases, what: str) -> list[str | None]
     said = [
         [aliases.find(str(x).strip()) if pd.notna(x) else None for x in table[column]] for column in columns
     ]
-    best = min(said, key=lambda column: column.count(None)) if said else [None] * len(table)
+    nothing: list[str | None] = [None] * len(table)
+    best = min(said, key=lambda column: column.count(None), default=nothing)
     for column, other in zip(columns, said, strict=True):
         for i, (one, two) in enumerate(zip(best, other, strict=True)):
             if one and two and one != two:
