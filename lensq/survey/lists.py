@@ -35,7 +35,8 @@ class Listing:
         path: the file.
         numbers: number in the file of each line, from 1.
         rows: cells of each line.
-        header: cells of a first line that names the columns, in lower case; empty without one.
+        header: cells of a first line that names the columns, in lower case; empty without one. One of one
+            cell may yet name an object: it is also the last line.
         whole: each line as it stands.
     """
 
@@ -78,7 +79,9 @@ def read_list(path: Path, *, flags: bool = False) -> Listing | None:
     listing = Listing(path, numbers[start:], rows[start:], header, whole[start:])
     if flags:
         _check_labels(listing)
-    return listing
+    if len(header) != 1:
+        return listing
+    return Listing(path, numbers[1:] + numbers[:1], rows[1:] + rows[:1], header, whole[1:] + whole[:1])
 
 
 def _text(path: Path, content: bytes) -> str:
@@ -162,6 +165,9 @@ def names_in(listing: Listing | None, aliases: Aliases) -> list[str] | None:
     """The names of a list's objects, one a line; where a line names no object of the survey, what it says."""
     if listing is None:
         return None
+    if len(listing.header) == 1 and aliases.find(listing.rows[-1][0]) is None:
+        lines = listing.numbers[:-1], listing.rows[:-1]
+        listing = Listing(listing.path, *lines, [], listing.whole[:-1])
     width = max(map(len, listing.rows), default=1)
     cells = [[row[i] if i < len(row) else "" for row in listing.rows] for i in range(width)]
     found = [[aliases.find(cell) for cell in column] for column in cells]

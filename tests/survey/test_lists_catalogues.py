@@ -97,3 +97,13 @@ def test_columns_that_name_different_objects_are_refused(tmp_path, text, line):
     with pytest.raises(ValueError, match=rf"l, {line}: write one name a line, or .* as in name,rank"):
         listed(tmp_path / "l", text, numbers)
     assert listed(tmp_path / "l", "1,1.fits\n2,7", [*numbers, "2,7"]) == ["1", "2,7"]
+
+
+def test_a_first_line_that_names_an_object_is_no_header(tmp_path):
+    names = ["source_a", "object_c", "b"]
+    for text in ("source_a\nobject_c\n", "# x\nsource_a.fits\nobject_c,1\n"):
+        assert sorted(listed(tmp_path / "l", text, names, flags=True)) == ["object_c", "source_a"]
+    assert listed(tmp_path / "l", "source_a\n", names) == ["source_a"]
+    assert listed(tmp_path / "l", "source\nobject_c\nb\n", names) == ["object_c", "b"]
+    assert listed(tmp_path / "l", "source\n", names) == []
+    assert read_list(tmp_path / "l").numbers[0] == 1
