@@ -21,7 +21,9 @@ _MINUSES = dict.fromkeys(map(ord, "‐‑‒–—−﹣－"), "-")
 _HEADER = re.compile(r"\b(names?|ids?|objects?|sources?|files?|filename|designation|ra)\b")
 _NAME = re.compile(r"names?|object( names?)?")
 _LABEL = re.compile(r"\b(label|labels|flag|flagged|selected|lens|class|candidate|graded)\b")
-_ZEROS_AND_ONES = {"0", "0.0", "false", "1", "1.0", "true", ""}
+_ZEROS = {"0", "0.0", "false"}
+_NOES = {*_ZEROS, "no", "n", "f", "-1", "-1.0", "nonlens", "non-lens"}  # in a column that is called a label
+_YESES = {"1", "1.0", "true", "yes", "y", "t", "lens", ""}
 _BOMS = dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32")  # which begin like UTF-16
 _BOMS |= dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16")
 _BOMS[codecs.BOM_UTF8] = "utf-8-sig"
@@ -110,18 +112,20 @@ def _words(cell: str) -> str:
 
 
 def _check_labels(listing: Listing) -> None:
-    """Refuse a label 0 in a list of flagged objects: a column of zeros and ones whose name is not another."""
+    """Refuse a label 0 or no in a list of flagged objects: a column of labels whose name is not another."""
     rows = [row if len(row) > 1 else row[0].split() for row in listing.rows]
     for column in range(1, max(map(len, rows), default=1)):
         said = [row[column].lower() if column < len(row) else "" for row in rows]
-        other = listing.header[column : column + 1] and not _LABEL.search(listing.header[column])
-        if other or not {"0", "0.0", "false"}.intersection(said) or set(said) - _ZEROS_AND_ONES:
+        header = listing.header[column : column + 1]
+        other = header and not _LABEL.search(header[0])
+        noes = _NOES if header else _ZEROS
+        if other or not noes.intersection(said) or set(said) - noes - _YESES:
             continue
-        at = next(i for i, cell in enumerate(said) if cell in ("0", "0.0", "false"))
+        at = next(i for i, cell in enumerate(said) if cell in noes)
         raise ValueError(
-            f"{listing.path}, line {listing.numbers[at]}: {rows[at][0]!r} is listed as flagged with a 0 "
-            "beside it: take the line out if that is its label, else name the column in a first line, as in "
-            "name,grade"
+            f"{listing.path}, line {listing.numbers[at]}: {rows[at][0]!r} is listed as flagged with a "
+            f"{said[at]} beside it: take the line out if that is its label, else name the column in a first "
+            "line, as in name,grade"
         )
 
 

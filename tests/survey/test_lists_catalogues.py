@@ -107,3 +107,14 @@ def test_a_first_line_that_names_an_object_is_no_header(tmp_path):
     assert listed(tmp_path / "l", "source\nobject_c\nb\n", names) == ["object_c", "b"]
     assert listed(tmp_path / "l", "source\n", names) == []
     assert read_list(tmp_path / "l").numbers[0] == 1
+
+
+@pytest.mark.parametrize("said", ["no", "N", "f", "-1", "nonlens", "non-lens", "0", "False"])
+def test_a_label_of_no_contradicts_a_list_of_flagged_objects(tmp_path, said):
+    for header, yes in (("name,label", "1"), ("name,is_lens", "yes")):
+        with pytest.raises(
+            ValueError, match=rf"line 3: 'o1' is listed as flagged with a {said.lower()} beside it"
+        ):
+            listed(tmp_path / "l", f"{header}\no0,{yes}\no1,{said}\n", ["o0", "o1"], flags=True)
+    text = f"name,grade\no0,1\no1,{said}\n"
+    assert listed(tmp_path / "l", text, ["o0", "o1"], flags=True) == ["o0", "o1"]
