@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,10 +53,7 @@ def read_catalogue(catalogue: Path | str | pd.DataFrame | Table) -> tuple[pd.Dat
     if isinstance(catalogue, (str, Path)):
         path = catalogue
         try:
-            try:
-                catalogue = Table.read(path)
-            except IORegistryError:
-                catalogue = Table.read(path, format="ascii")
+            catalogue = _read(path)
             if not len(catalogue):
                 raise ValueError("no entries")
         except FileNotFoundError:
@@ -74,6 +72,23 @@ def read_catalogue(catalogue: Path | str | pd.DataFrame | Table) -> tuple[pd.Dat
                 scalars[column.name] = u.Quantity(values, unit).to_value(u.deg)
         catalogue = scalars.to_pandas()
     return catalogue, _positions(catalogue)
+
+
+def _read(path: Path | str) -> Table:
+    """A file, with names that are numbers as its text has them, such as 0001."""
+    how = {}
+    try:
+        table = Table.read(path)
+    except IORegistryError:
+        how = {"format": "ascii"}
+        table = Table.read(path, **how)
+    numbers = [each for each in _columns(table.colnames, "name") if table[each].dtype.kind in "fiu"]
+    with suppress(TypeError):  # of formats that are no text
+        text = Table.read(path, converters=dict.fromkeys(numbers, str), **how) if numbers else table
+        for each in numbers:
+            if list(map(str, text[each])) != list(map(str, table[each])):
+                table[each] = text[each]
+    return table
 
 
 def _positions(catalogue: pd.DataFrame) -> SkyCoord | None:

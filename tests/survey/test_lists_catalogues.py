@@ -118,3 +118,15 @@ def test_a_label_of_no_contradicts_a_list_of_flagged_objects(tmp_path, said):
             listed(tmp_path / "l", f"{header}\no0,{yes}\no1,{said}\n", ["o0", "o1"], flags=True)
     text = f"name,grade\no0,1\no1,{said}\n"
     assert listed(tmp_path / "l", text, ["o0", "o1"], flags=True) == ["o0", "o1"]
+
+
+def test_names_keep_their_leading_zeros(tmp_path):
+    names = np.array(["0001", "0002", "0003"])
+    (tmp_path / "c.csv").write_text("id,name,z\n7,0003,2\n8,,9\n9,0001,0\n")
+    (tmp_path / "c.dat").write_text("id name z\n7 0003 2\n8 0007 9\n9 0001 0\n")
+    for file in ("c.csv", "c.dat"):
+        table, _ = aligned(tmp_path / file, names)
+        assert table["z"].fillna(-1).tolist() == [0, -1, 2]
+        assert table["id"].fillna(-1).tolist() == [9, -1, 7]
+    Table({"id": [1, 2]}).write(tmp_path / "c.fits")
+    assert read_catalogue(tmp_path / "c.fits")[0]["id"].tolist() == [1, 2]
