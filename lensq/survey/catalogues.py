@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 import astropy.units as u
 import numpy as np
 import pandas as pd
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import Angle, SkyCoord
 from astropy.io.registry import IORegistryError
 from astropy.table import Table
 
@@ -51,10 +53,7 @@ def read_catalogue(catalogue: Path | str | pd.DataFrame | Table) -> tuple[pd.Dat
     if isinstance(catalogue, (str, Path)):
         path = catalogue
         try:
-            try:
-                catalogue = Table.read(path)
-            except IORegistryError:
-                catalogue = Table.read(path, format="ascii")
+            catalogue = _read(path)
             if not len(catalogue):
                 raise ValueError("no entries")
         except FileNotFoundError:
@@ -66,6 +65,8 @@ def read_catalogue(catalogue: Path | str | pd.DataFrame | Table) -> tuple[pd.Dat
         scalars = catalogue[[column for column in catalogue.colnames if catalogue[column].ndim == 1]]
         for column in scalars.itercols():
             unit = u.Unit(column.unit or "", parse_strict="silent")
+            if unit == u.hour and column.name in _columns(scalars.colnames, "ra"):
+                unit = u.hourangle  # the hour of time in VOTables
             if column.dtype.kind in "fiu" and unit.is_equivalent(u.deg) and unit != u.dimensionless_unscaled:
                 values = np.asarray(np.ma.filled(column.astype(float), np.nan))
                 scalars[column.name] = u.Quantity(values, unit).to_value(u.deg)
@@ -73,25 +74,41 @@ def read_catalogue(catalogue: Path | str | pd.DataFrame | Table) -> tuple[pd.Dat
     return catalogue, _positions(catalogue)
 
 
+def _read(path: Path | str) -> Table:
+    """A file, with names that are numbers as its text has them, such as 0001."""
+    how = {}
+    try:
+        table = Table.read(path)
+    except IORegistryError:
+        how = {"format": "ascii"}
+        table = Table.read(path, **how)
+    numbers = [each for each in _columns(table.colnames, "name") if table[each].dtype.kind in "fiu"]
+    with suppress(TypeError):  # of formats that are no text
+        text = Table.read(path, converters=dict.fromkeys(numbers, str), **how) if numbers else table
+        for each in numbers:
+            if list(map(str, text[each])) != list(map(str, table[each])):
+                table[each] = text[each]
+    return table
+
+
 def _positions(catalogue: pd.DataFrame) -> SkyCoord | None:
-    columns = [_column(catalogue, which) for which in ("ra", "dec")]
-    if None in columns:
+    columns = [_columns(catalogue, which) for which in ("ra", "dec")]
+    if not all(columns):
         return None
-    ra, dec = (catalogue[column] for column in columns)
+    ra, dec = (catalogue[each[0]] for each in columns)
     numbers = [pd.to_numeric(each, errors="coerce") for each in (ra, dec)]
     text = numbers[0].isna().all()
     ra, dec = (ra, dec) if text else numbers  # a cell that is no number then has no position
     known = (ra.notna() & dec.notna()).to_numpy()
     degrees = np.full((len(catalogue), 2), np.nan)
-    unit = (u.hourangle if text else u.deg, u.deg)
-    places = SkyCoord(ra[known].to_numpy(), dec[known].to_numpy(), unit=unit)
-    degrees[known] = np.stack([places.ra.deg, places.dec.deg], axis=1)
+    for axis, (cells, unit) in enumerate([(ra, u.hourangle if text else u.deg), (dec, u.deg)]):
+        degrees[known, axis] = Angle(cells[known].to_numpy(), unit).deg
+    degrees[~(np.abs(degrees) <= (360, 90)).all(axis=1)] = np.nan  # such as -999
     return SkyCoord(degrees * u.deg)
 
 
-def _column(catalogue: pd.DataFrame, which: str) -> str | None:
-    names = (column for column in catalogue if re.sub("[^a-z]", "", str(column).lower()) in _COLUMNS[which])
-    return next(names, None)
+def _columns(columns: Iterable[str], which: str) -> list[str]:
+    return [each for each in columns if re.sub("[^a-z]", "", str(each).lower()) in _COLUMNS[which]]
 
 
 def align(
@@ -109,21 +126,22 @@ def align(
         notes: what the user should know.
 
     Raises:
-        ValueError: no entry is of the survey, by name or within `SAME_OBJECT`.
+        ValueError: no entry is of the survey, by name or within `SAME_OBJECT`, or two columns name different
+            objects.
     """
     table, places = read_catalogue(catalogue)
     what = f"catalogue {catalogue}" if isinstance(catalogue, (str, Path)) else "catalogue"
     entry = np.full(len(names), -1)
     twice = 0
-    if column := _column(table, "name"):
-        aliases = Aliases(names.tolist(), files.tolist())
-        row = {name: i for i, name in enumerate(names.tolist())}
-        for i, cell in enumerate(table[column].astype(str)):
-            if name := aliases.find(cell.strip()):
-                twice += entry[row[name]] >= 0
-                entry[row[name]] = i if entry[row[name]] < 0 else entry[row[name]]
+    row = {name: i for i, name in enumerate(names.tolist())}
+    named = _named(table, Aliases(row, files.tolist()), what)
+    for i, name in enumerate(named):
+        if name:
+            twice += entry[row[name]] >= 0
+            entry[row[name]] = i if entry[row[name]] < 0 else entry[row[name]]
     ours = np.flatnonzero((entry < 0) & np.isfinite(coordinates.ra.deg))
-    if places is not None and len(ours) and (known := np.flatnonzero(np.isfinite(places.ra.deg))).size:
+    free = [name is None for name in named]  # what names an object is no other
+    if places is not None and len(ours) and (known := np.flatnonzero(np.isfinite(places.ra.deg) & free)).size:
         nearest, separation, _ = coordinates[ours].match_to_catalog_sky(places[known])
         near = separation.arcsec <= SAME_OBJECT
         entry[ours[near]] = known[nearest[near]]
@@ -146,6 +164,24 @@ def align(
     away = f"over {SAME_OBJECT:g} arcsec from the object that they name, whose own position stays"
     notes += [f"{what}: {elsewhere} entries lie {away}"] * bool(elsewhere)
     return aligned, coordinates, notes
+
+
+def _named(table: pd.DataFrame, aliases: Aliases, what: str) -> list[str | None]:
+    """The object that each entry names, by the column of names that names most."""
+    columns = _columns(table, "name")
+    said = [
+        [aliases.find(str(x).strip()) if pd.notna(x) else None for x in table[column]] for column in columns
+    ]
+    nothing: list[str | None] = [None] * len(table)
+    best = min(said, key=lambda column: column.count(None), default=nothing)
+    for column, other in zip(columns, said, strict=True):
+        for i, (one, two) in enumerate(zip(best, other, strict=True)):
+            if one and two and one != two:
+                raise ValueError(
+                    f"{what}, entry {i + 1}: it is {one} by column {columns[said.index(best)]!r} and {two} "
+                    f"by column {column!r}: rename the one that holds no names"
+                )
+    return best
 
 
 def known_lenses() -> pd.DataFrame | None:
@@ -195,7 +231,7 @@ def match_catalogue(
         raise FileNotFoundError("no catalogue of known lenses: pip install --no-deps lenscat, or name a file")
     catalogue, theirs = read_catalogue(catalogue)
     if theirs is None:
-        which = next(which for which in ("ra", "dec") if _column(catalogue, which) is None)
+        which = next(which for which in ("ra", "dec") if not _columns(catalogue, which))
         raise ValueError(f"catalogue: no column {which!r} among {list(catalogue)}; rename those of positions")
     known = np.flatnonzero(np.isfinite(theirs.ra.deg))
     if missing := len(catalogue) - len(known):

@@ -19,8 +19,11 @@ EXTENSION = re.compile(r"\.(fits|fit|fts)(\.(gz|fz|bz2|z))?$", re.IGNORECASE)
 
 _MINUSES = dict.fromkeys(map(ord, "‐‑‒–—−﹣－"), "-")
 _HEADER = re.compile(r"\b(names?|ids?|objects?|sources?|files?|filename|designation|ra)\b")
+_NAME = re.compile(r"names?|object( names?)?")
 _LABEL = re.compile(r"\b(label|labels|flag|flagged|selected|lens|class|candidate|graded)\b")
-_ZEROS_AND_ONES = {"0", "0.0", "false", "1", "1.0", "true", ""}
+_ZEROS = {"0", "0.0", "false"}
+_NOES = {*_ZEROS, "no", "n", "f", "-1", "-1.0", "nonlens", "non-lens"}  # in a column that is called a label
+_YESES = {"1", "1.0", "true", "yes", "y", "t", "lens", ""}
 _BOMS = dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32")  # which begin like UTF-16
 _BOMS |= dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16")
 _BOMS[codecs.BOM_UTF8] = "utf-8-sig"
@@ -34,7 +37,8 @@ class Listing:
         path: the file.
         numbers: number in the file of each line, from 1.
         rows: cells of each line.
-        header: cells of a first line that names the columns, in lower case; empty without one.
+        header: cells of a first line that names the columns, in lower case; empty without one. One of one
+            cell may yet name an object: it is also the last line.
         whole: each line as it stands.
     """
 
@@ -77,7 +81,9 @@ def read_list(path: Path, *, flags: bool = False) -> Listing | None:
     listing = Listing(path, numbers[start:], rows[start:], header, whole[start:])
     if flags:
         _check_labels(listing)
-    return listing
+    if len(header) != 1:
+        return listing
+    return Listing(path, numbers[1:] + numbers[:1], rows[1:] + rows[:1], header, whole[1:] + whole[:1])
 
 
 def _text(path: Path, content: bytes) -> str:
@@ -106,18 +112,20 @@ def _words(cell: str) -> str:
 
 
 def _check_labels(listing: Listing) -> None:
-    """Refuse a label 0 in a list of flagged objects: a column of zeros and ones whose name is not another."""
+    """Refuse a label 0 or no in a list of flagged objects: a column of labels whose name is not another."""
     rows = [row if len(row) > 1 else row[0].split() for row in listing.rows]
     for column in range(1, max(map(len, rows), default=1)):
         said = [row[column].lower() if column < len(row) else "" for row in rows]
-        other = listing.header[column : column + 1] and not _LABEL.search(listing.header[column])
-        if other or not {"0", "0.0", "false"}.intersection(said) or set(said) - _ZEROS_AND_ONES:
+        header = listing.header[column : column + 1]
+        other = header and not _LABEL.search(header[0])
+        noes = _NOES if header else _ZEROS
+        if other or not noes.intersection(said) or set(said) - noes - _YESES:
             continue
-        at = next(i for i, cell in enumerate(said) if cell in ("0", "0.0", "false"))
+        at = next(i for i, cell in enumerate(said) if cell in noes)
         raise ValueError(
-            f"{listing.path}, line {listing.numbers[at]}: {rows[at][0]!r} is listed as flagged with a 0 "
-            "beside it: take the line out if that is its label, else name the column in a first line, as in "
-            "name,grade"
+            f"{listing.path}, line {listing.numbers[at]}: {rows[at][0]!r} is listed as flagged with a "
+            f"{said[at]} beside it: take the line out if that is its label, else name the column in a first "
+            "line, as in name,grade"
         )
 
 
@@ -161,16 +169,28 @@ def names_in(listing: Listing | None, aliases: Aliases) -> list[str] | None:
     """The names of a list's objects, one a line; where a line names no object of the survey, what it says."""
     if listing is None:
         return None
+    if len(listing.header) == 1 and aliases.find(listing.rows[-1][0]) is None:
+        lines = listing.numbers[:-1], listing.rows[:-1]
+        listing = Listing(listing.path, *lines, [], listing.whole[:-1])
     width = max(map(len, listing.rows), default=1)
     cells = [[row[i] if i < len(row) else "" for row in listing.rows] for i in range(width)]
     found = [[aliases.find(cell) for cell in column] for column in cells]
     hits = [len(column) - column.count(None) for column in found]
-    best = hits.index(max(hits))
+    called = [i for i, cell in enumerate(listing.header[:width]) if _NAME.fullmatch(cell.strip()) and hits[i]]
+    best = max(called or range(width), key=hits.__getitem__)
     if not hits[best]:  # a header may still tell
         best = next((i for i, cell in enumerate(listing.header) if "name" in cell), 0)
     if "" in cells[best]:
         at = listing.numbers[cells[best].index("")]
         raise ValueError(f"{listing.path}, line {at}: no name in column {best + 1}; write one name a line")
+    for at, line in enumerate(listing.whole):
+        readings = {found[i][at] for i in called or range(width)} - {None}
+        if len(readings) > 1 and line not in aliases.exact:
+            either = " or ".join(sorted(readings))
+            raise ValueError(
+                f"{listing.path}, line {listing.numbers[at]}: {line!r} could be {either}: "
+                "write one name a line, or name the columns in a first line, as in name,rank"
+            )
     bare = [without_extension(cell).rpartition("/")[2] for cell in cells[best]]
     named = [line if line in aliases.exact else None for line in listing.whole]  # marks and all
     these = zip(named, found[best], bare, strict=True)
