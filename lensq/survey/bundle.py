@@ -16,7 +16,7 @@ import pandas as pd
 from lensq.survey.fits import ZERO_POINT, FitsImage
 from lensq.survey.hdus import UnusableError
 from lensq.survey.images import NO_FLUX
-from lensq.survey.planes import band_name
+from lensq.survey.planes import band_name, listed_bands
 from lensq.survey.split import iau_name
 
 ENDINGS = (".h5", ".hdf5", ".hdf")
@@ -135,14 +135,17 @@ def _bands(file, images) -> tuple[str, ...]:
             if key in where:
                 said = where[key][()] if where is file else where[key]
                 said = said.decode() if isinstance(said, bytes) else said
-                said = np.asarray(list(said.replace(",", "")) if isinstance(said, str) else said)
+                said = np.asarray(listed_bands(said) if isinstance(said, str) else said)
                 if said.ndim == 2 and (said != said[0]).any():
                     raise UnusableError(
                         "ambiguous", f"{key} differs from row to row: bring the bands in one order"
                     )
                 said = said[0] if said.ndim == 2 else said
                 names = (each.decode() if isinstance(each, bytes) else str(each) for each in said)
-                return tuple(map(band_name, names))
+                bands = tuple(map(band_name, names))
+                if len(set(bands)) < len(bands):
+                    raise UnusableError("ambiguous", f"{key} names a band twice: {', '.join(bands)}")
+                return bands
     return ()
 
 

@@ -22,7 +22,7 @@ from lensq.survey.bundle import ENDINGS, read_row
 from lensq.survey.fits import ZERO_POINT, in_one_line, limit_memory, read_image
 from lensq.survey.hdus import UnusableError
 from lensq.survey.images import PIXEL_SCALE, fit_to_size
-from lensq.survey.planes import band_names
+from lensq.survey.planes import band_name, band_names
 from lensq.survey.processes import process_pool
 
 FILES_IN_A_PART = 256
@@ -51,6 +51,8 @@ def declared_of(folder: Path) -> dict[str, Any]:
         ValueError: it says something else.
     """
     path = home_of(folder) / "survey.yml"
+    if (other := path.with_suffix(".yaml")).is_file():
+        raise ValueError(f"{other}: the file that says how a folder is read is {path.name}: rename it")
     if not path.is_file():
         return {}
     kinds = {"band": str, "note": str, "bands": (str, list)}
@@ -118,6 +120,8 @@ class Reading:
         for name in ("scale", "pixel_scale"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected arcseconds a pixel, got {getattr(self, name)}")
+        if not math.isfinite(self.zero_point):
+            raise ValueError(f"zero_point: expected an AB magnitude, got {self.zero_point}")
 
     @property
     def bytes(self) -> int:
@@ -148,6 +152,7 @@ class Reading:
 
 def _one_of(**given) -> dict[str, Any]:
     """Ways of reading in which `bands` are several, and `band` is the one or the reference band."""
+    given |= {"band": band_name(given["band"])} if "band" in given else {}
     if (bands := given.pop("bands", None)) is None:
         return given
     names = band_names(bands)

@@ -248,9 +248,10 @@ def _scan(folder: Path, deep: bool, *but: str) -> pd.DataFrame:
                     length, time = status.st_size, status.st_ctime_ns  # which a new name changes, too
                 except OSError:  # a link to nothing, or a folder that lists its files and opens none
                     pass
+                file = within + file
                 if not file.isascii():  # and perhaps no text at all
                     file = os.fsencode(file).decode(errors="backslashreplace")
-                rows.append((within + file, length, time, "", ""))
+                rows.append((file, length, time, "", ""))
     for error in closed:
         at = os.path.relpath(error.filename, folder) + os.sep
         rows.append((at, -1, 0, "unreadable", error.strerror or str(error)))

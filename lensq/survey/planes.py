@@ -112,6 +112,13 @@ def band_names(text: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def listed_bands(text: str) -> list[str]:
+    """The names of bands in a text: letters, or words with commas, semicolons or blanks between."""
+    words = re.findall(r"[^\s,;]+", text)
+    letters = len(words) == 1 and re.fullmatch("[ugrizyjhkUGRIZYJHK]+", words[0])
+    return list(words[0]) if letters else words
+
+
 def band_of_file_name(name: str) -> str:
     """The band that a file's name has as a part of its own (HSC-I, .stk.i., -image-r); "" if not just one."""
     found = {(hsc or other).lower() for hsc, other in _IN_FILE_NAME.findall(PurePath(name).name)}
@@ -138,14 +145,7 @@ def bands_of(hdu: Hdu) -> tuple[str, ...]:
     Raises:
         UnusableError: its cards contradict each other.
     """
-    listed: list[str] = []
-    if "BANDS" in hdu.cards:
-        listed = re.findall(r"[^\s,;]+", hdu.text("BANDS"))
-        listed = (
-            list(listed[0])
-            if len(listed) == 1 and re.fullmatch("[ugrizyjhkUGRIZYJHK]+", listed[0])
-            else listed
-        )
+    listed = listed_bands(hdu.text("BANDS"))
     if len(hdu.shape) == 3:
         first = 0 if "BAND0" in hdu.cards else 1
         numbered = [hdu.text(f"BAND{first + k}") for k in range(hdu.shape[0] if hdu.shape[0] < 100 else 0)]

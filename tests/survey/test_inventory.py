@@ -427,6 +427,18 @@ def test_files_beside_the_folder_of_cutouts_are_named(tmp_path):
     )
 
 
+def test_a_folder_whose_name_is_no_text_stops_nothing(tmp_path):
+    write_files(tmp_path, "a.fits", "b/c.fits")
+    odd = bytes(tmp_path) + b"/fits_data"
+    os.mkdir(odd)
+    os.rename(bytes(tmp_path) + b"/b", odd + b"/d\xe9")
+    os.rename(tmp_path / "a.fits", odd + b"/a.fits")
+    survey = read(tmp_path)
+    assert survey.names.tolist() == ["a"]
+    assert (survey.counts().loc["total"] == survey.counts().loc["found"]).all()
+    assert survey.quarantine["file"].str.contains("xe9", regex=False).all()
+
+
 def test_a_folder_says_the_band_of_files_that_do_not(tmp_path):
     write_files(tmp_path, *(f"{band}/{name}.fits" for band in "gi" for name in "ab"), FILTER="")
     assert read(tmp_path).summary.startswith("2 of 2 used, band i,")

@@ -280,13 +280,28 @@ def test_a_folder_may_say_how_it_is_read_and_arguments_win(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["zeropoint: 22.5", "zero_point: high", "band: 3", "[1, 2]", "a: b: c", "scale: 0"]
+    "text",
+    ["zeropoint: 22.5", "zero_point: high", "band: 3", "[1, 2]", "a: b: c", "scale: 0", "zero_point: .nan"],
 )
 def test_what_a_folder_says_wrongly_is_an_error(tmp_path, text):
     cutouts.write(tmp_path / "a.fits", cutouts.pixels(48))
     (tmp_path / "survey.yml").write_text(text)
     with pytest.raises(ValueError, match=r"survey\.yml: .*; it may hold band"):
         read_survey(tmp_path, progress=False)
+
+
+def test_what_is_said_under_another_name_is_an_error(tmp_path):
+    cutouts.write(tmp_path / "a.fits", cutouts.pixels(48))
+    (tmp_path / "survey.yaml").write_text("zero_point: 22.5")
+    with pytest.raises(ValueError, match=r"survey\.yaml: .* is survey\.yml: rename it"):
+        read_survey(tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("band", ["I", "HSC-I", "i2"])
+def test_a_band_is_known_by_its_other_names(tmp_path, band):
+    for each in "gi":
+        cutouts.write(tmp_path / f"a_{each}.fits", cutouts.pixels(48), FILTER=each)
+    assert read_survey(tmp_path, band=band, progress=False).files.tolist() == ["a_i.fits"]
 
 
 def layouts(folder, n=4):
@@ -454,6 +469,9 @@ def test_a_bundle_of_one_plane_needs_no_band_and_fill_values_are_none(tmp_path):
     np.testing.assert_array_equal(places, [(np.nan,) * 2, (np.nan,) * 2, (20.0, 2.0)])
     with pytest.raises(UnusableError, match="1 planes and 3 names of bands"):
         written(image[None], bands="gri")
+    for bands, said in (("grr", "names a band twice"), ("VIS", "3 planes and 1 names of bands")):
+        with pytest.raises(UnusableError, match=said):
+            written(np.stack([[image] * 3]), bands=bands)
     with pytest.raises(UnusableError, match="for other than 2 bands"):
         written(np.stack([[image, image]]), bands="gi", zero_point=[25.0, 26.0, 27.0])
 
