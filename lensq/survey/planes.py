@@ -163,7 +163,7 @@ def bands_of(hdu: Hdu) -> tuple[str, ...]:
         said = [each for each in (*said, listed) if len(each) == 1 and each[0]]
     found = {tuple([band_name(band) for band in each]) for each in said}
     if len(found) > 1:
-        said = " and ".join(map("".join, found))
+        said = " and ".join(sorted(map("".join, found)))
         raise UnusableError("ambiguous", f"{hdu.in_words()} is in the bands {said}")
     return found.pop() if found else ()
 
