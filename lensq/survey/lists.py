@@ -21,8 +21,8 @@ _MINUSES = dict.fromkeys(map(ord, "‐‑‒–—−﹣－"), "-")
 _HEADER = re.compile(r"\b(names?|ids?|objects?|sources?|files?|filename|designation|ra)\b")
 _NAME = re.compile(r"names?|object( names?)?")
 _LABEL = re.compile(r"\b(label|labels|flag|flagged|selected|lens|class|candidate|graded)\b")
-_ZEROS = {"0", "0.0", "false"}
-_NOES = {*_ZEROS, "no", "n", "f", "-1", "-1.0", "nonlens", "non-lens"}  # in a column that is called a label
+_NOES = {"0", "0.0", "false", "no", "nonlens", "non-lens"}
+_OF_LABELS = {"n", "f", "-1", "-1.0"}  # and these, in a column that is called a label
 _YESES = {"1", "1.0", "true", "yes", "y", "t", "lens", ""}
 _BOMS = dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32")  # which begin like UTF-16
 _BOMS |= dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16")
@@ -118,7 +118,7 @@ def _check_labels(listing: Listing) -> None:
         said = [row[column].lower() if column < len(row) else "" for row in rows]
         header = listing.header[column : column + 1]
         other = header and not _LABEL.search(header[0])
-        noes = _NOES if header else _ZEROS
+        noes = _NOES | _OF_LABELS if header else _NOES
         if other or not noes.intersection(said) or set(said) - noes - _YESES:
             continue
         at = next(i for i, cell in enumerate(said) if cell in noes)

@@ -116,6 +116,9 @@ def test_a_label_of_no_contradicts_a_list_of_flagged_objects(tmp_path, said):
             ValueError, match=rf"line 3: 'o1' is listed as flagged with a {said.lower()} beside it"
         ):
             listed(tmp_path / "l", f"{header}\no0,{yes}\no1,{said}\n", ["o0", "o1"], flags=True)
+    if said.lower() not in ("n", "f", "-1"):
+        with pytest.raises(ValueError, match="line 2: 'o1' is listed as flagged with"):
+            listed(tmp_path / "l", f"o0,yes\no1,{said}\n", ["o0", "o1"], flags=True)
     text = f"name,grade\no0,1\no1,{said}\n"
     assert listed(tmp_path / "l", text, ["o0", "o1"], flags=True) == ["o0", "o1"]
 
