@@ -150,7 +150,8 @@ def _read(path: Path | str, band: str, default: float) -> FitsImage:
     scale = np.float32(10 ** (0.4 * (ZERO_POINT - (declared if card else default))))
     scale = np.float32(1) if abs(scale - 1) < 1e-6 else scale
     file = _File(os.path.abspath(path) if stored else "", content, damage is not None)
-    variances, masks = companions_of(choice, hdus)
+    known, masks = companions_of(choice, hdus)
+    bits = bad_bits([mask for mask, _ in masks], choice.band)
     with np.errstate(over="ignore", invalid="ignore"):
         pixels = file.plane(hdu, choice.plane)
         asinh = next(filter(has_asinh, (hdu, primary)), None)
@@ -158,18 +159,14 @@ def _read(path: Path | str, band: str, default: float) -> FitsImage:
         if scale != 1:  # fill values are known by their size, which is to be kept
             pixels = np.where(np.abs(pixels) < NO_FLUX, pixels * scale, np.nan)
         pixels = np.ascontiguousarray(pixels, np.float32)
-        for (mask, plane), bits in zip(
-            masks, bad_bits([mask for mask, _ in masks], choice.band), strict=True
-        ):
-            if bits:
+        for (mask, plane), bad in zip(masks, bits, strict=True):
+            if bad:
                 _check_length("mask", mask, len(content))
                 flags = np.nan_to_num(file.plane(mask, plane), nan=-1).astype(np.int64)
-                pixels[flags & bits != 0] = np.nan
+                pixels[flags & bad != 0] = np.nan
     variance = None
-    for known, plane in variances:
-        if asinh or known.end > len(content):  # of an asinh image the scale is not known
-            continue
-        variance = to_variance(file.plane(known, plane), known) * scale**2
+    if known and not asinh and known[0].end <= len(content):  # of an asinh image the scale is not known
+        variance = to_variance(file.plane(*known), known[0]) * scale**2
     brightness = declared, card, pixel_scale(hdu)
     return FitsImage(pixels, variance, choice.band, choice.bands, *brightness, hdu.header)
 

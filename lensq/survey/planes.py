@@ -36,6 +36,7 @@ _FLUX_UNIT = re.compile(
 )
 _POWER = re.compile(r"10(\*\*|\^)\(?([+-]?\d+)\)?")
 _RATE = re.compile(r"(e-?|electrons?|counts?)(/s(ec)?|s-1)|cps", re.IGNORECASE)
+_PER_STERADIAN = ("MJy/sr", "MJY/SR", "MJysr-1")
 _POWERS = {"n": 9, "nano": 9, "u": 6, "mu": 6, "µ": 6, "micro": 6, "m": 3, "milli": 3, "": 0}
 _ANGLES = {"": 3600.0, "deg": 3600.0, "degree": 3600.0, "degrees": 3600.0, "arcmin": 60.0, "arcsec": 1.0}
 _COSMIC_RAYS = frozenset(("CR", "COSMIC_RAY"))
@@ -260,11 +261,7 @@ def zero_point(hdu: Hdu, primary: Hdu) -> tuple[float, str]:
             key = f"BUNIT {said}"
             value = 2.5 * _POWERS[match[2].lower()] + 8.9 * (match[3].lower()[0] == "j")
             value -= 2.5 * math.log10(float(match[1] or 1))
-        elif (
-            key == "BUNIT"
-            and unit in ("MJy/sr", "MJY/SR", "MJysr-1")
-            and (area := where.number("PIXAR_SR")) > 0
-        ):
+        elif key == "BUNIT" and unit in _PER_STERADIAN and (area := where.number("PIXAR_SR")) > 0:
             key, value = "BUNIT MJy/sr", 8.9 - 2.5 * math.log10(1e6 * area)
         if 0 < value < 50 or (abs(value) < 0.001 and key.startswith(("PHOTZP", "BUNIT"))):
             found[key] = value
@@ -304,7 +301,7 @@ Plane = tuple[Hdu, int | None]
 """An HDU, and which plane of its cube; None if it is no cube."""
 
 
-def companions_of(choice: Choice, hdus: list[Hdu]) -> tuple[list[Plane], list[Plane]]:
+def companions_of(choice: Choice, hdus: list[Hdu]) -> tuple[Plane | None, list[Plane]]:
     """The variance (or inverse variance) of an image, where there is just one of its band, and its masks.
 
     What says no band holds for all of a file, but a variance beside images of several.
@@ -324,7 +321,7 @@ def companions_of(choice: Choice, hdus: list[Hdu]) -> tuple[list[Plane], list[Pl
             plane = hdu, place if cube else None
             masks += [plane] * is_mask
             variances += [plane] * (is_variance and (cube or bool(bands) or len(choice.bands) < 2))
-    return variances if len(variances) == 1 else [], masks
+    return variances[0] if len(variances) == 1 else None, masks
 
 
 def to_variance(plane: np.ndarray, hdu: Hdu) -> np.ndarray:

@@ -2,10 +2,9 @@
 
 Cutouts of objects a few arcseconds apart show the same pixels. Objects within 12", or the diagonal of
 larger cutouts, are therefore one group first (friends of friends), and a group goes where its first
-member goes. Members are placed by
-tiles of the sky, each thrown to one side by a hash of its number and the seed: an object keeps its
-side whatever the order of the names and whatever other objects there are, as long as its group and the
-size of the tiles stay the same.
+member goes. Members are placed by tiles of the sky, each thrown to one side by a hash of its number and
+the seed: an object keeps its side whatever the order of the names and whatever other objects there are,
+as long as its group and the size of the tiles stay the same.
 """
 
 import hashlib

@@ -392,7 +392,7 @@ def write_at(file, ra, seed, band):
     hdus.writeto(file)
 
 
-def test_objects_of_a_service_are_told_by_their_positions(tmp_path):
+def test_objects_of_a_service_are_known_by_their_positions(tmp_path):
     names = ["2-cutout-HSC-I-9813-pdr3_wide", "2-cutout-HSC-I-9814-pdr3_wide"]
     names += [f"{name} (1)" for name in names]
     for i, name in enumerate(names):
